@@ -1,0 +1,34 @@
+"""The one exception a user is meant to read.
+
+Anything the user can put right (a missing column, a wrong folder, options that contradict each other) is
+raised as `CFTError` with a message of one line: what was wrong, where, and what would be right. The command
+line prints that line and exits with code 2; every other exception is a defect of ours and keeps its traceback.
+
+Example:
+    cft: data/rows.jsonl, row 3: column 'critique' is empty; give the critique's text or leave the row out
+"""
+
+import re
+
+MAX_CHARS = 600
+
+
+def one_line(text: object) -> str:
+    """Joins a message's lines, so that another library's many-line error stays one line of ours."""
+    joined = re.sub(r"\s*\n\s*", " ", str(text).strip())
+    return joined if len(joined) <= MAX_CHARS else joined[: MAX_CHARS - 1] + "…"
+
+
+class CFTError(ValueError):
+    """A mistake in the user's input, told in one line.
+
+    A subclass of `ValueError`, so code that already guards a trainer's constructor keeps working.
+
+    Example:
+        >>> raise CFTError("rows.jsonl, row 3: column 'critique' is empty")
+        Traceback (most recent call last):
+        cft_trl.errors.CFTError: rows.jsonl, row 3: column 'critique' is empty
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
