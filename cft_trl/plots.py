@@ -1,0 +1,60 @@
+"""Plots of a run: what people would look at rather than read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's palette, told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
+
+
+def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rate: float | None = None) -> bool:
+    """Draws loss and verdict accuracy over steps from `trainer.state.log_history` into a PNG.
+
+    Args:
+        majority_rate: drawn as a dashed line, if given.
+
+    Returns:
+        False, and nothing is drawn, where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    for name, colour, label in (
+        ("critique_loss", BLUE, "training"),
+        ("target_loss", BLUE, "training"),
+        ("eval_critique_loss", ORANGE, "held out"),
+        ("eval_target_loss", ORANGE, "held out"),
+    ):
+        _line(left, history, name, colour, label)
+    left.set(title="Loss on the target", xlabel="step", ylabel="nats per token")
+    for name, colour, label in (
+        ("verdict_accuracy", BLUE, "training"),
+        ("eval_verdict_accuracy", ORANGE, "held out"),
+        ("eval_verdict_accuracy_right", GREEN, "held out, right"),
+        ("eval_verdict_accuracy_wrong", GREY, "held out, wrong"),
+    ):
+        _line(right, history, name, colour, label)
+    if majority_rate is not None:
+        right.axhline(majority_rate, linestyle="--", color=GREY, linewidth=1, label="majority")
+    right.set(title="Verdict accuracy (teacher-forced)", xlabel="step", ylabel="share", ylim=(-0.02, 1.02))
+    for axes in (left, right):
+        axes.grid(alpha=0.25)
+        if axes.has_data():
+            axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return True
+
+
+def _line(axes: Any, history: Sequence[Mapping[str, Any]], name: str, colour: str, label: str) -> None:
+    points = [(entry["step"], entry[name]) for entry in history if name in entry]
+    if points:
+        axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3, linewidth=1.4)

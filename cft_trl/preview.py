@@ -1,0 +1,71 @@
+"""`cft preview`: one row as the model sees it.
+
+    row 0 (arithmetic-train-s0-000000): kept, 160 tokens, 58 with loss, verdict right
+    <|im_start|>user⏎Critique this solution.… [green: Step 1: 5 × 5 = 25, correct.⏎…Conclusion: right [END]<|im_end|>]
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from cft_trl.errors import CFTError
+from cft_trl.models import load_tokenizer
+from cft_trl.prompts import Prompting
+from cft_trl.records import to_record
+from cft_trl.training.lengths import KEPT, SHORTENED
+from cft_trl.training.preparation import RIGHT, RowEncoder
+from cft_trl.training.script import load_rows
+
+
+def preview(script: Any, config: Any, model: Any, number: int) -> None:
+    """Prints row `number` of the training rows: tokens with loss in green, the verdict in reverse.
+
+    Raises:
+        CFTError: there is no such row, or anything that training would raise.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    if not model.model_name_or_path:
+        raise CFTError("model_name_or_path is missing; the model's tokenizer decides what it sees")
+    rows, _ = load_rows(script, evaluate=False)
+    row = next(islice(rows, number, number + 1), None) if number >= 0 else None
+    if row is None:
+        raise CFTError(f"--row {number}: there is no such row; rows are counted from 0")
+    tokenizer = load_tokenizer(model.model_name_or_path, revision=model.model_revision)
+    prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
+    encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
+    record = to_record(row, f"train dataset, row {number}")
+    columns = {name: values[0] for name, values in encoder([record], [number]).items()}
+
+    console = Console(highlight=False)
+    status = columns["status"]
+    outcome = status if status in (KEPT, SHORTENED) else f"dropped ({status})"
+    verdict = f", verdict {columns['verdict']}" if columns["verdict"] else ""
+    console.print(
+        f"row {number} ({record['id']}): {outcome}, {columns['length']:,} tokens, "
+        f"{columns['target_tokens']:,} with loss{verdict}",
+        style="bold",
+        soft_wrap=True,
+    )
+    if status == SHORTENED:
+        whole = replace(encoder, max_length=None)([record])["length"][0]
+        console.print(f"whole it has {whole:,} tokens; its response lost the tail", style="yellow")
+    text = Text()
+    for style, ids in _runs(columns):
+        text.append(tokenizer.decode(ids), style=style)
+    console.print(text, soft_wrap=True)
+    console.print("plain: the prompt, no loss   green: has loss   reverse: the verdict", style="dim")
+
+
+def _runs(columns: dict[str, Any]) -> list[tuple[str, list[int]]]:
+    """Consecutive tokens of one style, decoded together, since a character may span several tokens."""
+    runs: list[tuple[str, list[int]]] = []
+    for token, label, mask in zip(columns["input_ids"], columns["labels"], columns["verdict_mask"], strict=True):
+        style = "reverse green" if mask >= RIGHT else "green" if label != -100 else ""
+        if not runs or runs[-1][0] != style:
+            runs.append((style, []))
+        runs[-1][1].append(token)
+    return runs

@@ -1,0 +1,32 @@
+"""Arithmetic word problems with exact answers, made from templates: the data source that needs no download.
+
+    >>> from cft_trl.sources.arithmetic import arithmetic_records
+    >>> row = next(arithmetic_records(1, seed=0, levels=(1,)))
+    >>> row["source"], row["verdict"] in ("right", "wrong")
+    ('arithmetic', True)
+
+Read in this order: template.py (what a problem is), level1.py to level3.py (the problems), solution.py (how an answer
+is written), corrupt.py (how it goes wrong), records.py (the rows).
+"""
+
+from .corrupt import KINDS, corrupt
+from .records import SPLITS, TEMPLATES, arithmetic_records, problems, split_of
+from .solution import STYLES, Solution, right_solution, write
+from .template import Problem, Step, Template
+
+__all__ = [
+    "KINDS",
+    "SPLITS",
+    "STYLES",
+    "TEMPLATES",
+    "Problem",
+    "Solution",
+    "Step",
+    "Template",
+    "arithmetic_records",
+    "corrupt",
+    "problems",
+    "right_solution",
+    "split_of",
+    "write",
+]

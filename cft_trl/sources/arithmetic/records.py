@@ -1,0 +1,202 @@
+"""The embedded data source: arithmetic word problems as rows of critique data, made on the spot.
+
+One row of `arithmetic_records` (level 1, a wrong response), shortened:
+
+    id                 arithmetic-train-s0-000012
+    query              Nora has 3 boxes of pencils with 8 pencils in each box. She gives away 5 pencils. How many ...
+    response           Step 1: 3 × 8 = 25 pencils in the boxes. Step 2: 25 - 5 = 20 pencils left. The answer is ...
+    critique           Step 1: 3 × 8 = 24, but the solution has 25: an arithmetic error. ... Conclusion: wrong [END]
+    verdict            wrong
+    refinement         Step 1: 3 × 8 = 24 pencils in the boxes. ... The answer is 19 pencils.
+    reference_answer   19
+    response_source    arithmetic:slip
+    teacher            reference
+    source             arithmetic
+    meta               {"level": 1, "template": "pencil_boxes", "error_kind": "slip", "first_error_step": 1, ...}
+
+Which split a problem belongs to is decided by a hash of its text, so the splits of any two seeds never share a query.
+"""
+
+import random
+from collections.abc import Collection, Iterator
+from hashlib import sha256
+
+from cft_trl.errors import CFTError
+
+from .corrupt import KINDS, corrupt
+from .level1 import LEVEL_1
+from .level2 import LEVEL_2
+from .level3 import LEVEL_3
+from .numbers import plain
+from .solution import STYLES, right_solution, write
+from .template import CONSTANT, GIVEN, Operand, Problem, Step, Template
+
+TEMPLATES: dict[int, tuple[Template, ...]] = {1: LEVEL_1, 2: LEVEL_2, 3: LEVEL_3}
+SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of all queries
+MAX_MISSES = 100_000  # draws without a new query before we say that there are none left
+
+
+def split_of(query: str) -> str:
+    """The split that owns a query: "train" (80%), "validation" (10%) or "test" (10%), whatever the seed."""
+    tenth = int(_digest(query)[:8], 16) % 10
+    return next(split for split, tenths in SPLITS.items() if tenth in tenths)
+
+
+def problems(seed: int = 0, levels: Collection[int] = (1, 2, 3), split: str = "train") -> Iterator[Problem]:
+    """An unlimited stream of problems of the levels and split asked for, no query twice.
+
+    Raises CFTError for a level or split that does not exist.
+    """
+    return _problems(seed, _check_levels(levels), _check("split", split, SPLITS))
+
+
+def _problems(seed: int, levels: list[int], split: str) -> Iterator[Problem]:
+    rng = random.Random(f"arithmetic/{split}/{seed}")
+    templates = [template for level in levels for template in TEMPLATES[level]]
+    tenths = SPLITS[split]
+    seen: set[str] = set()
+    misses = 0
+    while misses < MAX_MISSES:
+        problem = rng.choice(templates).draw(rng)
+        misses += 1
+        if problem is None:
+            continue
+        digest = _digest(problem.query)
+        if int(digest[:8], 16) % 10 in tenths and digest not in seen:
+            seen.add(digest)
+            misses = 0
+            yield problem
+    raise CFTError(
+        f"arithmetic: no new problem left at levels {levels}, split {split}, after {len(seen)}; ask for fewer"
+    )
+
+
+def arithmetic_records(
+    count: int,
+    seed: int = 0,
+    levels: Collection[int] = (1, 2, 3),
+    split: str = "train",
+    right_ratio: float = 0.5,
+    kinds: Collection[str] | None = None,
+    with_critiques: bool = True,
+) -> Iterator[dict]:
+    """Rows of critique data with a known truth; the same arguments give the same rows on every machine.
+
+    Args:
+        count: how many rows.
+        seed: another seed gives other problems of the same split.
+        levels: of 1 (two small steps), 2 (3-4 steps, larger numbers), 3 (4-6 steps, percentages, decimals, units).
+        split: "train", "validation" or "test"; no query is in two of them.
+        right_ratio: the share of rows with a right response, 0 to 1, kept exactly up to rounding.
+        kinds: the kinds of error in the wrong responses (default: all, see corrupt.py). A problem that none of them
+            fits is passed over.
+        with_critiques: False leaves `critique` and `teacher` None, for another teacher to write.
+
+    Yields:
+        Rows with the house's columns; `verdict` is "right" or "wrong", and "wrong" for every response with a wrong step
+        even where its answer is right (`lucky`). `meta["steps"]` holds the reference steps.
+
+    Raises:
+        CFTError: an argument is out of range.
+    """
+    if not isinstance(count, int) or count < 0:
+        raise CFTError(f"arithmetic: count is {count!r}; give a whole number of rows, 0 or more")
+    if not isinstance(right_ratio, int | float) or not 0 <= right_ratio <= 1:
+        raise CFTError(f"arithmetic: right_ratio is {right_ratio!r}; give a share between 0 and 1")
+    if isinstance(kinds, str):
+        kinds = [kinds]
+    if kinds is not None and not kinds:
+        raise CFTError(f"arithmetic: kinds is empty; name some of {', '.join(KINDS)}, or leave it out for all")
+    kinds = None if kinds is None else [kind for kind in KINDS if kind in [_check("kind", k, KINDS) for k in kinds]]
+    stream = problems(seed, levels, split)
+    return _records(stream, count, f"arithmetic-{split}-s{seed}", right_ratio, kinds, with_critiques)
+
+
+def _records(
+    stream: Iterator[Problem], count: int, prefix: str, right_ratio: float, kinds: list[str] | None, critiques: bool
+) -> Iterator[dict]:
+    from cft_trl.synthesis.reference import critique_from_reference  # a later room: imported only to finish the rows
+
+    styles = list(STYLES)
+    rng = random.Random(f"{prefix}/responses")
+    right_so_far, number = 0, 0
+    while number < count:
+        problem = next(stream)
+        # Drawn without replacement, so that the ratio is exact over the whole and the order cannot be guessed.
+        right = rng.random() * (count - number) < round(count * right_ratio) - right_so_far
+        solution = right_solution(problem) if right else _corrupt(problem, rng, kinds)
+        if solution is None:
+            continue
+        style = rng.choice(styles)
+        row = {
+            "id": f"{prefix}-{number:06d}",
+            "query": problem.query,
+            "response": write(solution, style),
+            "critique": None,
+            "verdict": "right" if right else "wrong",
+            "refinement": write(right_solution(problem), style),
+            "reference_answer": plain(problem.answer),
+            "response_source": f"arithmetic:{solution.error_kind or 'right'}",
+            "teacher": None,
+            "source": "arithmetic",
+            "meta": {
+                "level": problem.level,
+                "template": problem.template,
+                "topic": problem.topic,
+                "error_kind": solution.error_kind,
+                "first_error_step": solution.first_error,
+                "steps": [_as_json(step) for step in problem.steps],
+            },
+        }
+        if critiques:
+            row["critique"] = critique_from_reference(row)
+            row["teacher"] = "reference"
+        right_so_far += right
+        number += 1
+        yield row
+
+
+def _corrupt(problem: Problem, rng: random.Random, kinds: list[str] | None):
+    """A wrong solution of one of the kinds, tried in random order; of any kind where `kinds` is None."""
+    if kinds is None:
+        return corrupt(problem, rng)
+    for kind in sorted(kinds, key=lambda _: rng.random()):
+        solution = corrupt(problem, rng, kind)
+        if solution is not None:
+            return solution
+    return None
+
+
+def _as_json(step: Step) -> dict:
+    """A step with its numbers as text; `left_from` is "problem", "constant" or the step it comes from, "step 2"."""
+    return {
+        "label": step.label,
+        "left": plain(step.left.value),
+        "left_from": _origin(step.left),
+        "op": step.op,
+        "right": plain(step.right.value),
+        "right_from": _origin(step.right),
+        "value": plain(step.value),
+        "unit": step.unit,
+    }
+
+
+def _origin(operand: Operand) -> str:
+    return {GIVEN: "problem", CONSTANT: "constant"}.get(operand.origin) or f"step {operand.origin}"
+
+
+def _digest(query: str) -> str:
+    return sha256(" ".join(query.lower().split()).encode()).hexdigest()
+
+
+def _check(what: str, value: str, known: Collection[str]) -> str:
+    if value not in known:
+        raise CFTError(f"arithmetic: unknown {what} {value!r}; known are {', '.join(known)}")
+    return value
+
+
+def _check_levels(levels: Collection[int]) -> list[int]:
+    chosen = [levels] if isinstance(levels, int) else list(levels)
+    if not chosen or any(level not in TEMPLATES for level in chosen):
+        raise CFTError(f"arithmetic: levels is {levels!r}; give some of {', '.join(map(str, TEMPLATES))}")
+    return sorted(set(chosen))

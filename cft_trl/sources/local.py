@@ -1,0 +1,246 @@
+r"""Rows from files, folders and Hub ids, in any layout that `cft_trl.records` reads.
+
+    load_local("rows.jsonl.gz", columns={"verdict": "label"}, append_verdict=True)
+
+reads lines such as
+
+    {"query": "What is 6 x 7?", "response": "43", "critique": "6 x 7 is 42.", "label": "incorrect", "year": 2024}
+
+as records such as
+
+    {"query": "What is 6 x 7?", "response": "43", "critique": "6 x 7 is 42.\n\nConclusion: wrong [END]",
+     "verdict": "wrong", "meta": {"year": 2024}, ...}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cft_trl.errors import CFTError
+from cft_trl.records import COLUMNS, Record, code_digest, features, to_record
+from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, nearest, read_files
+from cft_trl.verdict import to_verdict, with_verdict_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+# The first rows are asked for a mapped column; a ragged file may leave it out of some.
+_PEEK = 100
+
+
+def load_local(
+    path_or_hub_id: str | Path,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    revision: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    append_verdict: bool = False,
+    streaming: bool = False,
+    limit: int | None = None,
+) -> Dataset | IterableDataset:
+    """Records from a file, a glob, a folder or a Hub id.
+
+    Args:
+        path_or_hub_id: A .jsonl, .ndjson, .json, .csv (each also .gz) or .parquet file; a glob of such; a folder of
+            such, or one written by `save_to_disk`, or a copy of a Hub dataset; or a Hub id
+            ("TIGER-Lab/WebInstruct-CFT").
+        split: Which split of a folder or Hub dataset. In a folder of files it selects those named after it
+            ("train-00000.parquet", "test/rows.jsonl"); files named after no split are all "train". A single file or
+            a glob is read whole.
+        name: The configuration of a Hub dataset ("WebInstruct-CFT-50K").
+        revision: The Hub revision.
+        columns: Where a record's columns are found under other names, {record's column: source's column}. A column
+            mapped to "verdict" is read as a label (see `cft_trl.verdict.to_verdict`).
+        append_verdict: Whether to end critiques that state no verdict with the row's own ("Conclusion: wrong [END]").
+            A row without a critique, or without a verdict, is left as it is.
+        streaming: Whether to return an `IterableDataset` that reads while it is iterated.
+        limit: At most this many rows, from the beginning.
+
+    Returns:
+        A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.records.COLUMNS`, one row per source row.
+
+    Raises:
+        CFTError: Nothing there, no rows, a column that is missing, or a row that cannot be read, with file and line.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/rows.jsonl"
+        >>> _ = open(path, "w").write('{"query": "6 x 7?", "response": "43", "critique": "No, 42.", "ok": false}')
+        >>> rows = load_local(path, columns={"verdict": "ok"}, append_verdict=True, streaming=True)
+        >>> next(iter(rows))["critique"]
+        'No, 42.\\n\\nConclusion: wrong [END]'
+    """
+    columns = dict(columns or {})
+    for column in columns:
+        if column not in COLUMNS:
+            raise CFTError(f"columns: a record has no column {column!r}{nearest(column, COLUMNS)}")
+    if limit is not None and limit < 1:
+        raise CFTError(f"limit={limit}: give 1 or more, or None for all rows")
+    where = str(path_or_hub_id)
+    options = {"columns": columns, "append_verdict": append_verdict}
+    files = _find_files(where, split, name)
+    if files is not None:
+        return _from_files(files, where, options, streaming, limit)
+    return _from_library(_open_with_library(where, split, name, revision, streaming), where, options, limit)
+
+
+def _find_files(where: str, split: str, name: str | None) -> list[str] | None:
+    """The files to read, or `None` for what the `datasets` library is to open: its own folders and Hub ids."""
+    path = Path(where).expanduser()
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise CFTError(f"{where}: cannot tell its format; expected a name ending in {', '.join(SUFFIXES)}")
+        return [str(path)]
+    if path.is_dir():
+        card = path / "README.md"
+        # A card's front matter says which files make which configuration and split.
+        described = card.is_file() and re.search(r"^configs:", card.read_text(errors="replace"), re.MULTILINE)
+        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        return None if described or saved or name else files_of_split(path, split)
+    if any(sign in where for sign in "*?["):
+        return expand_glob(str(path))
+    if _HUB_ID.fullmatch(where) and not where.endswith((*SUFFIXES, ".txt", ".tsv", ".gz")):
+        return None
+    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise CFTError(f"{where}: no such file or folder{nearest(path.name, beside)}")
+
+
+def _open_with_library(
+    where: str, split: str, name: str | None, revision: str | None, streaming: bool
+) -> Dataset | IterableDataset:
+    import datasets
+
+    path = Path(where).expanduser()
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        data = datasets.load_from_disk(str(path))
+        if isinstance(data, datasets.DatasetDict):
+            if split not in data:
+                raise CFTError(f"{where}: no split {split!r}{nearest(split, data)}; it has {', '.join(data)}")
+            data = data[split]
+        return data.to_iterable_dataset() if streaming else data
+    try:
+        return datasets.load_dataset(
+            str(path) if path.is_dir() else where, name, split=split, revision=revision, streaming=streaming
+        )
+    # The library and the Hub's client say "not found", "offline", "no such configuration" and "no such split" so.
+    except (OSError, ValueError, RuntimeError) as error:
+        place = "the folder cannot be read" if path.is_dir() else "no such file here, and the Hub did not give it"
+        raise CFTError(f"{where}: {place} ({type(error).__name__}: {error})") from None
+
+
+def _from_files(
+    files: list[str], where: str, options: dict[str, Any], streaming: bool, limit: int | None
+) -> Dataset | IterableDataset:
+    from datasets import Dataset, IterableDataset
+    from datasets.exceptions import DatasetGenerationError
+
+    found: dict[str, None] = {}
+    for row, _ in itertools.islice(read_files(files), _PEEK):
+        found |= dict.fromkeys(row) if isinstance(row, Mapping) else {}
+    if not found:
+        raise CFTError(f"{where}: it holds no rows")
+    _check_mapped(options["columns"], found, where)
+    if streaming:
+        stream = IterableDataset.from_generator(
+            _records, features=features(), gen_kwargs={"files": files, "options": options, "limit": None}
+        )
+        return stream.take(limit) if limit else stream
+    # The library caches what a generator gave under this name: it must change with the files and with our reading.
+    stamps = [(file, (stat := Path(file).stat()).st_size, stat.st_mtime_ns) for file in files]
+    key = repr((stamps, sorted(options["columns"].items()), options["append_verdict"], limit, code_digest(__file__)))
+    try:
+        return Dataset.from_generator(
+            _records,
+            features=features(),
+            gen_kwargs={"files": files, "options": options, "limit": limit},
+            fingerprint=hashlib.sha256(key.encode()).hexdigest()[:16],
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, CFTError):
+            raise error.__cause__ from None
+        raise
+
+
+def _records(files: list[str], options: dict[str, Any], limit: int | None) -> Iterator[Record]:
+    for row, where in itertools.islice(read_files(files), limit):
+        yield _record(row, where, **options)
+
+
+def _from_library(
+    data: Dataset | IterableDataset, where: str, options: dict[str, Any], limit: int | None
+) -> Dataset | IterableDataset:
+    from datasets import Dataset
+
+    found = data.column_names or list(next(iter(data), {}))
+    if not found or (isinstance(data, Dataset) and len(data) == 0):
+        raise CFTError(f"{where}: it holds no rows")
+    _check_mapped(options["columns"], found, where)
+    if isinstance(data, Dataset):
+        data = data.select(range(min(limit or len(data), len(data))))
+    elif limit:
+        data = data.take(limit)
+    data = data.map(
+        _indexed_record,
+        with_indices=True,
+        remove_columns=found,
+        features=features(),
+        fn_kwargs={"source": where, "options": options, "rules": code_digest(__file__)},
+    )
+    return data.select_columns(list(COLUMNS))
+
+
+def _indexed_record(row: Record, index: int, *, source: str, options: dict[str, Any], rules: str) -> Record:
+    return _record(row, f"{source}, row {index}", **options)
+
+
+def _record(row: Any, where: str, *, columns: dict[str, str], append_verdict: bool) -> Record:
+    """One source row as a record: renamed, read by its layout, its verdict appended."""
+    if columns and isinstance(row, Mapping):
+        row = _renamed(row, columns, where)
+    record = to_record(row, where)
+    if append_verdict and record["critique"] and record["verdict"]:
+        try:
+            record["critique"] = with_verdict_line(record["critique"], record["verdict"])
+        except CFTError as error:
+            raise CFTError(f"{where}: {error}") from None
+    return record
+
+
+def _renamed(row: Mapping[str, Any], columns: dict[str, str], where: str) -> Record:
+    """The row with the mapped columns under the record's names; what they displace or cannot hold goes to `meta`."""
+    kept = {key: value for key, value in row.items() if key not in columns.values() and key not in columns}
+    displaced = {key: row[key] for key in columns if key in row and key not in columns.values()}
+    for column, source in columns.items():
+        value = row.get(source)
+        if column == "verdict":
+            try:
+                verdict = to_verdict(value)
+            except CFTError as error:
+                raise CFTError(f"{where}: column {source!r}: {error}") from None
+            # A label that is known but neither right nor wrong ("flawed") would otherwise be lost.
+            if verdict is None and isinstance(value, str) and value:
+                displaced[source] = value
+            value = verdict
+        kept[column] = value
+    if displaced:
+        meta = kept.get("meta")
+        kept["meta"] = {**meta, **displaced} if isinstance(meta, Mapping) else {"meta": meta, **displaced}
+        if meta is None:
+            kept["meta"] = displaced
+    return kept
+
+
+def _check_mapped(columns: Mapping[str, str], found: Any, where: str) -> None:
+    for column, source in columns.items():
+        if source not in found:
+            names = ", ".join(found)
+            raise CFTError(
+                f"{where}: no column {source!r} to read {column!r} from{nearest(source, found)}; found {names}"
+            )

@@ -1,0 +1,107 @@
+"""`DataCollatorForCritique`: rows, raw or tokenised, to the batch a model takes.
+
+    [{"query": "2+2?", "response": "5", "critique": "2+2 is 4.\n\nConclusion: wrong [END]"}, ...]
+        -> {"input_ids": (batch, length), "attention_mask": (batch, length), "labels": (batch, length)}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from cft_trl.errors import CFTError
+from cft_trl.prompts import Prompting
+from cft_trl.records import to_records
+from cft_trl.training.lengths import PreparationReport
+from cft_trl.training.preparation import FEATURE_COLUMNS, NO_VERDICT, RowEncoder
+from cft_trl.training.trl_internals import DataCollatorForLanguageModeling
+
+
+@dataclass
+class DataCollatorForCritique:
+    """Pads rows to a batch with loss on the target tokens only; also works with plain `transformers.Trainer`
+    (with `remove_unused_columns=False`, so that the raw columns reach it).
+
+    Args:
+        tokenizer: a fast tokenizer with an end token. Without a pad token the end token pads; padding is masked.
+        objective: `cft`, `cgd` or `sft` (see `cft_trl.prompts`).
+        max_length: longest row in tokens, or None.
+        over_length: `shorten_response`, `drop` or `error` for longer rows.
+        share_prefixes: computes prompts that several rows have in common once.
+        pad_to_multiple_of: pads to a multiple of this many tokens.
+        sft_target, prompt_preset: as in `CFTConfig`.
+        padding_free: joins the rows into one sequence with restarting position ids instead of padding.
+        return_verdict_mask: adds `verdict_mask` (see `cft_trl.training.preparation`), which a plain model's forward
+            does not take.
+
+    Returns:
+        From the call, a dict of int64 tensors: `input_ids`, `labels` (-100 where there is no loss) and
+        `attention_mask`, each (batch, length); with `padding_free` (1, total length) and, in place of the mask,
+        `position_ids` and the sequence boundaries that attention kernels take.
+
+    Raises:
+        CFTError: no row of the batch can be used; a row is too long under `over_length="error"`.
+
+    Attributes:
+        report: `PreparationReport` of all raw rows seen: those kept, shortened and dropped.
+    """
+
+    tokenizer: Any
+    objective: str = "cft"
+    max_length: int | None = 2048
+    over_length: str = "shorten_response"
+    share_prefixes: bool = False
+    pad_to_multiple_of: int | None = None
+    sft_target: str = "response"
+    prompt_preset: str = "paper"
+    padding_free: bool = False
+    return_verdict_mask: bool = False
+    report: PreparationReport = field(default_factory=lambda: PreparationReport("batches"), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.share_prefixes:
+            raise CFTError("share_prefixes=True is not part of this release; leave it off")
+        pad_token_id = self.tokenizer.pad_token_id
+        if pad_token_id is None:
+            pad_token_id = self.tokenizer.eos_token_id
+        if pad_token_id is None:
+            raise CFTError("the tokenizer has neither a pad nor an end token; set tokenizer.eos_token")
+        self._batch = DataCollatorForLanguageModeling(
+            pad_token_id, padding_free=self.padding_free, pad_to_multiple_of=self.pad_to_multiple_of
+        )
+
+    @cached_property
+    def encoder(self) -> RowEncoder:
+        """The encoder for raw rows, made when the first raw row comes."""
+        prompting = Prompting(self.objective, self.sft_target, self.prompt_preset)
+        return RowEncoder(self.tokenizer, prompting, self.max_length, self.over_length)
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if "input_ids" not in features[0]:
+            features = self._encode(features)
+        batch = self._batch(features)
+        if self.return_verdict_mask and "verdict_mask" in features[0]:
+            batch["verdict_mask"] = self._verdict_mask(features, batch["input_ids"].shape)
+        return batch
+
+    def _encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        columns = self.encoder(to_records(list(rows)))
+        self.report.add_columns(columns)
+        features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        features = [{name: row[name] for name in FEATURE_COLUMNS} for row in features if row["input_ids"]]
+        if not features:
+            raise CFTError(f"no row of this batch can be used: {', '.join(sorted(set(columns['status'])))}")
+        return features
+
+    def _verdict_mask(self, features: Sequence[Mapping[str, Any]], shape: torch.Size) -> torch.Tensor:
+        masks = [torch.as_tensor(row["verdict_mask"], dtype=torch.int64) for row in features]
+        out = torch.full(shape, NO_VERDICT)
+        if self.padding_free:
+            masks = [torch.cat(masks)]
+        for row, mask in zip(out, masks, strict=True):
+            row[: len(mask)] = mask
+        return out

@@ -1,0 +1,113 @@
+"""`CFTConfig`: TRL's `SFTConfig` with the published defaults and the few settings critique training adds.
+
+    CFTConfig("out")                                       # the paper's 7B settings
+    CFTConfig("out", objective="sft", sft_target="right_only")     # the verified-SFT baseline, same rows
+
+Published settings (arXiv 2501.17703, section 4.1): learning rate 5e-6, cosine, warm-up 0.1, one epoch, 2048 tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trl import SFTConfig
+
+from cft_trl.errors import CFTError
+from cft_trl.prompts import OBJECTIVES, PRESETS, SFT_TARGETS
+from cft_trl.training.lengths import OVER_LENGTH
+
+
+@dataclass
+class CFTConfig(SFTConfig):
+    """Settings of a critique fine-tuning run; every `SFTConfig` and `TrainingArguments` field works too.
+
+    Args:
+        objective: what the student predicts. `"cft"`: the critique, from query and response. `"cgd"`: the
+            refinement, from query, response and critique. `"sft"`: an answer, from the query.
+        sft_target: which answer `objective="sft"` learns: `"response"` (as found), `"right_only"` (as found, rows
+            judged right only), `"refinement"` (the teacher's own answer).
+        prompt_preset: `"paper"` reproduces the published user turn byte for byte; `"compact"` says the same in
+            fewer tokens.
+        max_length: longest row in tokens, prompt, target and end token together; None sets no limit.
+        over_length: what happens to a longer row. `"shorten_response"`: the response loses its tail, the critique
+            stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
+        verdict_weight: multiplies the loss of the verdict word's tokens (`objective="cft"`); 1.0 is the paper's.
+        share_prefixes: computes prompts that several rows have in common once.
+        bf16: default: on where a GPU has it, off on a CPU.
+
+    Raises:
+        CFTError: a value is unknown or two options contradict each other.
+
+    Example:
+        >>> CFTConfig("out", use_cpu=True, report_to="none").learning_rate
+        5e-06
+    """
+
+    objective: str = field(default="cft", metadata={"help": "What the student predicts: cft, cgd or sft."})
+    sft_target: str = field(
+        default="response", metadata={"help": "Answer that objective sft learns: response, right_only or refinement."}
+    )
+    prompt_preset: str = field(default="paper", metadata={"help": "Wording of the prompts: paper or compact."})
+    over_length: str = field(
+        default="shorten_response",
+        metadata={"help": "Row longer than max_length: shorten_response, drop or error."},
+    )
+    verdict_weight: float = field(default=1.0, metadata={"help": "Factor on the loss of the verdict's tokens."})
+    share_prefixes: bool = field(default=False, metadata={"help": "Compute prompts shared by several rows once."})
+
+    learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate (published: 5e-6)."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (published: cosine)."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Warm-up: a number of steps, or below 1 a share of all steps (published: 0.1)."}
+    )
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Passes over the rows (published: 1)."})
+    max_length: int | None = field(default=2048, metadata={"help": "Longest row in tokens (published: 2048)."})
+
+    def __post_init__(self) -> None:
+        _one_of("objective", self.objective, OBJECTIVES)
+        _one_of("sft_target", self.sft_target, SFT_TARGETS)
+        _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
+        _one_of("over_length", self.over_length, OVER_LENGTH)
+        if self.bf16 is None and not self.fp16:
+            # TRL turns bf16 on everywhere; autocast to bf16 on an AVX2 CPU is about 20 times slower than fp32.
+            from transformers.utils import is_torch_bf16_gpu_available
+
+            self.bf16 = not self.use_cpu and is_torch_bf16_gpu_available()
+        super().__post_init__()
+        self._check_contradictions()
+
+    def _check_contradictions(self) -> None:
+        if self.max_length is not None and self.max_length < 1:
+            raise CFTError(f"max_length={self.max_length}: give a positive number of tokens, or none for no limit")
+        if self.verdict_weight < 0:
+            raise CFTError(f"verdict_weight={self.verdict_weight}: give 0 or more (1.0 leaves the loss as it is)")
+        if self.verdict_weight != 1.0:
+            if self.objective != "cft":
+                raise CFTError(
+                    f"verdict_weight={self.verdict_weight} with objective={self.objective}: "
+                    "only critiques (objective cft) hold a verdict; leave verdict_weight at 1.0"
+                )
+            if self.loss_type != "nll" or self.label_smoothing_factor > 0:
+                raise CFTError("verdict_weight needs loss_type=nll and label_smoothing_factor=0; change one of them")
+        if self.sft_target != "response" and self.objective != "sft":
+            raise CFTError(
+                f"sft_target={self.sft_target} with objective={self.objective}: sft_target belongs to objective=sft"
+            )
+        if self.packing and self.packing_strategy == "wrapped":
+            raise CFTError(
+                "packing_strategy=wrapped cuts critiques in two and lets rows see each other; use packing_strategy=bfd"
+            )
+        if self.packing and self.max_length is None:
+            raise CFTError("packing=true needs max_length, the size of a pack; set it or turn packing off")
+        if self.completion_only_loss is False or self.assistant_only_loss:
+            raise CFTError(
+                "completion_only_loss=false and assistant_only_loss=true contradict critique training, where exactly "
+                "the target has loss; leave both unset"
+            )
+        if self.share_prefixes:
+            raise CFTError("share_prefixes=true is not part of this release; use packing=true")
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise CFTError(f"{name}={value}: unknown; give one of {', '.join(allowed)}")

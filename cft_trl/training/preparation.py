@@ -1,0 +1,329 @@
+"""Rows to token ids in one batched pass: prompt, target, loss mask, verdict mask, over-length policy.
+
+One row on its way (ChatML template, `.` marks a position without loss):
+
+    tokens        <|im_start|> user ⏎ … <|im_start|> assistant ⏎ Crit ique : … Conclusion : ␣wrong ␣[ END ] <|im_end|> ⏎
+    labels        .            .    . … .            .         . Crit ique : … Conclusion : ␣wrong ␣[ END ] <|im_end|> .
+    verdict_mask  0            0    0 … 0            0         0 0    0    0 … 0          0 2      0  0   0 0          0
+
+The ids equal those of TRL's own preparation of the same prompt/completion row. The labels end at the turn's end
+token: what a template writes after it (ChatML's line feed) is never generated and has no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from datasets import Dataset, Features, IterableDataset, List, Value
+
+from cft_trl import __version__
+from cft_trl.errors import CFTError
+from cft_trl.prompts import Prompting, to_prompt_completion
+from cft_trl.records import find_layout, to_record
+from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
+from cft_trl.verdict import parse_verdict, verdict_span
+
+# Values of `verdict_mask`: the verdict word's first token by class, and the word's further tokens.
+NO_VERDICT, RIGHT, WRONG, VERDICT_CONTINUES = 0, 1, 2, 3
+
+FEATURE_COLUMNS = ("input_ids", "labels", "verdict_mask")
+_COUNT_COLUMNS = ("status", "verdict", "length", "target_tokens")
+_FEATURES = Features(
+    {
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "verdict_mask": List(Value("int8")),
+        "status": Value("string"),
+        "verdict": Value("string"),
+        "length": Value("int32"),
+        "target_tokens": Value("int32"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A row as text: the prompt alone, prompt and target, the target as rendered, and where it starts in `full`."""
+
+    prompt: str
+    full: str
+    target: str
+    start: int
+
+
+@dataclass
+class Encoded:
+    """Token ids of one row, with `start:end` the span that has loss and `verdict` the verdict word's tokens."""
+
+    input_ids: list[int]
+    start: int
+    end: int
+    verdict: range
+    verdict_class: int
+
+    def labels(self) -> list[int]:
+        labels = [-100] * len(self.input_ids)
+        labels[self.start : self.end] = self.input_ids[self.start : self.end]
+        return labels
+
+    def verdict_mask(self) -> list[int]:
+        mask = [NO_VERDICT] * len(self.input_ids)
+        for offset, position in enumerate(self.verdict):
+            mask[position] = VERDICT_CONTINUES if offset else self.verdict_class
+        return mask
+
+
+@dataclass
+class RowEncoder:
+    """Turns rows into features: `encoder(rows)`, or `encoder.map_batch` as a batched `Dataset.map` function.
+
+    Args:
+        tokenizer: a fast tokenizer with an end token; with a chat template rows become chats, without one plain text.
+        prompting: objective, target and wording.
+        max_length: longest row in tokens, or None.
+        over_length: `shorten_response`, `drop` or `error` (see `cft_trl.training.lengths`).
+        name: what messages call the rows.
+
+    Raises:
+        CFTError: the tokenizer has no end token or is not a fast one; `max_length` leaves no room after the
+            template; unknown policy.
+    """
+
+    tokenizer: Any
+    prompting: Prompting
+    max_length: int | None = 2048
+    over_length: str = "shorten_response"
+    name: str = "dataset"
+
+    def __post_init__(self) -> None:
+        if self.over_length not in OVER_LENGTH:
+            raise CFTError(f"over_length={self.over_length}: unknown; give one of {', '.join(OVER_LENGTH)}")
+        if self.tokenizer.eos_token_id is None:
+            raise CFTError(
+                "the tokenizer has no end token, so the student would never learn to stop; "
+                "set tokenizer.eos_token (or eos_token in the config)"
+            )
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise CFTError("the tokenizer is a slow one (no character offsets); load it with AutoTokenizer's fast class")
+        if self.max_length is not None and self.max_length <= self.template_tokens:
+            raise CFTError(
+                f"max_length={self.max_length} is not larger than the prompt template alone "
+                f"({self.template_tokens} tokens); raise max_length"
+            )
+
+    @property
+    def chat(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    @cached_property
+    def template_tokens(self) -> int:
+        """Tokens of a row whose texts are all empty: what the wording and the chat template cost."""
+        blank = {"query": "", "response": "", "critique": "", "refinement": ""}
+        return len(self._tokenize([self._texts(blank).full])["input_ids"][0])
+
+    def map_batch(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
+        """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each."""
+        layout = find_layout(batch, self.name)
+        rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+        records = [to_record(row, f"{self.name}, row {i}", layout) for row, i in zip(rows, indices, strict=True)]
+        return self(records, indices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the
+        # version, so that a new release prepares anew.
+        fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
+        return {name: self.__dict__[name] for name in fields} | {"version": __version__}
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
+        """Encodes rows.
+
+        Args:
+            rows: house rows (`cft_trl.records`).
+            indices: the rows' numbers in their dataset, for messages.
+
+        Returns:
+            Columns, one entry per row: `input_ids`, `labels`, `verdict_mask` (lists of int, empty for a dropped
+            row), `status` (`kept`, `shortened`, or why the row was dropped), `verdict` (`right`, `wrong`, `none`
+            as the target states it, or empty where the target is no critique), `length` and `target_tokens` (int).
+
+        Raises:
+            CFTError: a row is longer than `max_length` under `over_length="error"`.
+        """
+        indices = range(len(rows)) if indices is None else indices
+        statuses = [self.prompting.unusable(row) or KEPT for row in rows]
+        usable = [i for i, status in enumerate(statuses) if status == KEPT]
+        encoded: list[Encoded | None] = [None] * len(rows)
+        for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
+            encoded[i] = item
+            if self.max_length is not None and len(item.input_ids) > self.max_length:
+                encoded[i], statuses[i] = self._fit(rows[i], item, indices[i])
+        return {
+            "input_ids": [item.input_ids if item else [] for item in encoded],
+            "labels": [item.labels() if item else [] for item in encoded],
+            "verdict_mask": [item.verdict_mask() if item else [] for item in encoded],
+            "status": statuses,
+            "verdict": [self._stated(row) if item else "" for row, item in zip(rows, encoded, strict=True)],
+            "length": [len(item.input_ids) if item else 0 for item in encoded],
+            "target_tokens": [item.end - item.start if item else 0 for item in encoded],
+        }
+
+    def _stated(self, row: Mapping[str, Any]) -> str:
+        return (parse_verdict(row["critique"]) or "none") if self.prompting.objective == "cft" else ""
+
+    def _texts(self, row: Mapping[str, Any], response: str | None = None) -> _Texts:
+        if response is not None:
+            row = {**row, "response": response}
+        example = to_prompt_completion(row, self.prompting, self.chat)
+        if not self.chat:
+            prompt, target = example["prompt"], example["completion"]
+            eos = self.tokenizer.eos_token
+            target = target.removesuffix(eos)
+            return _Texts(prompt, prompt + target + eos, target, len(prompt))
+        prompt = self.tokenizer.apply_chat_template(example["prompt"], tokenize=False, add_generation_prompt=True)
+        full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
+        # The target is the last thing written, so it is searched for from the end; some templates trim it.
+        target = example["completion"][0]["content"]
+        if target not in full:
+            target = target.strip()
+        return _Texts(prompt, full, target, full.rfind(target))
+
+    def _tokenize(self, texts: list[str]):
+        # Chat templates write their own special tokens; for plain text the tokenizer adds them, as TRL does.
+        return self.tokenizer(texts, add_special_tokens=not self.chat, verbose=False)
+
+    def _encode(self, texts: Sequence[_Texts]) -> list[Encoded]:
+        if not texts:
+            return []
+        prompts = self._tokenize([text.prompt for text in texts])["input_ids"]
+        fulls = self._tokenize([text.full for text in texts])
+        return [self._mark(texts[i], prompts[i], fulls, i) for i in range(len(texts))]
+
+    def _mark(self, texts: _Texts, prompt_ids: list[int], fulls: Any, i: int) -> Encoded:
+        """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict."""
+        ids = fulls["input_ids"][i]
+        start, end = _common_prefix(prompt_ids, ids), len(ids)
+        # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
+        # end token, else the student would never learn to stop.
+        text_end = texts.start + len(texts.target)
+        after = fulls.char_to_token(i, text_end) if 0 <= text_end < len(texts.full) else None
+        closing = None
+        if after is not None:
+            closing = next((p for p in range(after, end) if ids[p] in self._special_ids), None)
+        if closing is not None:
+            end = closing + 1
+        elif ids[-1] != self.tokenizer.eos_token_id:
+            ids = [*ids, self.tokenizer.eos_token_id]
+            end += 1
+        verdict, verdict_class = range(0), NO_VERDICT
+        span = verdict_span(texts.target) if self.prompting.objective == "cft" and texts.start >= 0 else None
+        if span is not None:
+            first = fulls.char_to_token(i, texts.start + span[0])
+            last = fulls.char_to_token(i, texts.start + span[1] - 1)
+            verdict = range(first, last + 1)
+            verdict_class = RIGHT if parse_verdict(texts.target) == "right" else WRONG
+        return Encoded(ids, start, end, verdict, verdict_class)
+
+    def _fit(self, row: Mapping[str, Any], item: Encoded, index: int) -> tuple[Encoded | None, str]:
+        """Applies the over-length policy to a row of more than `max_length` tokens."""
+        length = len(item.input_ids)
+        if self.over_length == "error":
+            raise CFTError(
+                f"{self.name}, row {index}: {length:,} tokens, more than max_length={self.max_length:,}; raise max_length, "
+                "or choose over_length=shorten_response or drop"
+            )
+        too_long = f"longer than {self.max_length:,} tokens"
+        if self.over_length == "drop":
+            return None, too_long
+        if not self.prompting.shortens_response:
+            return None, f"{too_long} (the response is the target, which is never cut)"
+        if len(self._encode([self._texts(row, "")])[0].input_ids) >= self.max_length:
+            return None, f"{too_long} even without any response"
+        offsets = self.tokenizer(
+            row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )["offset_mapping"]
+        keep = len(offsets)
+        while length > self.max_length:
+            # Tokens merge differently at the new end, so the first cut may leave a token too many.
+            keep -= length - self.max_length
+            if keep < 1:
+                return None, f"{too_long} even without any response"
+            item = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
+            length = len(item.input_ids)
+        return item, SHORTENED
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = (i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
+        return frozenset({*self.tokenizer.all_special_ids, *added})
+
+
+def _common_prefix(first: list[int], second: list[int]) -> int:
+    """Number of leading ids the two have in common."""
+    if second[: len(first)] == first:
+        return len(first)
+    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+
+
+def prepare_dataset(
+    dataset: Dataset | IterableDataset, encoder: RowEncoder, report: PreparationReport, num_proc: int | None = None
+) -> Dataset | IterableDataset:
+    """Tokenises a dataset of any published layout in one pass; what became of each row is added to `report`.
+
+    A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in the process that reads them.
+
+    Returns:
+        The rows in use, with the columns `input_ids`, `labels` and `verdict_mask`.
+
+    Raises:
+        CFTError: the dataset is empty, of an unknown layout, or none of its rows can be used.
+    """
+    if isinstance(dataset, IterableDataset):
+        return _prepare_stream(dataset, encoder, report)
+    if len(dataset) == 0:
+        raise CFTError(f"the {report.name} dataset is empty; give at least one row")
+    prepared = dataset.map(
+        encoder.map_batch,
+        batched=True,
+        with_indices=True,
+        num_proc=num_proc,
+        remove_columns=dataset.column_names,
+        features=_FEATURES,
+        desc=f"Tokenizing {report.name} dataset",
+    )
+    for counts in prepared.select_columns(list(_COUNT_COLUMNS)).iter(batch_size=10_000):
+        report.add_columns(counts)
+    if not report.used:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.most_common())
+        raise CFTError(f"no row of the {report.name} dataset can be used for objective {encoder.prompting.objective}: {reasons}")
+    if report.dropped:
+        prepared = prepared.filter(_has_tokens, input_columns="length", num_proc=num_proc, desc="Leaving out rows")
+    return prepared.select_columns(list(FEATURE_COLUMNS))
+
+
+def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: PreparationReport) -> IterableDataset:
+    first = next(iter(dataset), None)
+    if first is None:
+        raise CFTError(f"the {report.name} dataset is empty; give at least one row")
+
+    def encode_and_count(batch, indices):
+        columns = encoder.map_batch(batch, indices)
+        report.add_columns(columns)
+        used = [i for i, length in enumerate(columns["length"]) if length]
+        return {name: [columns[name][i] for i in used] for name in FEATURE_COLUMNS}
+
+    features = Features({name: _FEATURES[name] for name in FEATURE_COLUMNS})
+    return dataset.map(
+        encode_and_count,
+        batched=True,
+        batch_size=100,
+        with_indices=True,
+        remove_columns=list(first),
+        features=features,
+    )
+
+
+def _has_tokens(length: int) -> bool:
+    return length > 0

@@ -1,0 +1,271 @@
+"""One training run from settings to a folder: what `cft train` and `recipes/cft.py` do.
+
+    settings (YAML + command line) -> rows -> CFTTrainer -> output_dir/{model, preparation.json, metrics.json, …}
+
+A run that was killed goes on from its newest complete checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
+
+from cft_trl.errors import CFTError
+from cft_trl.models import load_tokenizer
+from cft_trl.training.config import CFTConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    from cft_trl.training.trainer import CFTTrainer
+
+SETTINGS_FILE = "settings.json"
+# Settings that may differ between a killed run and its continuation, because the weights do not depend on them.
+_FREE_TO_CHANGE = {
+    "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
+    "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
+}  # fmt: skip
+
+
+@dataclass
+class CFTScriptArguments(ScriptArguments):
+    """Where the rows come from, beside the settings of TRL's own scripts.
+
+    Args:
+        dataset_name: Hub id, file, folder, or `arithmetic` (the embedded source).
+        dataset_columns: house column -> column of the data, as a mapping or as `verdict=label,query=problem`.
+        append_verdict: writes a row's verdict as the last line of a critique that does not state it.
+        dataset_revision: commit, tag or branch on the Hub.
+        dataset_limit: uses the first so many rows (`arithmetic`: generates so many).
+        eval_rows: so many rows are held out for evaluation (`arithmetic`: other problems, by construction).
+        dataset_seed: draws the held-out rows, and the problems of `arithmetic`.
+        arithmetic_levels: levels of difficulty, 1 to 3.
+        resume: goes on from the newest complete checkpoint in output_dir.
+    """
+
+    dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
+    append_verdict: bool = field(default=False, metadata={"help": "Append the verdict line where it is missing."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch on the Hub."})
+    dataset_limit: int | None = field(default=None, metadata={"help": "Use so many rows."})
+    eval_rows: int = field(default=0, metadata={"help": "Rows held out for evaluation."})
+    dataset_seed: int = field(default=0, metadata={"help": "Seed of the held-out rows and of arithmetic."})
+    arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 1 to 3."})
+    resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})
+
+
+def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> CFTTrainer:
+    """Trains, saves and reports; returns the trainer.
+
+    Leaves in `config.output_dir`: the model and tokenizer (or adapter), `settings.json`, `preparation.json`,
+    `metrics.json`, `training.png` (where matplotlib is installed) and the model card.
+
+    Raises:
+        CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.
+    """
+    from cft_trl.plots import plot_training
+    from cft_trl.training.trainer import CFTTrainer
+
+    if not model.model_name_or_path:
+        raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
+    output = Path(config.output_dir)
+    check_writable(output)
+    checkpoint = _checkpoint_to_resume(script, config, model)
+    train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
+    config.model_init_kwargs = {
+        "revision": model.model_revision,
+        "trust_remote_code": config.trust_remote_code,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **(config.model_init_kwargs or {}),
+    }
+    trainer = CFTTrainer(
+        model.model_name_or_path,
+        config,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        processing_class=load_tokenizer(
+            model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
+        ),
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+    main = trainer.accelerator.is_main_process
+    if main:
+        write_text(output / SETTINGS_FILE, json.dumps(_settings(script, config, model), indent=2, default=str))
+        if checkpoint:
+            print(f"going on from {checkpoint}", flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(config.output_dir)
+    metrics = trainer.evaluate() if eval_rows is not None else {}
+    if main:
+        check_saved(output)
+        trainer.state.save_to_json(str(output / "trainer_state.json"))
+        write_text(output / "metrics.json", json.dumps(metrics, indent=2))
+        plot_training(trainer.state.log_history, output / "training.png")
+    trainer.create_model_card(dataset_name=script.dataset_name)
+    if config.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    trainer.end()
+    return trainer
+
+
+def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
+    """-> (training rows, rows held out or None): `Dataset` or, with `dataset_streaming`, `IterableDataset`.
+
+    Raises:
+        CFTError: evaluation is asked for and nothing says on which rows; the data cannot be read.
+    """
+    if not script.dataset_name:
+        raise CFTError("dataset_name is missing; give a Hub id, a file, a folder, or `arithmetic`")
+    if evaluate and not script.eval_rows and script.dataset_name == "arithmetic":
+        raise CFTError("eval_strategy asks for evaluation but eval_rows is 0; say how many rows to hold out")
+    if script.dataset_name == "arithmetic":
+        return _arithmetic_rows(script)
+
+    from cft_trl.sources.local import load_local
+
+    options = {
+        "name": script.dataset_config,
+        "revision": script.dataset_revision,
+        "columns": parse_columns(script.dataset_columns),
+        "append_verdict": script.append_verdict,
+        "streaming": script.dataset_streaming,
+    }
+    limit = script.dataset_limit
+    rows = load_local(script.dataset_name, split=script.dataset_train_split, limit=limit, **options)
+    if script.eval_rows:
+        return _hold_out(rows, script)
+    if evaluate:
+        return rows, load_local(script.dataset_name, split=script.dataset_test_split, **options)
+    return rows, None
+
+
+def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tuple[Any, Any]:
+    from datasets import IterableDataset
+
+    if isinstance(rows, IterableDataset):
+        return rows.skip(script.eval_rows), rows.take(script.eval_rows)
+    if script.eval_rows >= len(rows):
+        raise CFTError(f"eval_rows={script.eval_rows} would hold out all of the {len(rows)} rows; give fewer")
+    parts = rows.train_test_split(test_size=script.eval_rows, seed=script.dataset_seed)
+    return parts["train"], parts["test"]
+
+
+def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
+    from datasets import Dataset
+
+    from cft_trl.records import features
+    from cft_trl.sources.arithmetic import arithmetic_records
+
+    def rows(split: str, count: int) -> Dataset:
+        records = arithmetic_records(
+            count, seed=script.dataset_seed, levels=tuple(script.arithmetic_levels), split=split
+        )
+        return Dataset.from_list(list(records), features=features())
+
+    train = rows(script.dataset_train_split, script.dataset_limit or 10_000)
+    return train, rows("validation", script.eval_rows) if script.eval_rows else None
+
+
+def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None:
+    """`"verdict=label,query=problem"` or a mapping -> mapping of house column to the data's column.
+
+    Example:
+        >>> parse_columns("verdict=label, query=problem")
+        {'verdict': 'label', 'query': 'problem'}
+    """
+    if not columns or isinstance(columns, dict):
+        return columns or None
+    pairs = [pair.split("=") for pair in columns.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise CFTError(f"dataset_columns={columns}: give house=data pairs, e.g. verdict=label,query=problem")
+    return {house.strip(): name.strip() for house, name in pairs}
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries to write in it, before hours of training would end in an error.
+
+    Raises:
+        CFTError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CFTError(f"output folder '{folder}' is not writable ({error.strerror}); give another one") from error
+
+
+def check_saved(folder: Path) -> None:
+    """Some sharding set-ups (FSDP with SHARDED_STATE_DICT, ZeRO-3 without `zero3_save_16bit_model`) save no weights.
+
+    Raises:
+        CFTError: the folder holds no weights that `from_pretrained` would load.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise CFTError(
+            f"training ended but '{folder}' holds no weights: set zero3_save_16bit_model (ZeRO-3) or "
+            "fsdp_state_dict_type FULL_STATE_DICT in the accelerate config; the checkpoints below it are whole"
+        )
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest `checkpoint-N` whose saving was not cut short, or None.
+
+    The trainer's state is the last file of a checkpoint, so one that reads as JSON says the others are there.
+    """
+    numbered = [(int(p.name.rpartition("-")[2]), p) for p in folder.glob("checkpoint-*") if p.name[11:].isdigit()]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes under a temporary name and renames, so that a reader never meets half a file."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    merged = {**config.to_dict(), **asdict(script), **asdict(model)}
+    return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
+
+
+def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> str | None:
+    if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
+        path = Path(config.resume_from_checkpoint)
+        if not (path / "trainer_state.json").is_file():
+            raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
+        return str(path)
+    output = Path(config.output_dir)
+    checkpoint = last_complete_checkpoint(output) if script.resume else None
+    if checkpoint is None:
+        return None
+    before_file = output / SETTINGS_FILE
+    if before_file.is_file():
+        before = json.loads(before_file.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(_settings(script, config, model), default=str))
+        changed = [
+            f"{name}: {before.get(name)} -> {now.get(name)}"
+            for name in sorted({*before, *now} - _FREE_TO_CHANGE - {"model_init_kwargs"})
+            if before.get(name) != now.get(name)
+        ]
+        if changed:
+            raise CFTError(
+                f"'{output}' holds checkpoints of a run with other settings ({'; '.join(changed[:3])}); "
+                "give another output_dir, or remove that folder"
+            )
+    return str(checkpoint)

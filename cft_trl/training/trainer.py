@@ -1,0 +1,202 @@
+"""`CFTTrainer`: TRL's `SFTTrainer` for critique rows.
+
+    trainer = CFTTrainer("smollm2-135m", CFTConfig("out"), train_dataset=rows)
+    trainer.train()
+    # train: rows 3,230: kept 3,110, shortened 112, dropped 8 (8 longer than 2,048 tokens even without any response); …
+    # {'loss': 1.21, 'critique_loss': 1.21, 'verdict_accuracy': 0.86, 'verdict_accuracy_right': 0.91, …}
+
+It changes three things and leaves the rest to TRL: how rows become tokens (`preparation.py`), which positions the
+LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted at the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, IterableDataset
+from transformers import TrainerCallback
+from trl import SFTTrainer, pack_dataset
+
+from cft_trl.errors import CFTError
+from cft_trl.models import resolve_model
+from cft_trl.prompts import Prompting
+from cft_trl.training.collator import DataCollatorForCritique
+from cft_trl.training.config import CFTConfig
+from cft_trl.training.launch import check_launch
+from cft_trl.training.lengths import PreparationReport
+from cft_trl.training.metrics import TargetMetrics
+from cft_trl.training.preparation import RowEncoder, prepare_dataset
+from cft_trl.training.trl_internals import score_targets_only
+
+
+class CFTTrainer(SFTTrainer):
+    """Trains a causal language model to predict critiques (or, by `args.objective`, refinements or answers).
+
+    Same constructor as `trl.SFTTrainer`; datasets are rows of any layout that `cft_trl.to_records` reads, and
+    `args` is a `CFTConfig` (default: `CFTConfig("<model>-CFT")`). A dataset that already has `input_ids` and
+    `labels` is used as it is.
+
+    Logged beside TRL's metrics, in training and evaluation, at no extra forward pass:
+        `critique_loss` (`target_loss` for other objectives): mean negative log-likelihood per target token, nats,
+            never weighted.
+        `verdict_accuracy`, `verdict_accuracy_right`, `verdict_accuracy_wrong`: share of critiques whose verdict word
+            is the model's top prediction when it is given everything before (all tokens of the word), over all
+            critiques and over those that say right or wrong; `verdict_count`: how many there were.
+
+    Attributes:
+        preparation: dataset name -> `PreparationReport`, what became of each row.
+
+    Raises:
+        CFTError: anything the user can put right, in one line (see `cft_trl.errors`).
+
+    Example:
+        >>> from datasets import load_dataset
+        >>> from cft_trl import CFTConfig, CFTTrainer
+        >>> rows = load_dataset("TIGER-Lab/WebInstruct-CFT", "WebInstruct-CFT-50K", split="train")  # doctest: +SKIP
+        >>> CFTTrainer("Qwen/Qwen2.5-Math-7B", CFTConfig("out"), train_dataset=rows).train()  # doctest: +SKIP
+    """
+
+    _tag_names = ["trl", "cft"]
+    _name = "CFT"
+    _paper = {
+        "title": "Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate",
+        "id": "2501.17703",
+    }
+
+    def __init__(
+        self,
+        model: Any,
+        args: CFTConfig | None = None,
+        data_collator: DataCollatorForCritique | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config._name_or_path
+            args = CFTConfig(f"{name.rstrip('/').split('/')[-1] or 'model'}-CFT")
+        if not isinstance(args, CFTConfig):
+            raise CFTError(f"args is a {type(args).__name__}; CFTTrainer takes a CFTConfig")
+        check_launch(args)
+        if isinstance(model, str):
+            model = resolve_model(model, revision=(args.model_init_kwargs or {}).get("revision"))
+        if train_dataset is None:
+            raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
+        if next(iter(train_dataset), None) is None:
+            raise CFTError("the train dataset is empty; give at least one row")
+        if kwargs.get("formatting_func") is not None:
+            raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
+        self.preparation: dict[str, PreparationReport] = {}
+        self._target_metrics = {mode: TargetMetrics(args.objective) for mode in ("train", "eval")}
+
+        # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
+        self._row_limit = args.max_length
+        if args.padding_free and not args.packing:
+            args.max_length = None
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        args.max_length = self._row_limit
+        if data_collator is None:
+            # Set now because TRL accepts no collator together with packing; the batches are the same, with one
+            # tensor more for the verdicts.
+            self.data_collator = DataCollatorForCritique(
+                self.processing_class,
+                objective=args.objective,
+                pad_to_multiple_of=args.pad_to_multiple_of,
+                padding_free=self.padding_free,
+                return_verdict_mask=True,
+            )
+        self.add_callback(_ReportRows(self.preparation))
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
+        first = next(iter(dataset), None)
+        if first is None:
+            raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
+        if "input_ids" in first:
+            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
+        encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
+        report = PreparationReport(dataset_name)
+        with PartialState().main_process_first():  # the others find the first one's result in the cache
+            dataset = prepare_dataset(dataset, encoder, report, args.dataset_num_proc)
+            if args.shuffle_dataset:
+                dataset = dataset.shuffle(seed=args.seed)
+            if packing:
+                dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
+        self.preparation[dataset_name] = report
+        if isinstance(dataset, Dataset) and self._is_main():
+            print(report, flush=True)
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "verdict_mask" not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, "verdict_mask"]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        verdict_mask = inputs.pop("verdict_mask", None)
+        metrics = self._target_metrics["train" if self.model.training else "eval"]
+
+        def forward(**batch):
+            outputs = model(**batch)
+            if batch.get("fused_lm_head"):
+                # The head's outputs belong to the next token: position i scores token i + 1.
+                mask = None if verdict_mask is None else verdict_mask[:, 1:]
+                metrics.add(outputs, mask)
+                if mask is not None and self.args.verdict_weight != 1.0:
+                    outputs.log_probs = torch.where(
+                        mask > 0, outputs.log_probs * self.args.verdict_weight, outputs.log_probs
+                    )
+            return outputs
+
+        with score_targets_only():
+            return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        mode = "train" if self.model.training else "eval"
+        values = self._target_metrics[mode].pop(self.accelerator)
+        logs.update({f"eval_{name}" if mode == "eval" else name: value for name, value in values.items()})
+        super().log(logs, start_time)
+
+    def _is_main(self) -> bool:
+        return PartialState().is_main_process
+
+
+class _ReportRows(TrainerCallback):
+    """Leaves `preparation.json` beside the checkpoints, and tells of a stream's rows once they have gone by."""
+
+    def __init__(self, reports: dict[str, PreparationReport]) -> None:
+        self.reports = reports
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._write(args, state)
+
+    def on_train_end(self, args, state, control, train_dataloader=None, **kwargs):
+        self._write(args, state)
+        if state.is_world_process_zero and isinstance(getattr(train_dataloader, "dataset", None), IterableDataset):
+            print(self.reports["train"], flush=True)
+
+    def _write(self, args, state):
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({name: report.to_dict() for name, report in self.reports.items()}, indent=2)
+            (folder / "preparation.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _map_kwargs(dataset: Dataset | IterableDataset, args: CFTConfig) -> dict[str, Any]:
+    if isinstance(dataset, IterableDataset):
+        return {}
+    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}

@@ -1,0 +1,238 @@
+r"""The verdict grammar: does a critique conclude that the solution is right, wrong, or does it not say?
+
+A critique of the published data ends like this (the house's own line, see `with_verdict_line`):
+
+    ... the sign is lost in the second step, so the area comes out as 14 instead of 10.
+
+    Conclusion: wrong [END]
+
+Teachers also write "**Conclusion:** Wrong.", "### Conclusion\nThe student's solution is incorrect.",
+"Final verdict: \boxed{right}", two conclusions, or none. The rules:
+
+1. A *conclusion* is opened by the word conclusion, verdict or judgment followed by a colon (also full-width), "=",
+   a dash, a line break when it is a heading, an XML tag, "is that", "verdict is", or by "In conclusion,".
+2. It counts when what follows says right/correct or wrong/incorrect *of the solution*, as a bare word ("Wrong.") or
+   in a sentence ("the final answer is not correct"). "Conclusion: 42", "Conclusion: the correct answer is 42" and
+   "in conclusion, ABC is a right triangle" say nothing of the solution: an earlier conclusion is looked for.
+3. The LAST conclusion that counts gives the verdict.
+4. When it cannot be read one way there is no verdict: "right or wrong" (an unfilled template), "partially correct",
+   "the answer is right but the reasoning is wrong", "a wrong approach leads to the right answer". A wrong answer
+   does decide: "the right approach leads to a wrong answer" is wrong, for a solution whose answer is wrong is wrong
+   however well it began, while a right answer does not excuse a wrong approach.
+
+No verdict is `None`, never "wrong". The time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from cft_trl.errors import CFTError
+from cft_trl.statements import Said, Verdict, resolve, sentences, statements
+
+VERDICT_LINE = "Conclusion: {verdict} [END]"
+
+# A conclusion is read no further than this many characters; teachers conclude in a sentence or two.
+_MAX_CLAUSE = 600
+
+_FLAGS = re.IGNORECASE | re.ASCII
+_OPENER = re.compile(r"(?<![a-z])(?:conclusions?|(verdicts?)|judge?ments?)(?![a-z])", _FLAGS)
+_DECO = r"[ \t*_`~\"'\u201c\u201d\u2018\u2019)\]}]{0,12}"
+_ABOUT = (
+    r"(?:[ \t]{1,3}(?:of|on|about|for|regarding)[ \t]{1,3}(?:(?:the|this|my|given|proposed|student'?s?)[ \t]){0,3}"
+    r"(?:critique|solution|answer|response|review|attempt))?"
+)
+# What may stand after the word. A plain "is" would turn prose about the student's own conclusion into a verdict
+# ("the conclusion is wrong in step 2"), so it needs the word verdict.
+_COLON = re.compile(
+    rf"{_ABOUT}{_DECO}(?:\([\w ]{{1,20}}\){_DECO})?(?:is{_DECO})?"
+    r"(?:[:\uff1a=>|]|(?:-{1,3}>?|[\u2013\u2014\u2192])[ \t])",
+    _FLAGS,
+)
+_IS = re.compile(r"[ \t]{1,3}is(?=\s)", _FLAGS)
+_IS_THAT = re.compile(r"[ \t]{1,3}is[ \t]{1,3}that(?=\s)", _FLAGS)
+_COMMA = re.compile(r"[ \t]{0,3}[,\uff0c]")
+_LINE_END = re.compile(rf"{_ABOUT}{_DECO}(?:\r?\n|\r)", _FLAGS)
+_IN_BEFORE = re.compile(r"(?<![a-z])in\s{1,3}$", _FLAGS)
+_HEADING_BEFORE = re.compile(
+    r"(?:^|[\r\n])[ \t]*[#>*_`~\d.() \t\-]*(?:(?:my|the|final|overall|critique)[ \t_]+){0,3}$",
+    _FLAGS,
+)
+# 'end with "Conclusion: right" or "Conclusion: wrong"' offers an alternative; it draws no conclusion.
+_OR_BEFORE = re.compile(r"(?<![a-z])or[ \t\"'`\u201c\u2018*_(\[<]*$", _FLAGS)
+_STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
+_BLANK_LINE = re.compile(r"\n[ \t\r]*\n|\r[ \t]*\r")
+
+
+def parse_verdict(text: str | None) -> Verdict | None:
+    r"""The verdict that a critique states, by its last conclusion.
+
+    Args:
+        text: A critique (`str`), of any length; or `None`.
+
+    Returns:
+        "right", "wrong", or `None` when no conclusion says either or it cannot be read one way.
+
+    Example:
+        >>> parse_verdict("The sum is 12, not 13.\n\nConclusion: wrong [END]")
+        'wrong'
+        >>> parse_verdict("**Critique Conclusion:** The solution is not correct.")
+        'wrong'
+        >>> parse_verdict("Conclusion: right\n\nOn reflection step 2 fails.\n\nConclusion: wrong")
+        'wrong'
+        >>> parse_verdict("Conclusion: right or wrong [END]") is None
+        True
+    """
+    found = _last(text)
+    return found.verdict if found else None
+
+
+def verdict_span(text: str | None) -> tuple[int, int] | None:
+    r"""Where the verdict stands: character offsets of the last conclusion's verdict word.
+
+    A negation belongs to the word, for the word alone would say the opposite ("not correct", "isn't right").
+
+    Args:
+        text: A critique (`str`), of any length; or `None`.
+
+    Returns:
+        `(start, end)` with `text[start:end]` the word(s), or `None` exactly when `parse_verdict(text)` is `None`.
+
+    Example:
+        >>> critique = "Step 2 drops a sign.\n\nConclusion: wrong [END]"
+        >>> start, end = verdict_span(critique)
+        >>> critique[start:end]
+        'wrong'
+    """
+    found = _last(text)
+    return (found.start, found.end) if found and found.verdict else None
+
+
+def with_verdict_line(critique: str, verdict: Verdict) -> str:
+    r"""The critique with the published last line, "Conclusion: right [END]" or "Conclusion: wrong [END]".
+
+    Args:
+        critique: The critique's text; may be empty.
+        verdict: "right" or "wrong" (or a label that `to_verdict` knows).
+
+    Returns:
+        The critique unchanged when it states this verdict already, else the critique, a blank line and the line.
+
+    Raises:
+        CFTError: The critique states the other verdict, or `verdict` is none.
+
+    Example:
+        >>> with_verdict_line("Step 2 drops a sign.", "wrong")
+        'Step 2 drops a sign.\n\nConclusion: wrong [END]'
+        >>> with_verdict_line("Sound.\n\nConclusion: right", "right")
+        'Sound.\n\nConclusion: right'
+    """
+    wanted = to_verdict(verdict)
+    if wanted is None:
+        raise CFTError(f"no verdict to append: got {verdict!r}; give 'right' or 'wrong'")
+    stated = parse_verdict(critique)
+    if stated == wanted:
+        return critique
+    if stated is not None:
+        raise CFTError(f"the critique concludes {stated!r} but the verdict given is {wanted!r}; correct one of the two")
+    line = VERDICT_LINE.format(verdict=wanted)
+    return f"{critique}\n\n{line}" if critique else line
+
+
+_LABELS: dict[str, Verdict | None] = {
+    **dict.fromkeys(("right", "correct", "true", "1", "1.0"), "right"),
+    **dict.fromkeys(("wrong", "incorrect", "false", "0", "0.0"), "wrong"),
+    # "flawed" is PRMBench's third label: a redundant or circular step in a solution whose answer stands. It is
+    # known and neither right nor wrong, so it is no verdict rather than an error.
+    **dict.fromkeys(("", "flawed"), None),
+}
+
+
+def to_verdict(value: object) -> Verdict | None:
+    """The verdict that a data set's own label means.
+
+    Args:
+        value: `True`/`False`, `1`/`0` (also numpy's, or as text), "right"/"wrong", "correct"/"incorrect" in any case;
+            for no verdict `None`, NaN, "" or "flawed" (PRMBench's label for a redundant or circular solution).
+
+    Returns:
+        "right", "wrong" or `None`.
+
+    Raises:
+        CFTError: Any other value.
+
+    Example:
+        >>> to_verdict("Correct"), to_verdict(0), to_verdict(None)
+        ('right', 'wrong', None)
+        >>> to_verdict("maybe")
+        Traceback (most recent call last):
+        cft_trl.errors.CFTError: 'maybe' is not a verdict; give right/wrong, correct/incorrect, true/false, 1/0 or null
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    key = str(value).strip().lower() if isinstance(value, str | bool | int | float) else None
+    if key not in _LABELS:
+        raise CFTError(f"{value!r} is not a verdict; give right/wrong, correct/incorrect, true/false, 1/0 or null")
+    return _LABELS[key]
+
+
+def _last(text: str | None) -> Said | None:
+    """The last conclusion that counts (its verdict may be `None`: unclear), or `None` when there is none."""
+    if not text:
+        return None
+    openings = [(word.start(), opening) for word in _OPENER.finditer(text) if (opening := _opening(text, word))]
+    # From the last to the first; each is read only up to the next, so no stretch of text is read twice.
+    limit = len(text)
+    for at, (start, style) in reversed(openings):
+        found = _conclude(text, start, limit, style)
+        if found:
+            if _OR_BEFORE.search(text[max(0, at - 20) : at]):
+                return found._replace(verdict=None)
+            return found
+        limit = at
+    return None
+
+
+def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
+    """Where the conclusion's text begins and how it was opened ("colon", "heading", "prose"); None if it is not one."""
+    end = word.end()
+    before = text[max(0, word.start() - 60) : word.start()]
+    if match := _IS_THAT.match(text, end):
+        return match.end(), "prose"
+    if match := _COLON.match(text, end) or (word[1] and _IS.match(text, end)):
+        return match.end(), "colon"
+    if (match := _COMMA.match(text, end)) and _IN_BEFORE.search(before):
+        return match.end(), "prose"
+    # A line longer than the window is no heading: its beginning would be mistaken for a line's.
+    cut = word.start() > 60 and "\n" not in before and "\r" not in before
+    if not cut and (match := _LINE_END.match(text, end)) and _HEADING_BEFORE.search(before):
+        return match.end(), "heading"
+    return None
+
+
+def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
+    """What the conclusion that begins at `start` says of the solution."""
+    end = min(limit, start + _MAX_CLAUSE)
+    if stop := _STOP.search(text, start, end):
+        end = stop.start()
+    while start < end and text[start].isspace():
+        start += 1
+    # Under a heading the verdict may close a second paragraph; after "Conclusion: ..." the paragraph is all of it.
+    blank = _BLANK_LINE.search(text, start, end)
+    if blank and style != "heading":
+        end = blank.start()
+    said: list[Said] = []
+    for sentence in sentences(text, start, end):
+        new = statements(sentence)
+        if style == "prose":
+            new = [s for s in new if s.kind == "whole"]
+        if new and new[0].kind == "bare":
+            return resolve(new)
+        # The first sentence that judges the whole stands; later ones explain it.
+        if any(s.kind == "whole" for s in said):
+            new = [s for s in new if s.kind != "whole"]
+        said += new
+    return resolve(said)

@@ -1,0 +1,418 @@
+"""The embedded arithmetic source: every number recomputed, every error where its row says it is, every split disjoint."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from cft_trl.errors import CFTError
+from cft_trl.sources.arithmetic import (
+    KINDS,
+    TEMPLATES,
+    arithmetic_records,
+    corrupt,
+    problems,
+    right_solution,
+    split_of,
+    write,
+)
+from cft_trl.sources.arithmetic.english import plural, quantity
+from cft_trl.sources.arithmetic.numbers import compute, exact, plain
+
+LEVELS = (1, 2, 3)
+STEPS = {1: (2, 2), 2: (3, 4), 3: (4, 6)}
+EQUATION = re.compile(r"([\d.]*\d) ([-+×÷]) ([\d.]*\d) = ([\d.]*\d)")
+OPENING = re.compile(r"^(Step \d+: |- |First, |Then, |Next, |After that, |Finally, )")
+TEXTS = ("query", "response", "critique", "refinement")
+
+
+def worked(left: str, op: str, right: str) -> Fraction:
+    """The test's own arithmetic, apart from the package's."""
+    a, b = Fraction(left), Fraction(right)
+    return {"+": lambda: a + b, "-": lambda: a - b, "×": lambda: a * b, "÷": lambda: a / b}[op]()
+
+
+def is_true(equation: tuple[str, ...]) -> bool:
+    left, op, right, shown = equation
+    return worked(left, op, right) == Fraction(shown)
+
+
+def lines_of(text: str) -> list[str]:
+    """A solution's lines without what only numbers them."""
+    return [OPENING.sub("", line) for line in text.splitlines()]
+
+
+def answer_in(text: str) -> Fraction:
+    return Fraction(re.findall(r"[\d.]*\d", text.splitlines()[-1])[0])
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    return [row for level in LEVELS for row in arithmetic_records(1000, seed=7, levels=(level,))]
+
+
+@pytest.fixture(scope="module")
+def wrong_rows(rows) -> list[dict]:
+    return [row for row in rows if row["verdict"] == "wrong"]
+
+
+def test_there_are_enough_templates_and_variants():
+    for level, templates in TEMPLATES.items():
+        assert len(templates) >= 15
+        for template in templates:
+            assert template.level == level
+            assert STEPS[level][0] <= len(template.steps) <= STEPS[level][1], template.name
+            assert len(template.texts) >= 2, template.name
+    names = [template.name for templates in TEMPLATES.values() for template in templates]
+    assert len(names) == len(set(names)) >= 45
+    assert len({template.topic for templates in TEMPLATES.values() for template in templates}) >= 12
+
+
+@pytest.mark.parametrize("template", [t for level in TEMPLATES.values() for t in level], ids=lambda t: t.name)
+def test_every_text_of_a_template_gives_every_quantity(template):
+    """Each given quantity of the steps stands in the text, as a number, a price, a percentage or a fraction."""
+    rng = random.Random(template.name)
+    told = set()
+    for _ in range(60):
+        problem = template.draw(rng)
+        assert problem is not None
+        in_text = {Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", problem.query)}
+        for step in problem.steps:
+            for operand in (step.left, step.right):
+                if operand.origin == 0:
+                    shown = operand.value * 100 if operand.name.endswith("%") else operand.value
+                    assert shown in in_text, f"{operand.name} = {shown} is not in: {problem.query}"
+                    told.add(operand.name)
+    names = re.findall(r"(\w+)=", template.numbers)
+    used = {name for text in template.texts for name in re.findall(r"\{(\w+)", text)} & set(names)
+    assert used == {name.rstrip("%") for name in told}, "a number in the text that no step uses, or the reverse"
+
+
+def test_reference_steps_are_exact_and_lead_to_the_answer(rows):
+    for row in rows:
+        steps, level = row["meta"]["steps"], row["meta"]["level"]
+        assert STEPS[level][0] <= len(steps) <= STEPS[level][1]
+        for number, step in enumerate(steps, 1):
+            assert worked(step["left"], step["op"], step["right"]) == Fraction(step["value"])
+            for side in ("left", "right"):
+                if step[f"{side}_from"].startswith("step "):
+                    source = int(step[f"{side}_from"].split()[1])
+                    assert source < number
+                    assert step[side] == steps[source - 1]["value"]
+                else:
+                    assert step[f"{side}_from"] in ("problem", "constant")
+        assert steps[-1]["value"] == row["reference_answer"]
+        used = {step[f"{side}_from"] for step in steps for side in ("left", "right")}
+        assert {f"step {number}" for number in range(1, len(steps))} <= used, "a step that nothing needs"
+
+
+def test_numbers_stay_within_their_level(rows):
+    for row in rows:
+        numbers = [step[key] for step in row["meta"]["steps"] for key in ("left", "right", "value")]
+        if row["meta"]["level"] < 3:
+            assert all("." not in number for number in numbers)
+        if row["meta"]["level"] == 1:
+            assert all(0 < int(number) <= 100 for number in numbers)
+        assert all(len(number.partition(".")[2]) <= 4 for number in numbers)
+        for step in row["meta"]["steps"]:
+            if step["unit"] in ("pupil", "boy", "girl", "box", "crate", "point", "thing"):
+                assert "." not in step["value"], "only measures come in parts"
+
+
+def test_rows_have_the_houses_columns(rows):
+    columns = "id query response critique verdict refinement reference_answer response_source teacher source meta"
+    for row in rows:
+        assert list(row) == columns.split()
+        assert json.loads(json.dumps(row)) == row
+        assert row["source"] == "arithmetic"
+        assert row["teacher"] == "reference"
+        assert row["response_source"] == f"arithmetic:{row['meta']['error_kind'] or 'right'}"
+        assert set(row["meta"]) == {"level", "template", "topic", "error_kind", "first_error_step", "steps"}
+    assert next(arithmetic_records(1, seed=3, split="test"))["id"] == "arithmetic-test-s3-000000"
+
+
+def test_refinements_and_right_responses_are_right(rows):
+    for row in rows:
+        equations = EQUATION.findall(row["refinement"])
+        assert equations == [(s["left"], s["op"], s["right"], s["value"]) for s in row["meta"]["steps"]]
+        assert all(map(is_true, equations))
+        assert answer_in(row["refinement"]) == Fraction(row["reference_answer"])
+        unit = quantity(exact(row["reference_answer"]), row["meta"]["steps"][-1]["unit"]).split(" ", 1)[1]
+        assert unit in row["refinement"].splitlines()[-1]
+        if row["verdict"] == "right":
+            assert row["response"] == row["refinement"]
+            assert row["meta"]["error_kind"] is row["meta"]["first_error_step"] is None
+
+
+def test_every_line_holds_one_equation(rows):
+    for row in rows:
+        for text in (row["response"], row["refinement"]):
+            *lines, last = text.splitlines()
+            assert all(len(EQUATION.findall(line)) == 1 for line in lines)
+            assert "=" not in last
+
+
+def test_wrong_responses_are_wrong_where_they_say(wrong_rows):
+    """The first line that is none of the right solution's lines is the first error, and the answer is as its kind has it."""
+    for row in wrong_rows:
+        right, response = set(lines_of(row["refinement"])), lines_of(row["response"])
+        first = next(number for number, line in enumerate(response, 1) if line not in right)
+        assert first == row["meta"]["first_error_step"], row
+        kind = row["meta"]["error_kind"]
+        same_answer = answer_in(row["response"]) == Fraction(row["reference_answer"])
+        unit_name = kind == "unit" and len(response) == len(lines_of(row["refinement"]))
+        assert same_answer == (kind == "lucky" or unit_name), row
+
+
+def test_each_kind_is_what_it_is_called(wrong_rows):
+    for row in wrong_rows:
+        kind, place = row["meta"]["error_kind"], row["meta"]["first_error_step"]
+        reference = [(s["left"], s["op"], s["right"], s["value"]) for s in row["meta"]["steps"]]
+        equations = EQUATION.findall(row["response"])
+        false = [number for number, equation in enumerate(equations, 1) if not is_true(equation)]
+        if kind == "slip":
+            assert false == [place]
+            assert equations[place - 1][:3] == reference[place - 1][:3]
+        elif kind == "operation":
+            assert not false
+            left, op, right, _ = equations[place - 1]
+            assert (left, right) == (reference[place - 1][0], reference[place - 1][2])
+            assert op != reference[place - 1][1]
+        elif kind == "dropped_step":
+            assert not false
+            assert len(equations) == len(reference) - 1
+        elif kind == "misread":
+            assert not false
+            assert [equation[1] for equation in equations] == [step[1] for step in reference]
+            assert {equations[place - 1][0], equations[place - 1][2]} != {reference[place - 1][0], reference[place - 1][2]}
+        elif kind == "unit" and len(equations) == len(reference):
+            assert equations == reference
+        elif kind == "unit":
+            assert len(equations) == len(reference) - 1
+        else:
+            assert kind == "lucky"
+            numbers = {number for step in reference for number in (step[0], step[2], step[3])}
+            strange = {equations[place - 1][0], equations[place - 1][2]} - numbers
+            assert false or strange, "nothing is wrong with it"
+
+
+def test_errors_are_carried_forward(wrong_rows):
+    """A corrupted result is what the later steps use: every number of a line is given, constant, or found before."""
+    for row in wrong_rows:
+        if row["meta"]["error_kind"] not in ("slip", "operation"):
+            continue
+        steps, equations = row["meta"]["steps"], EQUATION.findall(row["response"])
+        for step, equation in zip(steps, equations, strict=True):
+            for side, shown in (("left", equation[0]), ("right", equation[2])):
+                origin = step[f"{side}_from"]
+                expected = equations[int(origin[5:]) - 1][3] if origin.startswith("step ") else step[side]
+                assert shown == expected
+
+
+def test_every_kind_occurs_at_every_level(rows):
+    for level in LEVELS:
+        found = Counter(row["meta"]["error_kind"] for row in rows if row["meta"]["level"] == level)
+        assert found[None] == 500
+        assert all(found[kind] >= 20 for kind in KINDS), found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_can_be_chosen(kind):
+    found = list(arithmetic_records(40, right_ratio=0.25, kinds=(kind,)))
+    assert Counter(row["response_source"] for row in found) == {"arithmetic:right": 10, f"arithmetic:{kind}": 30}
+
+
+def test_a_kind_that_does_not_fit_gives_none():
+    template = next(t for t in TEMPLATES[1] if t.name == "pencil_boxes")
+    rng = random.Random(0)
+    assert all(corrupt(template.draw(rng), rng, "unit") is None for _ in range(50))
+
+
+def test_something_fits_every_problem():
+    rng = random.Random(0)
+    for problem in islice(problems(seed=1), 500):
+        wrong = corrupt(problem, rng)
+        assert write(wrong, "bare") != write(right_solution(problem), "bare")
+
+
+def test_splits_are_disjoint_whatever_the_seeds():
+    queries = {}
+    for split in ("train", "validation", "test"):
+        queries[split] = {p.query for seed in (0, 1) for p in islice(problems(seed, (1,), split), 700)}
+        assert {split_of(query) for query in queries[split]} == {split}
+    assert not queries["train"] & queries["validation"]
+    assert not queries["train"] & queries["test"]
+    assert not queries["validation"] & queries["test"]
+
+
+def test_splits_are_80_10_10_and_blind_to_spaces_and_case():
+    rng = random.Random(0)
+    drawn = [rng.choice(TEMPLATES[1]).draw(rng).query for _ in range(3000)]
+    shares = Counter(map(split_of, drawn))
+    assert 0.77 < shares["train"] / 3000 < 0.83
+    assert 0.08 < shares["test"] / 3000 < 0.12
+    assert all(split_of(f"  {query.upper()} ".replace(" ", "  ")) == split_of(query) for query in drawn[:50])
+
+
+def test_level_1_has_over_20000_queries_and_no_query_twice():
+    normal = {" ".join(p.query.lower().split()) for p in islice(problems(seed=0, levels=(1,)), 20_500)}
+    assert len(normal) == 20_500
+
+
+def test_a_stream_that_runs_dry_says_so(monkeypatch):
+    from cft_trl.sources.arithmetic import records
+
+    class OneProblem:
+        def draw(self, rng):
+            return problem
+
+    problem = next(problems())
+    monkeypatch.setattr(records, "TEMPLATES", {1: (OneProblem(),)})
+    monkeypatch.setattr(records, "MAX_MISSES", 100)
+    stream = problems(levels=(1,), split="train")
+    assert next(stream) is problem
+    with pytest.raises(CFTError, match="no new problem left"):
+        next(stream)
+
+
+def test_the_same_arguments_give_the_same_bytes_in_another_process():
+    """Python's own hashes differ between processes, so a set's order or hash() would show here."""
+    code = (
+        "import json; from cft_trl.sources.arithmetic import arithmetic_records;"
+        "print('\\n'.join(json.dumps(row) for row in arithmetic_records(200, seed=5)))"
+    )
+    root = str(Path(__file__).resolve().parents[1])
+    outputs = []
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": root}
+        run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+        outputs.append(hashlib.sha256(run.stdout).hexdigest())
+    here = "\n".join(json.dumps(row) for row in arithmetic_records(200, seed=5)) + "\n"
+    assert outputs == [hashlib.sha256(here.encode()).hexdigest()] * 2
+
+
+def test_seeds_differ_and_levels_have_no_order():
+    first = [row["query"] for row in arithmetic_records(20, seed=0)]
+    assert first != [row["query"] for row in arithmetic_records(20, seed=1)]
+    assert first == [row["query"] for row in arithmetic_records(20, seed=0, levels=(3, 1, 2, 1))]
+
+
+@pytest.mark.parametrize(("count", "ratio", "right"), [(0, 0.5, 0), (9, 0, 0), (9, 1, 9), (101, 0.3, 30), (60, 0.5, 30)])
+def test_the_ratio_is_exact(count, ratio, right):
+    found = list(arithmetic_records(count, right_ratio=ratio, levels=(1,)))
+    assert len(found) == count
+    assert sum(row["verdict"] == "right" for row in found) == right
+
+
+def test_the_order_of_verdicts_cannot_be_guessed(rows):
+    verdicts = "".join(row["verdict"][0] for row in rows[:1000])
+    assert max(len(run) for run in re.findall(r"r+|w+", verdicts)) < 30
+    assert all(150 < sum(a + b == pair for a, b in zip(verdicts, verdicts[1:], strict=False)) < 350
+               for pair in ("rr", "rw", "wr", "ww"))  # fmt: skip
+
+
+def test_style_says_nothing_about_the_verdict(rows):
+    openings = {verdict: Counter() for verdict in ("right", "wrong")}
+    for row in rows:
+        openings[row["verdict"]][re.split(r"[ :,]", row["response"])[0].strip("0123456789")] += 1
+    for opening, times in openings["right"].items():
+        if times > 100:
+            assert 0.6 < openings["wrong"][opening] / times < 1.6
+
+
+def test_critiques_can_be_left_to_another_teacher():
+    with_them, without = (list(arithmetic_records(30, with_critiques=flag)) for flag in (True, False))
+    assert all(row["critique"] is row["teacher"] is None for row in without)
+    assert [{**row, "critique": None, "teacher": None} for row in with_them] == without
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": -1}, "count is -1"),
+        ({"count": 2.5}, "count is 2.5"),
+        ({"count": 1, "levels": (4,)}, "levels is (4,)"),
+        ({"count": 1, "levels": ()}, "levels is ()"),
+        ({"count": 1, "split": "dev"}, "unknown split 'dev'; known are train, validation, test"),
+        ({"count": 1, "kinds": ("typo",)}, "unknown kind 'typo'"),
+        ({"count": 1, "kinds": ()}, "kinds is empty"),
+        ({"count": 1, "right_ratio": 1.5}, "right_ratio is 1.5"),
+        ({"count": 1, "right_ratio": "half"}, "right_ratio is 'half'"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(arguments, message):
+    with pytest.raises(CFTError, match=re.escape(message)) as error:
+        arithmetic_records(**arguments)  # at the call, not at the first row
+    assert "\n" not in str(error.value)
+
+
+def test_texts_are_clean_english(rows):
+    for row in rows:
+        for column in TEXTS:
+            text = row[column].replace("\\boxed{", "").replace("}", "") if column != "query" else row[column]
+            assert not re.search(r"[{}]|\bNone\b|  |\s[.,?!]|\.\.|\s$", text), text
+            assert not re.search(r"(?<![\d.×÷+-])(?<![×÷+-] )\b1 [a-z]+s\b(?! |$)", text.replace("1 times", "")), text
+            assert not re.search(r"\b[Aa] [aeio]", text), text
+            assert not re.search(r"\b[Aa]n [^aeiouh]", text), text
+        assert re.match(r"[A-Z$\d]", row["query"])
+        assert row["query"].endswith("?")
+        assert not re.search(r"[.?!] [a-z]", row["query"]), row["query"]
+
+
+def test_one_is_singular_and_the_rest_plural(rows):
+    """Every counted noun of a response, the answer included, agrees with its number."""
+    for row in rows:
+        units = sorted({step["unit"] for step in row["meta"]["steps"]}, key=len, reverse=True)
+        for unit in units:
+            if plural(unit) == unit:
+                continue
+            for text in (row["response"], row["refinement"], row["critique"]):
+                assert not re.search(rf"(?<![\d.])1 {re.escape(plural(unit))}\b", text), text
+                one_too_few = re.search(rf"(?:\d\d|[\d.][02-9]|(?<![\d.])[02-9]) {re.escape(unit)}(?![\w])", text)
+                assert not one_too_few or plural(unit).startswith(unit) is False or " per " in text, text
+
+
+def test_pronouns_fit_the_person():
+    she, he = {"she", "her"}, {"he", "his", "him"}
+    from cft_trl.sources.arithmetic.english import PEOPLE
+
+    gender = {name: pronoun for name, pronoun, *_ in PEOPLE}
+    for problem in islice(problems(seed=2), 2000):
+        words = set(re.findall(r"[a-z]+", problem.query.lower()))
+        people = [gender[name] for name in re.findall(r"[A-Z][a-z]+", problem.query) if name in gender]
+        if words & she and people:
+            assert "she" in people
+        if words & he and people:
+            assert "he" in people
+        assert not (words & she and words & he)
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [("apple", "apples"), ("box", "boxes"), ("cherry", "cherries"), ("toy", "toys"), ("loaf", "loaves"),
+     ("person", "people"), ("foot", "feet"), ("square foot", "square feet"), ("mile per hour", "miles per hour"),
+     ("potato", "potatoes"), ("bench", "benches"), ("class", "classes"), ("percent", "percent"), ("toy car", "toy cars")],
+)  # fmt: skip
+def test_plurals(noun, many):
+    assert plural(noun) == many
+    assert quantity(1, noun) == f"1 {noun}"
+    assert quantity(exact("2.5"), noun) == f"2.5 {many}"
+
+
+def test_numbers_are_exact_and_plain():
+    assert plain(compute(1, "÷", 8)) == "0.125"
+    assert plain(compute(exact("0.1"), "+", exact("0.2"))) == "0.3"
+    assert plain(exact("2.50")) == "2.5"
+    assert plain(exact("-0.05")) == "-0.05"
+    assert compute(3, "÷", 0) is None
+    with pytest.raises(ValueError, match="no exact decimal"):
+        plain(compute(1, "÷", 3))
