@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.records import cft_completion, cft_user_turn
+from cft_trl.layouts import cft_completion, cft_user_turn
 
 OBJECTIVES = ("cft", "cgd", "sft")
 SFT_TARGETS = ("response", "right_only", "refinement")
@@ -126,8 +126,12 @@ def chat_messages(user_turn: str) -> list[dict[str, str]]:
 
 
 def base_prompt(user_turn: str) -> str:
-    """The prompt for a base model without a chat template: the user turn, ended by one empty line."""
-    return user_turn.rstrip("\n") + "\n\n"
+    """The prompt for a base model without a chat template: the user turn, ended by one line feed.
+
+    One and not two: GPT-2's way of splitting makes two line feeds one token at a text's end and two tokens before
+    a word, so the model would be asked in another context than it was trained in.
+    """
+    return user_turn.rstrip("\n") + "\n"
 
 
 def to_prompt_completion(row: Mapping[str, Any], prompting: Prompting, chat: bool) -> dict[str, Any]:

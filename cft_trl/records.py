@@ -181,13 +181,12 @@ def unpublishable(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def to_record(row: Mapping[str, Any], where: str = "row 0", layout: str | None = None) -> Record:
+def to_record(row: Mapping[str, Any], where: str = "row 0") -> Record:
     """Reads one row of any known layout.
 
     Args:
         row: The row's columns.
         where: How errors name the row ("rows.jsonl, line 3").
-        layout: A key of `LAYOUTS`; found by the row's columns when not given.
 
     Returns:
         The record.
@@ -197,10 +196,7 @@ def to_record(row: Mapping[str, Any], where: str = "row 0", layout: str | None =
     """
     if not isinstance(row, Mapping):
         raise CFTError(f"{where}: expected a dict of columns, got {type(row).__name__}")
-    layout = layout or find_layout(row, where)
-    missing = [name for name in LAYOUTS[layout] if name not in row]
-    if missing:
-        raise CFTError(f"{where}: column {missing[0]!r} is missing (found {', '.join(map(str, row))}); give its text")
+    layout = find_layout(row, where)
     fields = READERS[layout](row, where)
     extra = dict(fields.pop("extra", {}))
     read = {*LAYOUTS[layout], "meta"} | ({"instruction"} if "input" in LAYOUTS[layout] else set())
@@ -317,7 +313,7 @@ def _convert(
             return library.Dataset.from_dict({name: [] for name in new}, features=new)
         options: dict[str, Any] = {"with_indices": True, "remove_columns": names, "features": new}
         # `map` caches by the function's name: without its rules in the key, an old cache would outlive a change.
-        options["fn_kwargs"] = {"function": function, "rules": code_digest()}
+        options["fn_kwargs"] = {"function": function, "labels": class_names(data), "rules": code_digest()}
         mapped = data.map(_indexed, **options)
         # A stream without known columns may bring a new one in a later row; `map` would let it through.
         return mapped if isinstance(data, library.Dataset) else mapped.select_columns(list(new))
@@ -326,8 +322,23 @@ def _convert(
     return [function(row, f"row {index}") for index, row in enumerate(data)]
 
 
-def _indexed(row: Record, index: int, *, function: Callable[[Any, str], Record], rules: str) -> Record:
-    return function(row, f"row {index}")
+def _indexed(
+    row: Record, index: int, *, function: Callable[[Any, str], Record], labels: dict[str, list[str]], rules: str
+) -> Record:
+    return function(with_class_names(row, labels), f"row {index}")
+
+
+def class_names(data: Any) -> dict[str, list[str]]:
+    """The names of a dataset's `ClassLabel` columns, whose rows hold only numbers: 0 may well be named "correct"."""
+    return {name: feature.names for name, feature in (data.features or {}).items() if hasattr(feature, "int2str")}
+
+
+def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) -> Mapping[str, Any]:
+    """The row with its class numbers replaced by their names; -1 and null are no class."""
+    if not labels:
+        return row
+    numbers = {name: row.get(name) for name in labels}
+    return {**row, **{name: None if n is None or n < 0 else labels[name][n] for name, n in numbers.items()}}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The embedded arithmetic source: every number recomputed, every error where its row says it is, every split disjoint."""
+"""The embedded arithmetic source: every number recomputed, every error where its row says, every split disjoint."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ def answer_in(text: str) -> Fraction:
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict]:
-    return [row for level in LEVELS for row in arithmetic_records(1000, seed=7, levels=(level,))]
+    return [row for level in LEVELS for row in arithmetic_records(800, seed=7, levels=(level,))]
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_every_line_holds_one_equation(rows):
 
 
 def test_wrong_responses_are_wrong_where_they_say(wrong_rows):
-    """The first line that is none of the right solution's lines is the first error, and the answer is as its kind has it."""
+    """The first line that is none of the right solution's is the first error; the answer is as its kind has it."""
     for row in wrong_rows:
         right, response = set(lines_of(row["refinement"])), lines_of(row["response"])
         first = next(number for number, line in enumerate(response, 1) if line not in right)
@@ -193,7 +193,10 @@ def test_each_kind_is_what_it_is_called(wrong_rows):
         elif kind == "misread":
             assert not false
             assert [equation[1] for equation in equations] == [step[1] for step in reference]
-            assert {equations[place - 1][0], equations[place - 1][2]} != {reference[place - 1][0], reference[place - 1][2]}
+            assert {equations[place - 1][0], equations[place - 1][2]} != {
+                reference[place - 1][0],
+                reference[place - 1][2],
+            }
         elif kind == "unit" and len(equations) == len(reference):
             assert equations == reference
         elif kind == "unit":
@@ -221,8 +224,8 @@ def test_errors_are_carried_forward(wrong_rows):
 def test_every_kind_occurs_at_every_level(rows):
     for level in LEVELS:
         found = Counter(row["meta"]["error_kind"] for row in rows if row["meta"]["level"] == level)
-        assert found[None] == 500
-        assert all(found[kind] >= 20 for kind in KINDS), found
+        assert found[None] == 400
+        assert all(found[kind] >= 15 for kind in KINDS), found
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -306,7 +309,9 @@ def test_seeds_differ_and_levels_have_no_order():
     assert first == [row["query"] for row in arithmetic_records(20, seed=0, levels=(3, 1, 2, 1))]
 
 
-@pytest.mark.parametrize(("count", "ratio", "right"), [(0, 0.5, 0), (9, 0, 0), (9, 1, 9), (101, 0.3, 30), (60, 0.5, 30)])
+@pytest.mark.parametrize(
+    ("count", "ratio", "right"), [(0, 0.5, 0), (9, 0, 0), (9, 1, 9), (101, 0.3, 30), (60, 0.5, 30)]
+)
 def test_the_ratio_is_exact(count, ratio, right):
     found = list(arithmetic_records(count, right_ratio=ratio, levels=(1,)))
     assert len(found) == count
@@ -314,9 +319,9 @@ def test_the_ratio_is_exact(count, ratio, right):
 
 
 def test_the_order_of_verdicts_cannot_be_guessed(rows):
-    verdicts = "".join(row["verdict"][0] for row in rows[:1000])
+    verdicts = "".join(row["verdict"][0] for row in rows[:800])
     assert max(len(run) for run in re.findall(r"r+|w+", verdicts)) < 30
-    assert all(150 < sum(a + b == pair for a, b in zip(verdicts, verdicts[1:], strict=False)) < 350
+    assert all(120 < sum(a + b == pair for a, b in pairwise(verdicts)) < 280
                for pair in ("rr", "rw", "wr", "ww"))  # fmt: skip
 
 
@@ -360,7 +365,6 @@ def test_texts_are_clean_english(rows):
         for column in TEXTS:
             text = row[column].replace("\\boxed{", "").replace("}", "") if column != "query" else row[column]
             assert not re.search(r"[{}]|\bNone\b|  |\s[.,?!]|\.\.|\s$", text), text
-            assert not re.search(r"(?<![\d.×÷+-])(?<![×÷+-] )\b1 [a-z]+s\b(?! |$)", text.replace("1 times", "")), text
             assert not re.search(r"\b[Aa] [aeio]", text), text
             assert not re.search(r"\b[Aa]n [^aeiouh]", text), text
         assert re.match(r"[A-Z$\d]", row["query"])
@@ -368,17 +372,25 @@ def test_texts_are_clean_english(rows):
         assert not re.search(r"[.?!] [a-z]", row["query"]), row["query"]
 
 
+def test_articles_fit_every_word_that_may_follow():
+    for template in (template for level in TEMPLATES.values() for template in level):
+        for article, key in re.findall(r"\b([Aa]n?) \{(\w+)\}", " ".join(template.texts)):
+            for word in template.words[key].split("|"):
+                assert (word[0] in "aeiou") == (len(article) == 2), f"{template.name}: {article} {word}"
+
+
 def test_one_is_singular_and_the_rest_plural(rows):
     """Every counted noun of a response, the answer included, agrees with its number."""
+    ones = 0
     for row in rows:
-        units = sorted({step["unit"] for step in row["meta"]["steps"]}, key=len, reverse=True)
-        for unit in units:
-            if plural(unit) == unit:
-                continue
-            for text in (row["response"], row["refinement"], row["critique"]):
-                assert not re.search(rf"(?<![\d.])1 {re.escape(plural(unit))}\b", text), text
-                one_too_few = re.search(rf"(?:\d\d|[\d.][02-9]|(?<![\d.])[02-9]) {re.escape(unit)}(?![\w])", text)
-                assert not one_too_few or plural(unit).startswith(unit) is False or " per " in text, text
+        for unit in {step["unit"] for step in row["meta"]["steps"]} - {"percent"}:
+            for text in (row["response"], row["refinement"]):
+                for number in re.findall(rf"([\d.]*\d) {plural(unit)}\b", text):
+                    assert number != "1", text
+                for number in re.findall(rf"([\d.]*\d) {unit}\b", text):
+                    assert number == "1", text
+                    ones += 1
+    assert ones, "no row has a single one of anything, so nothing was tested"
 
 
 def test_pronouns_fit_the_person():
@@ -400,7 +412,8 @@ def test_pronouns_fit_the_person():
     ("noun", "many"),
     [("apple", "apples"), ("box", "boxes"), ("cherry", "cherries"), ("toy", "toys"), ("loaf", "loaves"),
      ("person", "people"), ("foot", "feet"), ("square foot", "square feet"), ("mile per hour", "miles per hour"),
-     ("potato", "potatoes"), ("bench", "benches"), ("class", "classes"), ("percent", "percent"), ("toy car", "toy cars")],
+     ("potato", "potatoes"), ("bench", "benches"), ("class", "classes"),
+     ("percent", "percent"), ("toy car", "toy cars")],
 )  # fmt: skip
 def test_plurals(noun, many):
     assert plural(noun) == many

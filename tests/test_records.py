@@ -6,11 +6,11 @@ The row that most tests use holds what breaks careless code: LaTeX, accents, Win
 import subprocess
 import sys
 
+import datasets
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import datasets
 from cft_trl.errors import CFTError
 from cft_trl.records import (
     CFT_INSTRUCTION,
@@ -24,7 +24,7 @@ from cft_trl.records import (
     unpublishable,
 )
 
-X = " Löse $\\frac{x}{2} = 3$ für $x$.\r\nZeile 2 – 数学 "
+X = " Löse $\\frac{x}{2} = 3$ für $x$.\r\nZeile 2: 数学 "
 Y = "Step 1: $x = 3 \\cdot 2$\n\n\tso \\boxed{5}\r\n  "
 C = "  $3 \\cdot 2 = 6$, nicht 5.\r\n\n\nConclusion: wrong [END]"
 Z = "$x = \\boxed{6}$ "
@@ -38,11 +38,15 @@ def turns(user, assistant):
     return [{"role": "user", "content": user}], [{"role": "assistant", "content": assistant}]
 
 
+def conversation(user, assistant):
+    return [message for turn in turns(user, assistant) for message in turn]
+
+
 USER = CFT_INSTRUCTION + "\n" + INPUT
 LAYOUT_ROWS = {
     "webinstruct": {"instruction": CFT_INSTRUCTION, "input": INPUT, "output": OUTPUT},
     "webinstruct without instruction": {"input": INPUT, "output": OUTPUT},
-    "messages": {"messages": sum(turns(USER, OUTPUT), [])},
+    "messages": {"messages": conversation(USER, OUTPUT)},
     "prompt/completion": {"prompt": USER, "completion": OUTPUT},
     "prompt/completion without instruction": {"prompt": INPUT, "completion": OUTPUT},
     "conversational": dict(zip(("prompt", "completion"), turns(USER, OUTPUT), strict=True)),
@@ -89,7 +93,7 @@ def test_the_published_texts_byte_for_byte():
     instruction = "Please critique whether the following solution to the question is correct.\n\n"
     assert to_webinstruct_cft([row]) == [{"instruction": instruction, "input": question, "output": critique}]
     user = f"Please critique whether the following solution to the question is correct.\n\n\n{question}"
-    assert to_messages([row]) == [{"messages": sum(turns(user, critique), [])}]
+    assert to_messages([row]) == [{"messages": conversation(user, critique)}]
 
 
 def test_one_newline_before_solution_and_windows_newlines():
@@ -131,7 +135,7 @@ def test_a_verdict_column_comes_before_the_critique_s_own_words():
 def test_ids_are_stable_and_differ():
     ids = [make_record(query="q", response="r", critique=c)["id"] for c in (None, "", "c", "d")]
     ids.append(make_record(query="qr", response="r")["id"])
-    assert ids == ["3de76b3d87ec1b77", *ids[1:]], "an id is part of published data: it never changes"
+    assert ids == ["f069e89cd3e31a48", *ids[1:]], "an id is part of published data: it never changes"
     assert ids[0] == ids[1]
     assert len(set(ids)) == 4
     assert make_record(id="mine", query="q", response="r")["id"] == "mine"
@@ -145,7 +149,7 @@ def test_ids_are_stable_and_differ():
         ([{"query": None, "response": "r"}], r"row 0: column 'query' is empty"),
         ([{"query": 5, "response": "r"}], r"row 0: column 'query' is int, not text"),
         ([{"query": "q", "response": "r", "critique": 5}], r"column 'critique' is int, not text"),
-        ([{"query": "q", "response": "r"}, {"query": "q"}], r"row 1: column 'response' is missing"),
+        ([{"query": "q", "response": "r"}, {"query": "q"}], r"row 1: columns query are of no known layout"),
         ([{"query": "q", "response": "r", "verdict": "maybe"}], r"row 0: column 'verdict': 'maybe' is not a verdict"),
         ([{"query": "q\ud83d", "response": "r"}], r"'query' holds half a surrogate pair"),
         ([{"input": "Give three tips.", "output": "x", "instruction": ""}], r"'input' has no 'Solution:' line"),
@@ -277,12 +281,11 @@ def test_what_is_written_is_read_back_exactly_or_refused(query, response, critiq
         )
         return
     for write in (to_webinstruct_cft, to_messages):
-        try:
-            rows = write([record])
-        except CFTError as error:
-            assert str(error).startswith(f"row 0 (id {record['id']}) cannot be published: {unpublishable(record)[:40]}")
+        if unpublishable(record):
+            with pytest.raises(CFTError, match=r"^row 0 \(id \w+\) cannot be published: it"):
+                write([record])
             continue
-        assert unpublishable(record) is None
+        rows = write([record])
         assert to_records(rows) == [record]
         if write is to_messages:
             prompt, completion = rows[0]["messages"]

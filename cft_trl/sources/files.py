@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from cft_trl.errors import CFTError
 from cft_trl.layouts import LAYOUTS
+from cft_trl.records import with_class_names
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".csv.gz", ".parquet")
 
@@ -183,9 +184,20 @@ def _parquet(file: str) -> Rows:
     try:
         index = 0
         with parquet.ParquetFile(file) as table:
+            labels = _class_names(table.schema_arrow.metadata or {})
             for batch in table.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
-                    yield row, f"{file}, row {index}"
+                    yield with_class_names(row, labels), f"{file}, row {index}"
                     index += 1
     except pyarrow.ArrowInvalid as error:
         raise CFTError(f"{file}: not Parquet: {error}") from None
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of the `ClassLabel` columns of a Parquet file that the `datasets` library wrote."""
+    described = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
+    return {
+        name: feature["names"]
+        for name, feature in described.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
-from cft_trl.records import COLUMNS, Record, code_digest, features, to_record
+from cft_trl.records import COLUMNS, Record, class_names, code_digest, features, to_record, with_class_names
 from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, nearest, read_files
 from cft_trl.verdict import to_verdict, with_verdict_line
 
@@ -141,12 +141,12 @@ def _from_files(
     from datasets import Dataset, IterableDataset
     from datasets.exceptions import DatasetGenerationError
 
-    found: dict[str, None] = {}
-    for row, _ in itertools.islice(read_files(files), _PEEK):
-        found |= dict.fromkeys(row) if isinstance(row, Mapping) else {}
-    if not found:
+    first = list(itertools.islice(read_files(files), _PEEK))
+    if not first:
         raise CFTError(f"{where}: it holds no rows")
-    _check_mapped(options["columns"], found, where)
+    found = dict.fromkeys(column for row, _ in first if isinstance(row, Mapping) for column in row)
+    if found:
+        _check_mapped(options["columns"], found, where)
     if streaming:
         stream = IterableDataset.from_generator(
             _records, features=features(), gen_kwargs={"files": files, "options": options, "limit": None}
@@ -191,13 +191,20 @@ def _from_library(
         with_indices=True,
         remove_columns=found,
         features=features(),
-        fn_kwargs={"source": where, "options": options, "rules": code_digest(__file__)},
+        fn_kwargs={
+            "source": where,
+            "options": options,
+            "labels": class_names(data),
+            "rules": code_digest(__file__),
+        },
     )
     return data.select_columns(list(COLUMNS))
 
 
-def _indexed_record(row: Record, index: int, *, source: str, options: dict[str, Any], rules: str) -> Record:
-    return _record(row, f"{source}, row {index}", **options)
+def _indexed_record(
+    row: Record, index: int, *, source: str, options: dict[str, Any], labels: dict[str, list[str]], rules: str
+) -> Record:
+    return _record(with_class_names(row, labels), f"{source}, row {index}", **options)
 
 
 def _record(row: Any, where: str, *, columns: dict[str, str], append_verdict: bool) -> Record:

@@ -8,21 +8,23 @@ It reads a row's response as text, works through its equations in order against 
     The correct answer is 19 pencils.
     Conclusion: wrong [END]
 
-Two conventions. A response with a wrong step is wrong even where its final answer is right (ProcessBench does the same);
-the critique then says that the answer is right by luck. And every equation the teacher states is true: what it repeats
-from the solution stands in double quotes, `"3 + 8 = 11"`.
+Two conventions. A response with a wrong step is wrong even where its final answer is right (ProcessBench does the
+same); the critique then says that the answer is right by luck. And every equation the teacher states is true: what it
+repeats from the solution stands in double quotes, `"3 + 8 = 11"`.
 
 A row without reference steps but with a `reference_answer` gets a critique of what can be checked: each equation by
 itself, and the final answer. `diagnose` finds what is wrong; `_tell` words it.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cft_trl.sources.arithmetic.english import converts, quantity
 from cft_trl.sources.arithmetic.numbers import COMMUTATIVE, Number, exact, plain
 from cft_trl.synthesis.equations import PLAIN_NUMBER, Equation, FinalAnswer, final_answer, read_equations, units_clash
+from cft_trl.synthesis.reference_wording import CONFIRMED, CORRECTED, GOING_ON, LUCKY, RIGHT, WRONG
 
 END = {"right": "Conclusion: right [END]", "wrong": "Conclusion: wrong [END]"}
 
@@ -122,16 +124,9 @@ def diagnose(
             unplaced = True
             continue
         kind, missing = _mistake(equation, steps, at, done)
-        left_out = {missing} if missing is not None else set()
-        return Diagnosis(
-            kind,
-            place,
-            before,
-            equation,
-            steps[at],
-            steps[missing] if left_out else None,
-            _rest(steps, done | {at} | left_out),
-        )
+        told = at if missing is None else missing  # the step that the critique works out in this line's place
+        left_out = None if missing is None else steps[missing]
+        return Diagnosis(kind, place, before, equation, steps[at], left_out, _rest(steps, done | {told}))
     return _check_answer(equations, final, steps, done, claimed, unplaced)
 
 
@@ -172,7 +167,7 @@ def _holds_together(equations: Sequence[Equation], steps: Sequence[Reference], q
 
 
 def _covered(equation: Equation, steps: Sequence[Reference]) -> set[int]:
-    """The reference steps that one equation of several operations stands for: the one it equals, and what that needs."""
+    """The reference steps that an equation of several operations stands for: the one it equals and what that needs."""
     at = next((at for at, step in enumerate(steps) if step.value == equation.value), None)
     waiting = [] if at is None else [at]
     covered: set[int] = set()
@@ -208,7 +203,8 @@ def _meant(equation: Equation, steps: Sequence[Reference], done: set[int]) -> in
         same = _same_operands(equation, step, either_order=True)
         shared = len(set(equation.operands) & {step.left, step.right})
         named = step.label.lower() in equation.line
-        if not (same or named or (equation.op == step.op and shared)):
+        alike = equation.op == step.op and (shared or equation.shown == step.value)
+        if not (same or named or alike):
             continue
         score = 1 + 4 * named + 3 * same + shared + (equation.op == step.op)
         if score > best_score:
@@ -219,8 +215,9 @@ def _meant(equation: Equation, steps: Sequence[Reference], done: set[int]) -> in
 def _mistake(equation: Equation, steps: Sequence[Reference], at: int, done: set[int]) -> tuple[str, int | None]:
     """The kind of mistake in a line that stands for step `at`, and the step it left out, if that is the mistake."""
     step = steps[at]
+    lacking = Counter((step.left, step.right)) - Counter(equation.operands)
     for expected, source in zip((step.left, step.right), step.sources, strict=True):
-        if source and source - 1 not in done and expected not in equation.operands:
+        if source and source - 1 not in done and expected in lacking:
             return ("conversion" if _is_conversion(steps, source - 1) else "missing"), source - 1
     if equation.op != step.op:
         return ("operation" if _same_operands(equation, step, either_order=True) else "method"), None
@@ -254,103 +251,6 @@ def _read_steps(steps: Sequence[dict] | None) -> tuple[Reference, ...]:
 
 def _source(origin: str) -> int:
     return int(origin.removeprefix("step ")) if origin.startswith("step ") else 0
-
-
-# What the teacher says. {eq} is a true equation, {quote} the solution's own in double quotes, {got} its result.
-RIGHT = ("{eq}, correct.", "{eq}, as the solution says.", "{eq}, which matches.", "{eq}. Right.", "{eq}, same result.")
-WRONG: dict[str, tuple[str, ...]] = {
-    "arithmetic": (
-        "{eq}, but the solution has {got}: an arithmetic error.",
-        "{eq}, not {got}, so the arithmetic is wrong.",
-        "{eq}, but the solution says {got}: wrong arithmetic.",
-        "{eq}. The solution has {got}, an arithmetic mistake.",
-    ),
-    "operation": (
-        "{eq}, but the solution has {quote}: wrong operation.",
-        "{eq}. The solution writes {quote}, the wrong operation.",
-        "{eq} is needed, not {quote}: a wrong operation.",
-        "{eq}, but {quote} is written, so the operation is wrong.",
-    ),
-    "misread": (
-        "{eq}, but the solution has {quote}: {was} misread as {read}.",
-        "{eq}. The solution writes {quote}, so it misread {was} as {read}.",
-        "{eq}, not {quote}: {read} is misread, it should be {was}.",
-        "{eq}, but {quote} is written: misread, {was} became {read}.",
-    ),
-    "missing": (
-        "{missed} comes first, but the solution has {quote}: a missing step.",
-        "{missed} is needed first. The solution writes {quote}, so a step is missing.",
-        "{missed} must be found first, not {quote}: a step is missing.",
-        "{missed} is a missing step, so {quote} is wrong.",
-    ),
-    "missing_last": (
-        "{missed} is still needed, but the solution stops at {got}: a missing step.",
-        "{missed} is a missing step; the solution ends with {got}.",
-        "{missed} should follow, but a step is missing and the answer given is {got}.",
-        "{missed} is left out, so the answer {got} is wrong: a missing step.",
-    ),
-    "conversion": (
-        "{missed} comes first, but the solution has {quote}: the unit is not converted.",
-        "{missed} is needed first. The solution writes {quote}, without converting the unit.",
-        "{missed} must be found first, not {quote}: the unit was never converted.",
-        "{missed} converts the unit, but the solution skips it and has {quote}.",
-    ),
-    "conversion_last": (
-        "{missed} is still needed, but the solution stops at {got}: the unit is not converted.",
-        "{missed} converts the unit, but the solution ends with {got}.",
-        "{missed} should follow, but the answer given is {got}, so the unit was never converted.",
-        "{missed} is left out, so the unit of the answer {got} is wrong.",
-    ),
-    "unit": (
-        "{eq} {unit}, but the solution says {wrong_unit}: wrong unit.",
-        "{eq} {unit}, not {wrong_unit}, so the unit is wrong.",
-        "{eq}, in {unit}. The solution writes {wrong_unit}, the wrong unit.",
-        "{eq} and the unit is {unit}, but the solution has {wrong_unit}: a unit error.",
-    ),
-    "unit_last": (
-        "{answer}, but the solution says {wrong_unit}: wrong unit.",
-        "{answer}, not {wrong_unit}, so the unit is wrong.",
-        "{answer} is meant. The solution writes {wrong_unit}, the wrong unit.",
-        "{answer}; the solution has {wrong_unit}: a unit error.",
-    ),
-    "method": (
-        "{eq} is needed, but the solution has {quote}: a wrong step.",
-        "{eq}. The solution writes {quote}, a wrong step.",
-        "{eq}, not {quote}, so this step is wrong.",
-        "{eq} belongs here, but {quote} is written: a wrong step.",
-    ),
-    "method_last": (
-        "{answer}, but the solution's steps lead to {got}.",
-        "{answer}, not {got}; the steps do not fit the problem.",
-        "{answer} is what the problem asks for, but the solution has {got}.",
-        "{answer} is right; the solution ends with {got}.",
-    ),
-    "answer_last": (
-        "{answer}, but the solution says {got}.",
-        "{answer}, not {got}, so the answer is wrong.",
-        "{answer}, but {got} is given as the answer.",
-        "{answer}. The solution answers {got}, which is wrong.",
-    ),
-}
-GOING_ON = ("Then {rest}.", "From there, {rest}.", "Going on, {rest}.", "So {rest}.")
-CONFIRMED = (
-    "The answer is {answer}.",
-    "The answer {answer} is right.",
-    "So the answer is {answer}.",
-    "Answer {answer}.",
-)
-CORRECTED = (
-    "The correct answer is {answer}.",
-    "So the correct answer is {answer}.",
-    "The answer should be {answer}.",
-    "The right answer is {answer}.",
-)
-LUCKY = (
-    "The answer is {answer}, matched only by luck.",
-    "The answer is {answer}; the solution gets it by luck.",
-    "The correct answer is {answer}, which the solution reaches by luck.",
-    "The final {answer} is right, but by luck.",
-)
 
 
 def _tell(found: Diagnosis, steps: Sequence[Reference], final: FinalAnswer | None, rng: random.Random) -> str:

@@ -49,6 +49,10 @@ class PreparationReport:
     def used(self) -> int:
         return self.kept + self.shortened
 
+    def clear(self) -> None:
+        """Forgets all counts, in place."""
+        self.__init__(self.name)
+
     def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Counts the rows of `RowEncoder`'s output by its columns status, verdict, length and target_tokens."""
         names = ("status", "verdict", "length", "target_tokens")

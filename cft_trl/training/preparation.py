@@ -22,7 +22,8 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from cft_trl import __version__
 from cft_trl.errors import CFTError
 from cft_trl.prompts import Prompting, to_prompt_completion
-from cft_trl.records import find_layout, to_record
+from cft_trl.layouts import find_layout
+from cft_trl.records import to_record
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
 from cft_trl.verdict import parse_verdict, verdict_span
 
@@ -126,9 +127,9 @@ class RowEncoder:
 
     def map_batch(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
         """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each."""
-        layout = find_layout(batch, self.name)
+        find_layout(batch, self.name)
         rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
-        records = [to_record(row, f"{self.name}, row {i}", layout) for row, i in zip(rows, indices, strict=True)]
+        records = [to_record(row, f"{self.name}, row {i}") for row, i in zip(rows, indices, strict=True)]
         return self(records, indices)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -197,14 +198,19 @@ class RowEncoder:
     def _encode(self, texts: Sequence[_Texts]) -> list[Encoded]:
         if not texts:
             return []
-        prompts = self._tokenize([text.prompt for text in texts])["input_ids"]
         fulls = self._tokenize([text.full for text in texts])
-        return [self._mark(texts[i], prompts[i], fulls, i) for i in range(len(texts))]
+        return [self._mark(text, fulls, i) for i, text in enumerate(texts)]
 
-    def _mark(self, texts: _Texts, prompt_ids: list[int], fulls: Any, i: int) -> Encoded:
+    def _mark(self, texts: _Texts, fulls: Any, i: int) -> Encoded:
         """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict."""
         ids = fulls["input_ids"][i]
-        start, end = _common_prefix(prompt_ids, ids), len(ids)
+        start, end = None, len(ids)
+        # Loss starts where the prompt's text ends. Tokenising the prompt alone and comparing ids, as TRL does, costs
+        # a second pass and gives the same except where whitespace tokenises differently at a text's end.
+        if texts.full.startswith(texts.prompt):
+            start = fulls.char_to_token(i, len(texts.prompt))
+        if start is None:  # a template that renders the prompt otherwise once an answer follows
+            start = _common_prefix(self._tokenize([texts.prompt])["input_ids"][0], ids)
         # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
@@ -310,6 +316,8 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
 
     def encode_and_count(batch, indices):
         columns = encoder.map_batch(batch, indices)
+        if indices[0] == 0:  # a new epoch, or a look at the first row: the same rows are not counted twice
+            report.clear()
         report.add_columns(columns)
         used = [i for i, length in enumerate(columns["length"]) if length]
         return {name: [columns[name][i] for i in used] for name in FEATURE_COLUMNS}

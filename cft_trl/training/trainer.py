@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer, pack_dataset
 
 from cft_trl.errors import CFTError
+from cft_trl.hub import write_model_card
 from cft_trl.models import resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.collator import DataCollatorForCritique
@@ -83,6 +84,7 @@ class CFTTrainer(SFTTrainer):
         if not isinstance(args, CFTConfig):
             raise CFTError(f"args is a {type(args).__name__}; CFTTrainer takes a CFTConfig")
         check_launch(args)
+        self._base_model = model if isinstance(model, str) else model.config._name_or_path
         if isinstance(model, str):
             model = resolve_model(model, revision=(args.model_init_kwargs or {}).get("revision"))
         if train_dataset is None:
@@ -136,7 +138,7 @@ class CFTTrainer(SFTTrainer):
             if packing:
                 dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
         self.preparation[dataset_name] = report
-        if isinstance(dataset, Dataset) and self._is_main():
+        if isinstance(dataset, Dataset) and PartialState().is_main_process:
             print(report, flush=True)
         return dataset
 
@@ -167,11 +169,26 @@ class CFTTrainer(SFTTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
         values = self._target_metrics[mode].pop(self.accelerator)
-        logs.update({f"eval_{name}" if mode == "eval" else name: value for name, value in values.items()})
+        # Evaluation over several datasets logs each under its own prefix, which only the other keys tell.
+        prefix = next((f"{name.removesuffix('_runtime')}_" for name in logs if name.endswith("_runtime")), "eval_")
+        logs.update({prefix + name if mode == "eval" else name: value for name, value in values.items()})
         super().log(logs, start_time)
 
-    def _is_main(self) -> bool:
-        return PartialState().is_main_process
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
+        """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub`)."""
+        if not self.is_world_process_zero():
+            return
+        evaluations = [e for e in self.state.log_history if any(name.startswith("eval_") for name in e)]
+        write_model_card(
+            Path(self.args.output_dir),
+            base_model=self._base_model,
+            config=self.args,
+            preparation=self.preparation,
+            dataset_name=dataset_name,
+            metrics=evaluations[-1] if evaluations else None,
+            model_name=model_name,
+            tags=[tags] if isinstance(tags, str) else tags,
+        )
 
 
 class _ReportRows(TrainerCallback):

@@ -57,8 +57,16 @@ def _is_wrong(wrong: Solution, problem: Problem) -> bool:
     same_answer = wrong.answer == problem.answer
     if wrong.error_kind == "unit" and len(wrong.lines) == len(problem.steps):
         return same_answer  # only a unit's name is wrong
-    if place <= len(wrong.lines) and any(wrong.lines[place - 1].same_as(step) for step in problem.steps):
-        return False
+    if place <= len(wrong.lines):
+        line = wrong.lines[place - 1]
+        if any(line.same_as(step) for step in problem.steps):
+            return False
+        # Two quantities of one step under another operation would be read as that mistake, whatever was done to them.
+        if wrong.error_kind in ("dropped_step", "misread", "unit") and any(
+            line.op != step.op and {line.left.value, line.right.value} == {step.left.value, step.right.value}
+            for step in problem.steps
+        ):
+            return False
     return same_answer == (wrong.error_kind == "lucky")
 
 

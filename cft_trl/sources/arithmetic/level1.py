@@ -129,8 +129,8 @@ LEVEL_1 = (
     easy(
         "age_multiple",
         "ages",
-        numbers="age=3..12 times=3..6 later=2..12",
-        words={"relative": "aunt|uncle|cousin|neighbor|teacher"},
+        numbers="age=7..12 times=3..5 later=2..12",
+        words={"relative": "mother|father|neighbor|teacher|coach"},
         texts=(
             "{name} is {age:year} old. {His} {relative} is {times} times as old. "
             "How many years old will the {relative} be in {later:year}?",

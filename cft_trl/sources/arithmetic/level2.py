@@ -189,8 +189,8 @@ LEVEL_2 = (
     medium(
         "family_ages",
         "ages",
-        numbers="age=8..16 times=3..4 younger=3..15 years=5..20",
-        words={"elder": "mother|father|aunt|uncle", "other": "godfather|coach|neighbor|piano teacher"},
+        numbers="age=8..16 times=3..4 younger=3..10 years=5..20",
+        words={"elder": "mother|father|stepmother|stepfather", "other": "godfather|coach|neighbor|piano teacher"},
         texts=(
             "{name} is {age:year} old. {His} {elder} is {times} times as old, and {his} {other} is {younger:year} "
             "younger than the {elder}. How many years old will the {other} be in {years:year}?",

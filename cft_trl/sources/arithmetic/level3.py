@@ -97,11 +97,11 @@ LEVEL_3 = (
         "wall_paint",
         "geometry",
         numbers="long=3..12/0.5 wide=2.5..9/0.5 high=2|2.5|3|4 holes=2..15 cover=4|5|8|10 price=6..20",
-        words={"room": "bedroom|studio|workshop|office"},
+        words={"room": "bedroom|studio|workshop|library"},
         texts=(
             "A {room} is {long:meter} long, {wide:meter} wide and {high:meter} high. Its walls have "
-            "{holes:square meter} of windows and doors. A liter of paint covers {cover:square meter} and costs {price:$}. "
-            "How many dollars does painting the walls cost?",
+            "{holes:square meter} of windows and doors. A liter of paint covers {cover:square meter} and costs "
+            "{price:$}. How many dollars does painting the walls cost?",
             "{name} paints the four walls of a {room} of {long:meter} by {wide:meter}, {high:meter} high, leaving out "
             "{holes:square meter} of openings. Paint costs {price:$} a liter, enough for {cover:square meter}. "
             "How many dollars of paint does {he} use?",
@@ -267,7 +267,8 @@ LEVEL_3 = (
             "A {plan} plan costs {base:$} a month with {free} free minutes; each further minute costs {cents:cent}. "
             "{name} talks for {used:minute} and gets {off:%} off the bill. How many dollars does {he} save?",
             "{name}'s {plan} plan has {free} free minutes for {base:$} a month, and each minute beyond these "
-            "costs {cents:cent}. This month {he} uses {used:minute}. With {off:%} off, how many dollars does {he} save?",
+            "costs {cents:cent}. This month {he} uses {used:minute}. With {off:%} off, "
+            "how many dollars does {he} save?",
         ),
         steps=(
             "paid = used - free | minute | to pay for",

@@ -28,7 +28,7 @@ def exact(value: Number | str) -> Number:
 
 @lru_cache(maxsize=65536)
 def _read(text: str) -> Number:
-    """Reads `24` or `2.5`, by hand: Fraction's own parser takes ten times as long, and it is called for every number."""
+    """Reads `24` or `2.5`, by hand: Fraction's own parser takes ten times as long."""
     whole, _, part = text.partition(".")
     return exact(Fraction(int(whole + part), 10 ** len(part)))
 

@@ -11,13 +11,13 @@ A template reads like the problem it makes:
         steps=("total = boxes * each | item | in the boxes", "left = total - given | item | left"),
     )
 
-and one draw from it has the query "Nora has 3 boxes of pencils with 8 pencils in each box. She gives away 5 pencils. How
-many pencils are left?", the steps 3 × 8 = 24 and 24 - 5 = 19, and the answer 19 (pencils).
+and one draw from it has the query "Nora has 3 boxes of pencils with 8 pencils in each box. She gives away 5 pencils.
+How many pencils are left?", the steps 3 × 8 = 24 and 24 - 5 = 19, and the answer 19 (pencils).
 
 numbers   `n=2..9` a whole number, `n=0.5..4/0.5` in steps of 0.5, `n=10|20|50` one of these, `n=a*b` computed (+ - *)
 words     one of the alternatives between bars
-texts     `{n}` the number, `{n:box}` counted ("3 boxes"), `{n:$}` money, `{n:%}` percent, `{item}`, `{items}` its plural,
-          `{name}` a person with `{he} {his} {him}`, `{name2}` another person; a capital key capitalises
+texts     `{n}` the number, `{n:box}` counted ("3 boxes"), `{n:$}` money, `{n:%}` percent, `{item}`, `{items}` its
+          plural, `{name}` a person with `{he} {his} {him}`, `{name2}` another person; a capital key capitalises
 steps     `result = left op right | unit | label`, an operand being a number, `rate%` (its hundredth part), a constant
           such as 60, or the result of an earlier step; the last step's result answers the question
 """
