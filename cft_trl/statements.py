@@ -21,7 +21,7 @@ _PLAIN_SIGNS = str.maketrans("\u2019\u3002\uff01\uff1f\uff1b\uff1a\uff0c\u2014\u
 _TOKEN = re.compile(r"\\?[a-z]+(?:[-'\u2019][a-z]+)*|\d+(?:[.,]\d+)*|\r?\n|\r|[^\s]", _FLAGS)
 _MACRO = re.compile(r"\\(?:boxed|fbox|text\w*|math\w*|emph|underline|quad|bf|rm|it)$", _FLAGS)
 _FULL_STOPS = {".", "!", "?", ";"}
-_BREAKS = {",", ":", "\n", "/", "|"}
+_BREAKS = {",", ":", "\n", "/", "|", "("}
 
 
 def _words(text: str) -> set[str]:
@@ -56,8 +56,10 @@ _QUALIFIERS = _words("final numerical overall boxed given proposed student's end
 _MODALS = _words("would could should may might must will if unless whether wouldn't shouldn't")
 _REASONS = _words("because since as due if unless except")
 _CONJUNCTIONS = _words("but and however although though while whereas so because since that yet therefore thus hence")
+# A subject begins after these.
+_SUBJECT_STARTS = _CONJUNCTIONS | _BREAKS
 # A subject's head stands before these: "the method used in the solution" is about the method.
-_SUBJECT_ENDS = _words("of in for to from with used using by at on which who where given after")
+_SUBJECT_ENDS = _words("of in for to from with used using by at on which who where after")
 # A verdict word before these is no adjective, as it is in "right triangle" and "correct value".
 _FOLLOWERS = _words("or not with for in overall given than when at on by up from here too also after under end")
 _FOLLOWERS |= _REASONS | _CONJUNCTIONS
@@ -200,7 +202,9 @@ def _before(words: list[str], i: int) -> tuple[int, int | None, bool]:
     j, negation, hedged = i - 1, None, False
     while j >= 0:
         pair = (words[j - 1], words[j]) if j else ("", "")
-        if pair in _NEGATIVE_PHRASES:
+        if pair[0] == "not" and pair[1] in {"only", "just", "merely", "simply"}:
+            j -= 1  # "not only wrong but confusing" denies nothing
+        elif pair in _NEGATIVE_PHRASES:
             negation, j = j - 1, j - 1
         elif _denies(words[j]) and words[j] not in _COPULAS:
             negation = j
@@ -236,15 +240,18 @@ def _subject(words: list[str], j: int) -> str | None:
     end = j
     while end > 0:
         begin = end
-        while begin > 0 and words[begin - 1] not in _BREAKS and words[begin - 1] not in _CONJUNCTIONS:
+        while begin > 0 and (words[begin - 1] == "(" or words[begin - 1] not in _SUBJECT_STARTS):
             begin -= 1
         part = [
-            word for word in words[begin:end] if word not in _FILLERS and not _denies(word) and not word.endswith("ly")
+            word
+            for word in words[begin:end]
+            if not (word == "(" or word in _FILLERS or _denies(word) or word.endswith("ly"))
         ]
         if any(word in _MODALS for word in part):
             return None
-        if part == ["which"] or not part:
-            end = begin - 1  # "..., which is wrong" and "... and is wrong": the subject stands before
+        # "the answer, 42, is wrong", "the solution, which guesses, is wrong", "... and is wrong": it stands before.
+        if not any(len(word) > 1 and word.isalpha() for word in part) or part[0] in {"which", "who"}:
+            end = begin - 1
             continue
         head = part[
             : next(

@@ -140,6 +140,7 @@ def make_config(tmp_path):
         defaults = {
             "use_cpu": True,
             "report_to": "none",
+            "bf16": False,
             "learning_rate": 1e-3,
             "gradient_checkpointing": False,
             "disable_tqdm": True,

@@ -97,6 +97,83 @@ def test_every_text_of_a_template_gives_every_quantity(template):
     assert used == {name.rstrip("%") for name in told}, "a number in the text that no step uses, or the reverse"
 
 
+# What each problem asks for, worked out from its text alone and in one go: the truth that the steps must come to.
+ANSWERS = {
+    "pencil_boxes": lambda boxes, each, given: boxes * each - given,
+    "change_from_a_bill": lambda count, price, paid: paid - count * price,
+    "tickets_and_snack": lambda count, price, snack: count * price + snack,
+    "shared_harvest": lambda kids, first, second: (first + second) / kids,
+    "bus_stop": lambda start, off, on: start - off + on,
+    "reading_days": lambda days, pages, extra: days * pages + extra,
+    "perimeter": lambda long, wide: long + wide + long + wide,
+    "recipe_batches": lambda batches, cups, have: batches * cups - have,
+    "age_multiple": lambda age, times, later: age * times + later,
+    "game_points": lambda goals, worth, bonus: goals * worth + bonus,
+    "egg_cartons": lambda size, laid, kept: (laid - kept) / size,
+    "practice_time": lambda days, daily, extra: days * daily + extra,
+    "road_left": lambda days, daily, route: route - days * daily,
+    "saving_up": lambda weeks, saved, start: start + weeks * saved,
+    "cookies_shared": lambda friends, eaten, total: total / friends - eaten,
+    "half_price": lambda price, post: price / 2 + post,
+    "free_seats": lambda rows, seats, taken: rows * seats - taken,
+    "cut_rope": lambda pieces, waste, rope: (rope - waste) / pieces,
+    "wages": lambda first, second, wage: (first + second) * wage,
+    "mixed_juice": lambda a, b, spill: a + b - spill,
+    "bakery_day": lambda trays, each, burnt, price: (trays * each - burnt) * price,
+    "class_trip": lambda classes, pupils, teachers, price: (classes * pupils + teachers) * price,
+    "two_leg_drive": lambda h1, v1, h2, v2, route: route - h1 * v1 - h2 * v2,
+    "fence_cost": lambda long, wide, gate, price: (2 * long + 2 * wide - gate) * price,
+    "orchard_crates": lambda rows, trees, crate, **more: rows * trees * more["yield"] / crate,
+    "saving_for_sets": lambda weeks, weekly, gift, price: (weeks * weekly + gift) / price,
+    "working_together": lambda a, b, hours, order: order - a * hours - b * hours,
+    "training_hours": lambda days, daily, extra: (days * daily + extra) / 60,
+    "theater_profit": lambda rows, seats, empty, price, rent: (rows * seats - empty) * price - rent,
+    "family_ages": lambda age, times, younger, years: age * times - younger + years,
+    "library_boxes": lambda shelves, books, new, box: (shelves * books + new) / box,
+    "animal_feed": lambda animals, daily, days, stock: animals * daily * days - stock,
+    "office_order": lambda n1, p1, n2, p2, paid: paid - n1 * p1 - n2 * p2,
+    "leaking_tank": lambda inflow, leak, minutes, start: start + inflow * minutes - leak * minutes,
+    "floor_tiles": lambda long, wide, tiles, box: long * wide * tiles / box,
+    "league_points": lambda wins, per_win, draws, per_draw, rival: wins * per_win + draws * per_draw - rival,
+    "reading_weeks": lambda weeks, pages, read: weeks * 7 * pages - read,
+    "discounted_order": lambda count, price, off, post: count * price * (100 - off) / 100 + post,
+    "simple_interest": lambda sum, rate, years, taken: sum * (100 + rate * years) / 100 - taken,
+    "shared_fuel": lambda way, per, price, toll, people: (way / per * price + toll) / people,
+    "two_rides": lambda m1, m2, speed, route: route - speed * m1 / 60 - speed * m2 / 60,
+    "wall_paint": lambda long, wide, high, holes, cover, price: (
+        (2 * long * high + 2 * wide * high - holes) * price / cover
+    ),
+    "bus_riders": lambda pupils, girls, ride1, ride2: pupils * (girls * ride1 + (100 - girls) * ride2) / 10_000,
+    "salt_mixture": lambda a, p, b, q: (a * p + b * q) / (a + b),
+    "scaled_recipe": lambda serves, grams, guests, price: grams * guests * price / serves / 1000,
+    "overtime_pay": lambda hours, wage, rate, extra, tax: (hours + rate * extra) * wage * (100 - tax) / 100,
+    "field_harvest": lambda long, wide, lost, price, **more: long * wide * more["yield"] * price * (100 - lost) / 100,
+    "fish_tank": lambda long, wide, high, full, rate: long * wide * high / 1000 * full / 100 / rate,
+    "target_average": lambda a, b, c, target: 4 * target - a - b - c,
+    "phone_bill": lambda free, used, cents, base, off: (base + (used - free) * cents / 100) * off / 100,
+    "two_pumps": lambda size, full, a, b: size * (100 - full) / 100 / (a + b),
+    "running_laps": lambda laps, lap, pace, pause: (laps * lap / 1000 * pace + pause) / 60,
+    "market_profit": lambda count, cost, markup, stall: count * cost * markup / 100 - stall,
+    "coffee_blend": lambda a, p, b, q: (a * p + b * q) / (a + b),
+    "monthly_budget": lambda pay, rent, food, off: (
+        pay * (1 - Fraction(1) / rent) * (1 - Fraction(1) / food) * off / 100
+    ),
+}
+
+
+@pytest.mark.parametrize("template", [t for level in TEMPLATES.values() for t in level], ids=lambda t: t.name)
+def test_the_steps_answer_the_question(template):
+    rng = random.Random(template.name)
+    for _ in range(20):
+        problem = template.draw(rng)
+        given = {}
+        for operand in (operand for step in problem.steps for operand in (step.left, step.right)):
+            if operand.origin == 0:
+                percent = operand.name.endswith("%")
+                given[operand.name.rstrip("%")] = Fraction(operand.value) * (100 if percent else 1)
+        assert ANSWERS[template.name](**given) == problem.answer, problem.query
+
+
 def test_reference_steps_are_exact_and_lead_to_the_answer(rows):
     for row in rows:
         steps, level = row["meta"]["steps"], row["meta"]["level"]
@@ -174,6 +251,7 @@ def test_wrong_responses_are_wrong_where_they_say(wrong_rows):
 
 
 def test_each_kind_is_what_it_is_called(wrong_rows):
+    sorts = Counter()
     for row in wrong_rows:
         kind, place = row["meta"]["error_kind"], row["meta"]["first_error_step"]
         reference = [(s["left"], s["op"], s["right"], s["value"]) for s in row["meta"]["steps"]]
@@ -190,6 +268,7 @@ def test_each_kind_is_what_it_is_called(wrong_rows):
         elif kind == "dropped_step":
             assert not false
             assert len(equations) == len(reference) - 1
+            sorts["dropped, used later"] += equations[: place - 1] != reference[: place - 1]
         elif kind == "misread":
             assert not false
             assert [equation[1] for equation in equations] == [step[1] for step in reference]
@@ -206,19 +285,41 @@ def test_each_kind_is_what_it_is_called(wrong_rows):
             numbers = {number for step in reference for number in (step[0], step[2], step[3])}
             strange = {equations[place - 1][0], equations[place - 1][2]} - numbers
             assert false or strange, "nothing is wrong with it"
+            sorts["lucky, undone" if false else "lucky, cancelling"] += 1
+    assert min(sorts["dropped, used later"], sorts["lucky, undone"], sorts["lucky, cancelling"]) > 10, sorts
+
+
+def test_luck_never_is_another_right_way():
+    """Level 1 with many small numbers, where two wrongs make a right most easily."""
+    for row in arithmetic_records(2500, seed=9, levels=(1,), kinds=("lucky",), right_ratio=0, with_critiques=False):
+        equations, steps = EQUATION.findall(row["response"]), row["meta"]["steps"]
+        known = {step[side] for step in steps for side in ("left", "right")} | {step["value"] for step in steps}
+        strange = {number for left, _, right, _ in equations for number in (left, right)} - known
+        assert strange or not all(map(is_true, equations)), row
+
+
+def test_errors_come_early_and_late(wrong_rows):
+    places = {kind: Counter() for kind in KINDS}
+    for row in wrong_rows:
+        if row["meta"]["level"] == 3:
+            places[row["meta"]["error_kind"]][row["meta"]["first_error_step"]] += 1
+    assert all(len(found) >= 3 and max(found.values()) < 0.8 * sum(found.values()) for found in places.values()), places
 
 
 def test_errors_are_carried_forward(wrong_rows):
     """A corrupted result is what the later steps use: every number of a line is given, constant, or found before."""
+    carried = 0
     for row in wrong_rows:
         if row["meta"]["error_kind"] not in ("slip", "operation"):
             continue
         steps, equations = row["meta"]["steps"], EQUATION.findall(row["response"])
+        carried += row["meta"]["first_error_step"] < len(steps)
         for step, equation in zip(steps, equations, strict=True):
             for side, shown in (("left", equation[0]), ("right", equation[2])):
                 origin = step[f"{side}_from"]
                 expected = equations[int(origin[5:]) - 1][3] if origin.startswith("step ") else step[side]
                 assert shown == expected
+    assert carried > 100
 
 
 def test_every_kind_occurs_at_every_level(rows):
@@ -390,6 +491,9 @@ def test_one_is_singular_and_the_rest_plural(rows):
                 for number in re.findall(rf"([\d.]*\d) {unit}\b", text):
                     assert number == "1", text
                     ones += 1
+        if re.match(r"[A-Z][^=]*: [\d.]+ [-+×÷]", row["refinement"]) and not row["refinement"].startswith("Step"):
+            for line, step in zip(row["refinement"].splitlines(), row["meta"]["steps"], strict=False):
+                assert line.lower().startswith(f"{plural(step['unit'])} {step['label']}: ".lower()), line
     assert ones, "no row has a single one of anything, so nothing was tested"
 
 

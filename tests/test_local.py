@@ -64,6 +64,13 @@ def test_json_files(tmp_path, name, streaming):
     assert rows[3]["meta"] == {"tags": ["b"], "label": "flawed"}, "a label that is no verdict is not lost"
 
 
+def test_a_byte_order_mark_and_a_long_field(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfquery,response\nq," + b"r" * 200_000 + b"\n")
+    assert texts(load_local(tmp_path / "a.jsonl")) == [("q", "r")]
+    assert texts(load_local(tmp_path / "a.csv")) == [("q", "r" * 200_000)]
+
+
 def test_csv_and_parquet(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(
@@ -112,6 +119,8 @@ def test_globs_and_folders_read_the_split_asked_for(tmp_path):
     assert texts(load_local(f"{folder}/data/*", split="test")) == TEXTS[:2], "a glob is read whole"
     with pytest.raises(CFTError, match=r"no files of split 'dev'; its files are of train, test$"):
         load_local(folder, split="dev")
+    write_lines(tmp_path / "other" / "test_suite" / "train_a.jsonl")
+    assert texts(load_local(tmp_path / "other")) == TEXTS, "the nearest name counts"
     write_lines(folder / "dsr_cft_p0-00000-of-00001.jsonl", ROWS[:1])
     assert texts(load_local(folder, split="dsr_cft_p0")) == TEXTS[:1]
 
@@ -148,7 +157,7 @@ def test_folders_of_the_datasets_library(tmp_path, streaming):
 def test_limit_and_a_changed_file(tmp_path):
     path = write_lines(tmp_path / "a.jsonl")
     assert texts(load_local(path, limit=2)) == texts(load_local(path, limit=2, streaming=True)) == TEXTS[:2]
-    assert len(load_local(path, limit=9)) == 4
+    assert len(load_local(path, limit=9)) == len(load_local(path)) == 4
     write_lines(path, [*ROWS, {"query": "new", "response": "row"}])
     assert texts(load_local(path))[-1] == ("new", "row"), "no stale cache"
     before = load_local(path, columns={"teacher": "label"})["teacher"]

@@ -105,6 +105,13 @@ def test_one_newline_before_solution_and_windows_newlines():
     assert (crlf["query"], crlf["response"], crlf["critique"]) == ("a", "b\r\n", "c")
 
 
+def test_headers_are_taken_off_only_where_they_stand():
+    row = to_record({"prompt": "a\n\nSolution:\nb\nQuestion:\nc\n", "completion": "d"})
+    assert (row["query"], row["response"], row["critique"]) == ("a", "b\nQuestion:\nc", "d")
+    row = to_record({"input": "\nQuestion:\na\n\nSolution:\nb\n\n", "output": "\nCritique:\nd"})
+    assert (row["query"], row["response"], row["critique"]) == ("\nQuestion:\na", "b\n", "\nCritique:\nd")
+
+
 def test_a_foreign_instruction_and_a_system_turn_are_kept():
     user, assistant = turns(f"Judge this.\n{INPUT}", OUTPUT)
     row = {"messages": [{"role": "system", "content": "Be strict."}, *user, *assistant], "level": 3}

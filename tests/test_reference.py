@@ -203,6 +203,7 @@ WRONG_WAYS = {  # response: (the heading of the first error, a word of its line)
     "3 × 8 - 5 = 21\nThe answer is 21.": ("Step 1: 3 × 8 - 5 = 19", "arithmetic"),
     "5 - 24 = 19\nThe answer is 19.": ("Step 1: ", ""),
     "7 + 7 = 14\nThe answer is 14.": ("Answer: 19 pencils", "14"),
+    "8 × 3 = 24\n24 - 5 = 18\nThe answer is 18.": ("Step 2: 24 - 5 = 19", "arithmetic"),
 }
 
 
@@ -215,6 +216,32 @@ def test_hand_written_wrong_solutions(pencils, response):
         line = next(line for line in text.splitlines() if line.startswith(heading))
         assert re.search(word, line), text
         assert all(true_equation(*found) for found in EQUATION.findall(QUOTED.sub("", text)) if "3 × 8 - 5" not in text)
+
+
+def a_step(left: str, op: str, right: str, value: str, left_from: str = "problem", right_from: str = "problem") -> dict:
+    return {"label": "made", "left": left, "left_from": left_from, "op": op, "right": right, "right_from": right_from,
+            "value": value, "unit": "toy"}  # fmt: skip
+
+
+def test_another_right_way_is_right():
+    steps = [a_step("2", "×", "3", "6"), a_step("6", "×", "4", "24", left_from="step 1")]
+    row = {"id": "y", "query": "2 by 3 by 4", "meta": {"steps": steps}}
+    assert verdict_of(critique(row, "3 × 4 = 12\n2 × 12 = 24\nThe answer is 24.")) == "right"
+    assert verdict_of(critique(row, "3 × 4 = 12\n3 × 12 = 24\nThe answer is 24.")) == "wrong"
+    assert verdict_of(critique(row, "2 × 4 = 8\n8 + 3 = 11\nThe answer is 11.")) == "wrong"
+
+
+def test_a_missing_result_is_seen_beside_an_equal_quantity():
+    """270 + 18 for 270 + 270: the second 270 was never worked out."""
+    steps = [
+        a_step("24", "-", "6", "18"),
+        a_step("18", "×", "15", "270", left_from="step 1"),
+        a_step("270", "+", "270", "540", right_from="step 2"),
+    ]
+    row = {"id": "z", "query": "24, 6, 15 and 270", "meta": {"steps": steps}}
+    text = critique(row, "24 - 6 = 18\n270 + 18 = 288\nThe answer is 288.")
+    assert re.search(r"^Step 2: 18 × 15 = 270.*(step is missing|missing step)", text, re.MULTILINE)
+    assert re.search(r"270 \+ 270 = 540\.$", text, re.MULTILINE)
 
 
 def test_luck_is_told(pencils):
@@ -322,6 +349,9 @@ def test_equations_are_read(text, found):
         ("we get 12 and 13 minutes", 13, "minutes"),
         ("Answer: -3", -3, ""),
         ("\\boxed{3/4}", Fraction(3, 4), ""),
+        ("The answer is 19 pencils, out of 24.", 19, ""),
+        ("\\boxed{19}, from 3 boxes of 8", 19, ""),
+        ("The answer is 7, that is \\boxed{7.5}. The answer is 6.", Fraction(15, 2), ""),
         ("The answer is \\boxed{19} square meters.", 19, "square meters"),
     ],
 )

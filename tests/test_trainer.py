@@ -287,4 +287,4 @@ def test_published_defaults(tmp_path):
 
     config = CFTConfig(str(tmp_path), use_cpu=True)
     assert (config.learning_rate, config.lr_scheduler_type, config.warmup_steps) == (5e-6, "cosine", 0.1)
-    assert (config.max_length, config.num_train_epochs, config.bf16) == (2048, 1, False)
+    assert (config.max_length, config.num_train_epochs) == (2048, 1)

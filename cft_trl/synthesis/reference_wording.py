@@ -3,8 +3,8 @@
     Step 2: {eq}, but the solution has {got}: an arithmetic error.
 
 `{eq}` and `{missed}` are true equations, `{quote}` is the solution's own in double quotes, `{got}` a number it has, and
-`{answer}` the right answer with its unit. Sentences are short because a student pays for every token. A name that ends in
-`_last` is for an error after the last equation.
+`{answer}` the right answer with its unit. Sentences are short because a student pays for every token. A name that ends
+in `_last` is for an error after the last equation.
 """
 
 RIGHT = ("{eq}, correct.", "{eq}, as the solution says.", "{eq}, which matches.", "{eq}. Right.", "{eq}, same result.")
@@ -87,7 +87,7 @@ CONFIRMED = (
     "The answer is {answer}.",
     "The answer {answer} is right.",
     "So the answer is {answer}.",
-    "Answer {answer}.",
+    "Answer: {answer}.",
 )
 CORRECTED = (
     "The correct answer is {answer}.",

@@ -33,7 +33,7 @@ class CFTConfig(SFTConfig):
             stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
         verdict_weight: multiplies the loss of the verdict word's tokens (`objective="cft"`); 1.0 is the paper's.
         share_prefixes: computes prompts that several rows have in common once.
-        bf16: default: on where a GPU has it, off on a CPU.
+        bf16: default: on where the device computes in it: most GPUs, and CPUs with AVX512-BF16 or AMX.
 
     Raises:
         CFTError: a value is unknown or two options contradict each other.
@@ -69,10 +69,7 @@ class CFTConfig(SFTConfig):
         _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
         _one_of("over_length", self.over_length, OVER_LENGTH)
         if self.bf16 is None and not self.fp16:
-            # TRL turns bf16 on everywhere; autocast to bf16 on an AVX2 CPU is about 20 times slower than fp32.
-            from transformers.utils import is_torch_bf16_gpu_available
-
-            self.bf16 = not self.use_cpu and is_torch_bf16_gpu_available()
+            self.bf16 = _has_fast_bf16(self.use_cpu)
         super().__post_init__()
         self._check_contradictions()
 
@@ -111,3 +108,15 @@ class CFTConfig(SFTConfig):
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise CFTError(f"{name}={value}: unknown; give one of {', '.join(allowed)}")
+
+
+def _has_fast_bf16(use_cpu: bool) -> bool:
+    """TRL turns bf16 on everywhere. On a CPU without its instructions that is about 20 times slower than fp32; on
+    one with AVX512-BF16 it makes a step of SmolLM2-135M 1.5 to 1.7 times faster."""
+    import torch
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if torch.cuda.is_available() and not use_cpu:
+        return is_torch_bf16_gpu_available()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())
