@@ -128,13 +128,13 @@ def _claim(output: Path, settings: QuickstartSettings, force: bool) -> None:
 
     path = output / "quickstart.json"
     mine = json.loads(json.dumps(asdict(settings)))
+    if not path.is_file() and any(output.iterdir()):
+        raise CFTError(f"'{output}' holds files that are not a quickstart's; give another --output")
     if force:
         for entry in output.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     elif path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
         raise CFTError(f"'{output}' holds a quickstart with other settings; give --force to replace it, or --output")
-    elif not path.is_file() and any(p.name != "data" for p in output.iterdir()):
-        raise CFTError(f"'{output}' holds files that are not a quickstart's; give another --output")
     write_text(path, json.dumps(mine, indent=2))
 
 
@@ -154,6 +154,7 @@ def _build_data(output: Path, settings: QuickstartSettings) -> tuple[list[dict],
 
 
 def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict], heldout: list[dict]):
+    import torch
     from datasets import Dataset
 
     from cft_trl.models import load_model
@@ -164,6 +165,7 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
     model, tokenizer = load_model(settings.model, dtype="float32")
     config = CFTConfig(
         str(output),
+        use_cpu=not torch.cuda.is_available(),
         prompt_preset="compact",
         max_length=settings.pack_length,
         packing=True,

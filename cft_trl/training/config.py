@@ -33,7 +33,8 @@ class CFTConfig(SFTConfig):
             stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
         verdict_weight: multiplies the loss of the verdict word's tokens (`objective="cft"`); 1.0 is the paper's.
         share_prefixes: computes prompts that several rows have in common once.
-        bf16: default: on where the device computes in it: most GPUs, and CPUs with AVX512-BF16 or AMX.
+        bf16: default: on where the device computes in it: most GPUs, and with `use_cpu` CPUs that have
+            AVX512-BF16.
 
     Raises:
         CFTError: a value is unknown or two options contradict each other.
@@ -116,7 +117,7 @@ def _has_fast_bf16(use_cpu: bool) -> bool:
     import torch
     from transformers.utils import is_torch_bf16_gpu_available
 
-    if torch.cuda.is_available() and not use_cpu:
+    if not use_cpu:  # without it transformers refuses bf16 where there is no accelerator
         return is_torch_bf16_gpu_available()
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())

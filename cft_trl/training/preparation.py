@@ -102,13 +102,7 @@ class RowEncoder:
     def __post_init__(self) -> None:
         if self.over_length not in OVER_LENGTH:
             raise CFTError(f"over_length={self.over_length}: unknown; give one of {', '.join(OVER_LENGTH)}")
-        if self.tokenizer.eos_token_id is None:
-            raise CFTError(
-                "the tokenizer has no end token, so the student would never learn to stop; "
-                "set tokenizer.eos_token (or eos_token in the config)"
-            )
-        if not getattr(self.tokenizer, "is_fast", False):
-            raise CFTError("the tokenizer is a slow one (no character offsets); load it with AutoTokenizer's fast class")
+        check_tokenizer(self.tokenizer)
         if self.max_length is not None and self.max_length <= self.template_tokens:
             raise CFTError(
                 f"max_length={self.max_length} is not larger than the prompt template alone "
@@ -271,6 +265,17 @@ def _common_prefix(first: list[int], second: list[int]) -> int:
     if second[: len(first)] == first:
         return len(first)
     return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises `CFTError` for a tokenizer that rows cannot be prepared with: no end token, or no character offsets."""
+    if tokenizer.eos_token_id is None:
+        raise CFTError(
+            "the tokenizer has no end token, so the student would never learn to stop; "
+            "set tokenizer.eos_token (or eos_token in the config)"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise CFTError("the tokenizer is a slow one (no character offsets); load it with AutoTokenizer's fast class")
 
 
 def prepare_dataset(

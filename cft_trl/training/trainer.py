@@ -30,7 +30,7 @@ from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
-from cft_trl.training.preparation import RowEncoder, prepare_dataset
+from cft_trl.training.preparation import RowEncoder, check_tokenizer, prepare_dataset
 from cft_trl.training.trl_internals import score_targets_only
 
 
@@ -93,6 +93,8 @@ class CFTTrainer(SFTTrainer):
             raise CFTError("the train dataset is empty; give at least one row")
         if kwargs.get("formatting_func") is not None:
             raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
+        if processing_class is not None and args.eos_token is None:
+            check_tokenizer(processing_class)
         self.preparation: dict[str, PreparationReport] = {}
         self._target_metrics = {mode: TargetMetrics(args.objective) for mode in ("train", "eval")}
 
