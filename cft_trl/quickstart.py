@@ -38,8 +38,8 @@ class QuickstartSettings:
     """
 
     model: str = "smollm2-135m"
-    rows: int = 600
-    eval_rows: int = 120
+    rows: int = 400
+    eval_rows: int = 100
     generated_rows: int = 60
     learning_rate: float = 5e-4
     pack_length: int = 1024
@@ -160,6 +160,7 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
     from cft_trl.models import load_model
     from cft_trl.records import features
     from cft_trl.training.config import CFTConfig
+    from cft_trl.training.script import show_log_lines
     from cft_trl.training.trainer import CFTTrainer
 
     model, tokenizer = load_model(settings.model, dtype="float32")
@@ -184,13 +185,15 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
         seed=settings.seed,
         report_to="none",
     )
-    return CFTTrainer(
+    trainer = CFTTrainer(
         model,
         config,
         train_dataset=Dataset.from_list(train_rows, features=features()),
         eval_dataset=Dataset.from_list(heldout, features=features()),
         processing_class=tokenizer,
     )
+    show_log_lines(trainer)
+    return trainer
 
 
 def _stage(path: Path, run: Any) -> dict[str, Any]:

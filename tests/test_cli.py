@@ -72,8 +72,12 @@ def test_help_teaches_by_example(capsys):
 
 def test_training_leaves_a_loadable_model_and_its_account(capsys, base_flags, tmp_path):
     flags = ["--dataset_name", "arithmetic", "--dataset_limit", "30", "--eval_rows", "6", "--max_steps", "4"]
-    code, out, errors = run(capsys, "train", *flags, *base_flags, "--eval_strategy", "steps", "--eval_steps", "2")
+    flags += ["--generated_rows", "3", "--eval_strategy", "steps", "--eval_steps", "2"]
+    code, out, errors = run(capsys, "train", *flags, *base_flags)
     assert (code, errors) == (0, [])
+    assert "verdicts of free critiques: 0/3 agree" in out
+    generations = [json.loads(line) for line in (tmp_path / "run" / "generations.jsonl").read_text().splitlines()]
+    assert [row["verdict"] for row in generations] == [None] * 3
     assert "train: rows 30: kept 30" in out
     folder = tmp_path / "run"
     assert json.loads((folder / "metrics.json").read_text())["eval_verdict_count"] == 6
@@ -131,6 +135,8 @@ CRITIQUE = {"query": "q", "response": "r", "critique": "c\n\nConclusion: right [
         ([CRITIQUE], ["--packing", "true", "--packing_strategy", "wrapped"], "cuts critiques in two"),
         ([CRITIQUE], ["--load_best_model_at_end", "true"], "settings:"),
         ([CRITIQUE], ["--eval_rows", "1"], "would hold out all of the 1 rows"),
+        ([CRITIQUE], ["--generated_rows", "1"], "generated_rows=1 is more than eval_rows=0"),
+        ([CRITIQUE], ["--generated_rows", "1", "--eval_rows", "1", "--objective", "sft"], "set it to 0"),
         ([CRITIQUE], ["--dataset_columns", "verdict"], "give house=data pairs"),
         ([CRITIQUE], ["--dataset_columns", "verdict=labl"], "labl"),
         ([CRITIQUE], ["--model_name_or_path", "absent/model"], "the Hub does not answer"),

@@ -71,6 +71,8 @@ class CFTConfig(SFTConfig):
         _one_of("over_length", self.over_length, OVER_LENGTH)
         if self.bf16 is None and not self.fp16:
             self.bf16 = _has_fast_bf16(self.use_cpu)
+        if self.use_cpu:
+            self.dataloader_pin_memory = False  # pinning serves copies to a device, and warns where there is none
         super().__post_init__()
         self._check_contradictions()
 

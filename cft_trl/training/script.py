@@ -45,6 +45,8 @@ class CFTScriptArguments(ScriptArguments):
         dataset_limit: uses the first so many rows (`arithmetic`: generates so many).
         eval_rows: so many rows are held out for evaluation (`arithmetic`: other problems, by construction).
         dataset_seed: draws the held-out rows, and the problems of `arithmetic`.
+        generated_rows: after training, so many of the held-out rows are critiqued freely and the verdicts scored
+            against the rows' own (objective `cft`, one process).
         arithmetic_levels: levels of difficulty, 1 to 3.
         resume: goes on from the newest complete checkpoint in output_dir.
     """
@@ -54,6 +56,7 @@ class CFTScriptArguments(ScriptArguments):
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch on the Hub."})
     dataset_limit: int | None = field(default=None, metadata={"help": "Use so many rows."})
     eval_rows: int = field(default=0, metadata={"help": "Rows held out for evaluation."})
+    generated_rows: int = field(default=0, metadata={"help": "Held-out rows critiqued freely after training."})
     dataset_seed: int = field(default=0, metadata={"help": "Seed of the held-out rows and of arithmetic."})
     arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 1 to 3."})
     resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})
@@ -63,7 +66,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     """Trains, saves and reports; returns the trainer.
 
     Leaves in `config.output_dir`: the model and tokenizer (or adapter), `settings.json`, `preparation.json`,
-    `metrics.json`, `training.png` (where matplotlib is installed) and the model card.
+    `metrics.json`, `generations.jsonl` (with `generated_rows`), `training.png` (where matplotlib is installed) and the model card.
 
     Raises:
         CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.
@@ -73,6 +76,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
+    _check_generation(script, config)
     output = Path(config.output_dir)
     check_writable(output)
     checkpoint = _checkpoint_to_resume(script, config, model)
@@ -95,6 +99,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
+    show_log_lines(trainer)
     main = trainer.accelerator.is_main_process
     if main:
         write_text(output / SETTINGS_FILE, json.dumps(_settings(script, config, model), indent=2, default=str))
@@ -103,6 +108,8 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     metrics = trainer.evaluate() if eval_rows is not None else {}
+    if script.generated_rows:
+        metrics["generated"] = _score_generations(trainer, eval_rows, script.generated_rows)
     if main:
         check_saved(output)
         trainer.state.save_to_json(str(output / "trainer_state.json"))
@@ -113,6 +120,17 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         trainer.push_to_hub(dataset_name=script.dataset_name)
     trainer.end()
     return trainer
+
+
+def show_log_lines(trainer: CFTTrainer) -> None:
+    """Replaces transformers' dicts and bar by `LogLines`."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from cft_trl.training.callbacks import LogLines
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LogLines())
 
 
 def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
@@ -188,6 +206,47 @@ def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None
     return {house.strip(): name.strip() for house, name in pairs}
 
 
+def _check_generation(script: CFTScriptArguments, config: CFTConfig) -> None:
+    if not script.generated_rows:
+        return
+    if config.objective != "cft":
+        raise CFTError(f"generated_rows scores critiques; objective={config.objective} writes none, set it to 0")
+    if script.generated_rows > script.eval_rows:
+        raise CFTError(
+            f"generated_rows={script.generated_rows} is more than eval_rows={script.eval_rows}; hold out more rows"
+        )
+    if config.world_size > 1:
+        raise CFTError(f"generated_rows needs one process, here are {config.world_size}; set it to 0")
+
+
+def _score_generations(trainer: CFTTrainer, eval_rows: Dataset, count: int) -> dict[str, Any]:
+    from itertools import islice
+
+    from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
+    from cft_trl.progress import progress
+    from cft_trl.records import to_records
+
+    print(f"writing critiques of {count} held-out rows", flush=True)
+    with progress("critiques", count) as advance:
+        judged = generate_verdicts(
+            trainer.model,
+            trainer.processing_class,
+            to_records(list(islice(eval_rows, count))),
+            prompt_preset=trainer.args.prompt_preset,
+            on_progress=advance,
+        )
+    score = score_verdicts(judged)
+    low, high = score["interval_95"]
+    print(
+        f"verdicts of free critiques: {score['hits']}/{score['rows']} agree, {score['accuracy']:.1%} "
+        f"(95% {low:.1%} to {high:.1%}); majority rate {score['majority_rate']:.1%}",
+        flush=True,
+    )
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in judged)
+    write_text(Path(trainer.args.output_dir) / "generations.jsonl", lines)
+    return score
+
+
 def check_writable(folder: Path) -> None:
     """Makes the folder and tries to write in it, before hours of training would end in an error.
 
@@ -251,7 +310,8 @@ def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, model: 
             raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
         return str(path)
     output = Path(config.output_dir)
-    checkpoint = last_complete_checkpoint(output) if script.resume else None
+    # Weights alone (save_only_model) are no place to go on from.
+    checkpoint = last_complete_checkpoint(output) if script.resume and not config.save_only_model else None
     if checkpoint is None:
         return None
     before_file = output / SETTINGS_FILE

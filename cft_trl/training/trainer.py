@@ -11,20 +11,19 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
-from transformers import TrainerCallback
 from trl import SFTTrainer, pack_dataset
 
 from cft_trl.errors import CFTError
 from cft_trl.hub import write_model_card
 from cft_trl.models import resolve_model
 from cft_trl.prompts import Prompting
+from cft_trl.training.callbacks import ReportRows
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import check_launch
@@ -122,7 +121,7 @@ class CFTTrainer(SFTTrainer):
                 padding_free=self.padding_free,
                 return_verdict_mask=True,
             )
-        self.add_callback(_ReportRows(self.preparation))
+        self.add_callback(ReportRows(self.preparation))
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         first = next(iter(dataset), None)
@@ -191,28 +190,6 @@ class CFTTrainer(SFTTrainer):
             model_name=model_name,
             tags=[tags] if isinstance(tags, str) else tags,
         )
-
-
-class _ReportRows(TrainerCallback):
-    """Leaves `preparation.json` beside the checkpoints, and tells of a stream's rows once they have gone by."""
-
-    def __init__(self, reports: dict[str, PreparationReport]) -> None:
-        self.reports = reports
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self._write(args, state)
-
-    def on_train_end(self, args, state, control, train_dataloader=None, **kwargs):
-        self._write(args, state)
-        if state.is_world_process_zero and isinstance(getattr(train_dataloader, "dataset", None), IterableDataset):
-            print(self.reports["train"], flush=True)
-
-    def _write(self, args, state):
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({name: report.to_dict() for name, report in self.reports.items()}, indent=2)
-            (folder / "preparation.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _map_kwargs(dataset: Dataset | IterableDataset, args: CFTConfig) -> dict[str, Any]:
