@@ -182,9 +182,8 @@ def _raise_parse_error(message: str) -> None:
 def _check_flags(argv: list[str], known: list[str]) -> None:
     for word in argv:
         name = word.partition("=")[0]
-        if name.startswith("--") and name not in ("--config", "--help") and name[2:].replace("-", "_") not in known:
-            if name[2:] not in known:
-                raise CFTError(f"unknown setting {name}{_nearest(name[2:], known)}")
+        if name.startswith("--") and name[2:] not in (*known, "config"):
+            raise CFTError(f"unknown setting {name}{_nearest(name[2:], known)}")
 
 
 def _check_config_file(argv: list[str], known: list[str]) -> None:

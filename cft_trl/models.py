@@ -127,7 +127,9 @@ def _check_on_hub(name: str, revision: str | None) -> None:
         if file_exists(name, "config.json", revision=revision):
             return
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise CFTError(f"model '{name}' does not exist on the Hub (or is private: log in with `hf auth login`)") from error
+        raise CFTError(
+            f"model '{name}' does not exist on the Hub (or is private: log in with `hf auth login`)"
+        ) from error
     except (HfHubHTTPError, OSError, RuntimeError, _http_error()) as error:
         raise CFTError(
             f"model '{name}' is not in the local cache and the Hub does not answer ({type(error).__name__}); "

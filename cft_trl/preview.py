@@ -1,7 +1,7 @@
 """`cft preview`: one row as the model sees it.
 
-    row 0 (arithmetic-train-s0-000000): kept, 160 tokens, 58 with loss, verdict right
-    <|im_start|>user⏎Critique this solution.… [green: Step 1: 5 × 5 = 25, correct.⏎…Conclusion: right [END]<|im_end|>]
+row 0 (arithmetic-train-s0-000000): kept, 160 tokens, 58 with loss, verdict right
+<|im_start|>user⏎Critique this solution.… [green: Step 1: 5 × 5 = 25, correct.⏎…Conclusion: right [END]<|im_end|>]
 """
 
 from __future__ import annotations

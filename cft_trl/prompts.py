@@ -47,9 +47,7 @@ PRESETS = {
     "paper": Preset(
         cft_user=cft_user_turn,
         cft_target=cft_completion,
-        cgd_user=lambda x, y, c: (
-            f"{CGD_INSTRUCTION}\nQuestion: {x}\n\nStudent's Initial Answer: {y}\n\nCritique: {c}"
-        ),
+        cgd_user=lambda x, y, c: f"{CGD_INSTRUCTION}\nQuestion: {x}\n\nStudent's Initial Answer: {y}\n\nCritique: {c}",
     ),
     "compact": Preset(
         cft_user=lambda x, y: f"Critique this solution.\n\nQuestion: {x}\n\nSolution:\n{y}",

@@ -22,7 +22,11 @@ CHATML = (
 # name -> (chat template, special tokens, end token). The templates are those TRL ships; "base" has none.
 STYLES = {
     "chatml": (CHATML, ["<|im_start|>", "<|im_end|>"], "<|im_end|>"),
-    "llama3": ("llama3.jinja", ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], "<|eot_id|>"),
+    "llama3": (
+        "llama3.jinja",
+        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        "<|eot_id|>",
+    ),
     "qwen2_5": ("qwen2_5.jinja", ["<|im_start|>", "<|im_end|>", "<|endoftext|>"], "<|im_end|>"),
     "qwen3": ("qwen3.jinja", ["<|im_start|>", "<|im_end|>", "<|endoftext|>"], "<|im_end|>"),
     "gemma": ("gemma.jinja", ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], "<eos>"),

@@ -125,7 +125,7 @@ CRITIQUE = {"query": "q", "response": "r", "critique": "c\n\nConclusion: right [
         ([{**CRITIQUE, "query": None}], [], "query"),
         ([{**CRITIQUE, "response": ""}], [], "response"),
         ([{**CRITIQUE, "critique": 7}], [], "critique"),
-        ([{**CRITIQUE, "critique": None}], [], "no row of the train dataset can be used for objective cft: 1 no critique"),
+        ([{**CRITIQUE, "critique": None}], [], "can be used for objective cft: 1 no critique"),
         ([CRITIQUE], ["--objective", "cgd"], "1 no refinement"),
         ([CRITIQUE], ["--max_length", "5"], "max_length=5 is not larger than the prompt template alone"),
         ([CRITIQUE], ["--objective", "poem"], "objective"),
@@ -233,7 +233,7 @@ def test_real_critiques_are_all_counted(capsys, base_flags, shared_data, tmp_pat
     """The shared critiques, half of them empty: every row is kept, shortened or dropped with its reason."""
     path = shared_data / "train" / "critiques_permissive.jsonl.gz"
     flags = ["--dataset_name", path, "--dataset_columns", "verdict=label", "--append_verdict", "true"]
-    code, out, _ = run(capsys, "train", *flags, *base_flags, "--max_steps", "1", "--dataset_limit", "3000")
+    code, *_ = run(capsys, "train", *flags, *base_flags, "--max_steps", "1", "--dataset_limit", "3000")
     assert code == 0
     report = json.loads((tmp_path / "run" / "preparation.json").read_text())["train"]
     assert report["rows"] == 3000 == report["kept"] + report["shortened"] + sum(report["dropped"].values())
@@ -241,6 +241,6 @@ def test_real_critiques_are_all_counted(capsys, base_flags, shared_data, tmp_pat
 
 
 def test_import_is_light():
-    code = "import sys, cft_trl, cft_trl.cli; print(sorted({'torch', 'trl', 'transformers', 'datasets'} & set(sys.modules)))"
+    code = "import sys, cft_trl, cft_trl.cli; print(sorted({'torch', 'trl', 'datasets'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path("/"), check=True)
     assert out.stdout.strip() == "[]"

@@ -128,7 +128,9 @@ def test_card_code_runs(tokenizers, tiny_model, rows, tmp_path):
     tiny_model(tokenizers("chatml")).save_pretrained(tmp_path)
     tokenizers("chatml").save_pretrained(tmp_path)
     config = CFTConfig(str(tmp_path), use_cpu=True, report_to="none")
-    path = write_model_card(tmp_path, base_model="owner/base", config=config, preparation={"train": PreparationReport()})
+    path = write_model_card(
+        tmp_path, base_model="owner/base", config=config, preparation={"train": PreparationReport()}
+    )
     text = path.read_text()
     assert text.startswith("---\n")
     assert "base_model: owner/base" in text

@@ -13,7 +13,8 @@ from cft_trl.prompts import Prompting, to_prompt_completion
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.preparation import RIGHT, VERDICT_CONTINUES, WRONG, RowEncoder, prepare_dataset
 
-OBJECTIVES = [("cft", "response"), ("cgd", "response"), ("sft", "response"), ("sft", "right_only"), ("sft", "refinement")]
+SFT_TARGETS = ("response", "right_only", "refinement")
+OBJECTIVES = [("cft", "response"), ("cgd", "response"), *(("sft", target) for target in SFT_TARGETS)]
 
 
 def with_loss(columns, i):
@@ -209,7 +210,7 @@ def test_several_processes_and_the_cache(tokenizer, rows, tmp_path, monkeypatch)
     ("rows", "objective", "message"),
     [
         ([], "cft", "the train dataset is empty"),
-        ([{"query": "q", "response": "r", "critique": None}], "cft", "no row .* can be used for objective cft: 1 no crit"),
+        ([{"query": "q", "response": "r", "critique": None}], "cft", "can be used for objective cft: 1 no critique"),
         ([{"query": "q", "response": "r", "critique": "c"}], "cgd", "1 no refinement"),
         ([{"query": "", "response": "r", "critique": "c"}], "cft", "row 0.*query"),
         ([{"query": "q", "response": None, "critique": "c"}], "cft", "row 0.*response"),

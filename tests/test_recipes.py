@@ -69,9 +69,10 @@ def test_qlora_settings_reach_the_model(tokenizers, tmp_path, rows, monkeypatch)
     monkeypatch.setattr(sft, "create_model_from_path", load)
     monkeypatch.setattr(training_script, "load_rows", lambda *_: (Dataset.from_list(rows), None))
     monkeypatch.setattr(training_script, "get_quantization_config", lambda model: {"4bit": model.load_in_4bit})
-    flags = ["--model_name_or_path", tmp_path / "model", "--output_dir", tmp_path / "run", "--dataset_name", "arithmetic",
-             "--use_cpu", "true", "--bf16", "false", "--max_steps", "1", "--report_to", "none", "--load_in_4bit", "true",
-             "--use_peft", "true", "--lora_r", "4", "--lora_target_modules", "all-linear"]  # fmt: skip
+    flags = ["--model_name_or_path", tmp_path / "model", "--output_dir", tmp_path / "run", "--use_cpu", "true",
+             "--dataset_name", "arithmetic", "--bf16", "false", "--max_steps", "1", "--report_to", "none",
+             "--load_in_4bit", "true", "--use_peft", "true", "--lora_r", "4",
+             "--lora_target_modules", "all-linear"]  # fmt: skip
     training_script.run_training(*parse_settings([str(flag) for flag in flags]))
     assert seen["quantization_config"] == {"4bit": True}
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()

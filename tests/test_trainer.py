@@ -1,4 +1,4 @@
-"""CFTTrainer trains: parameters move, losses fall, metrics equal a computation by hand, and TRL's options keep working."""
+"""CFTTrainer trains: parameters move, losses fall, metrics equal a computation by hand, TRL's options keep working."""
 
 from __future__ import annotations
 
@@ -84,7 +84,10 @@ def half_trained(tokenizers, tmp_path_factory):
     return folder, rows
 
 
-@pytest.mark.parametrize("layout", [{}, {"packing": True}, {"padding_free": True}, {"packing": True, "max_length": 300}])
+LAYOUTS = [{}, {"packing": True}, {"padding_free": True}, {"packing": True, "max_length": 300}]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("weight", [1.0, 3.0])
 def test_evaluation_equals_a_computation_by_hand(half_trained, make_config, tokenizer, layout, weight):
     folder, rows = half_trained
@@ -288,3 +291,22 @@ def test_published_defaults(tmp_path):
     config = CFTConfig(str(tmp_path), use_cpu=True)
     assert (config.learning_rate, config.lr_scheduler_type, config.warmup_steps) == (5e-6, "cosine", 0.1)
     assert (config.max_length, config.num_train_epochs) == (2048, 1)
+
+
+def test_push_to_hub_sends_model_and_card(trained, tmp_path, monkeypatch):
+    """The upload itself is huggingface_hub's; what it would send is looked at here."""
+    from huggingface_hub import HfApi, RepoUrl
+
+    sent = {}
+
+    def upload(self, repo_id, folder_path, **kwargs):
+        sent.update(repo=repo_id, files={p.name for p in Path(folder_path).iterdir()})
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *_, **__: RepoUrl("https://huggingface.co/owner/critic"))
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    trainer = trained(max_steps=1, hub_model_id="owner/critic")
+    trainer.push_to_hub(dataset_name="owner/critiques")
+    assert sent["repo"] == "owner/critic"
+    assert {"model.safetensors", "README.md", "tokenizer.json"} <= sent["files"]
+    assert "Rows: owner/critiques." in (tmp_path / "out" / "README.md").read_text()
+    assert 'load_model("owner/critic")' in (tmp_path / "out" / "README.md").read_text()

@@ -1,7 +1,7 @@
 """`DataCollatorForCritique`: rows, raw or tokenised, to the batch a model takes.
 
-    [{"query": "2+2?", "response": "5", "critique": "2+2 is 4.\n\nConclusion: wrong [END]"}, ...]
-        -> {"input_ids": (batch, length), "attention_mask": (batch, length), "labels": (batch, length)}
+[{"query": "2+2?", "response": "5", "critique": "2+2 is 4.\n\nConclusion: wrong [END]"}, ...]
+    -> {"input_ids": (batch, length), "attention_mask": (batch, length), "labels": (batch, length)}
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 
 from cft_trl import __version__
 from cft_trl.errors import CFTError
-from cft_trl.prompts import Prompting, to_prompt_completion
 from cft_trl.layouts import find_layout
+from cft_trl.prompts import Prompting, to_prompt_completion
 from cft_trl.records import to_record
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
 from cft_trl.verdict import parse_verdict, verdict_span
@@ -231,8 +231,8 @@ class RowEncoder:
         length = len(item.input_ids)
         if self.over_length == "error":
             raise CFTError(
-                f"{self.name}, row {index}: {length:,} tokens, more than max_length={self.max_length:,}; raise max_length, "
-                "or choose over_length=shorten_response or drop"
+                f"{self.name}, row {index}: {length:,} tokens, more than max_length={self.max_length:,}; "
+                "raise max_length, or choose over_length=shorten_response or drop"
             )
         too_long = f"longer than {self.max_length:,} tokens"
         if self.over_length == "drop":
@@ -241,9 +241,9 @@ class RowEncoder:
             return None, f"{too_long} (the response is the target, which is never cut)"
         if len(self._encode([self._texts(row, "")])[0].input_ids) >= self.max_length:
             return None, f"{too_long} even without any response"
-        offsets = self.tokenizer(
-            row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )["offset_mapping"]
+        offsets = self.tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
+            "offset_mapping"
+        ]
         keep = len(offsets)
         while length > self.max_length:
             # Tokens merge differently at the new end, so the first cut may leave a token too many.
@@ -275,7 +275,7 @@ def check_tokenizer(tokenizer: Any) -> None:
             "set tokenizer.eos_token (or eos_token in the config)"
         )
     if not getattr(tokenizer, "is_fast", False):
-        raise CFTError("the tokenizer is a slow one (no character offsets); load it with AutoTokenizer's fast class")
+        raise CFTError("the tokenizer is a slow one, without character offsets; load its fast class with AutoTokenizer")
 
 
 def prepare_dataset(
@@ -308,7 +308,9 @@ def prepare_dataset(
         report.add_columns(counts)
     if not report.used:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.most_common())
-        raise CFTError(f"no row of the {report.name} dataset can be used for objective {encoder.prompting.objective}: {reasons}")
+        raise CFTError(
+            f"no row of the {report.name} dataset can be used for objective {encoder.prompting.objective}: {reasons}"
+        )
     if report.dropped:
         prepared = prepared.filter(_has_tokens, input_columns="length", num_proc=num_proc, desc="Leaving out rows")
     return prepared.select_columns(list(FEATURE_COLUMNS))

