@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
 _METHODS = {
     "cft": (
@@ -64,6 +65,7 @@ def write_model_card(
     from jinja2 import Environment
 
     method, line = _METHODS[config.objective]
+    base_model = SMALL_MODEL_HUB_ID if base_model == SMALL_MODEL else base_model
     on_hub = bool(base_model) and "/" in base_model and not Path(base_model).exists()
     data = ModelCardData(
         library_name="transformers",

@@ -119,7 +119,7 @@ def torch_dtype(name: str | None):
 
 def _check_on_hub(name: str, revision: str | None) -> None:
     from huggingface_hub import file_exists, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
     if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
         return
@@ -130,18 +130,12 @@ def _check_on_hub(name: str, revision: str | None) -> None:
         raise CFTError(
             f"model '{name}' does not exist on the Hub (or is private: log in with `hf auth login`)"
         ) from error
-    except (HfHubHTTPError, OSError, RuntimeError, _http_error()) as error:
+    except (HTTPError, OSError, RuntimeError) as error:
         raise CFTError(
             f"model '{name}' is not in the local cache and the Hub does not answer ({type(error).__name__}); "
             f"give a local folder, or '{SMALL_MODEL}' for the bundled small model"
         ) from error
     raise CFTError(f"'{name}' exists on the Hub but holds no config.json; is it a dataset, or a GGUF-only repository?")
-
-
-def _http_error() -> type[Exception]:
-    import httpx
-
-    return httpx.HTTPError
 
 
 def _small_model(revision: str | None) -> str:

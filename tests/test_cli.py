@@ -194,8 +194,10 @@ def test_folder_of_another_run_is_not_continued(capsys, base_flags):
 
 
 def test_incomplete_checkpoints_are_passed_over(tmp_path):
-    for number, state in ((5, "{}"), (10, '{"half'), (15, None)):
+    for number, state in ((5, "{}"), (10, '{"half'), (15, None), (20, "{}")):
         (tmp_path / f"checkpoint-{number}").mkdir()
+        if number != 20:  # weights alone
+            (tmp_path / f"checkpoint-{number}" / "optimizer.pt").touch()
         if state:
             (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(state)
     assert last_complete_checkpoint(tmp_path).name == "checkpoint-5"

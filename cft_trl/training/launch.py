@@ -1,7 +1,16 @@
 """Refuses launches that exit 0 and train something else than was asked for.
 
-Seen with accelerate 1.15: `accelerate launch --num_processes 2 --cpu` runs ONE process; a launch that sets
-`ACCELERATE_USE_CPU` but no `use_cpu` in the config runs two independent copies, each with its own gradients.
+What accelerate 1.15 does, seen in real launches:
+
+    accelerate launch --num_processes 2 --cpu …                        ONE process; the other is never started
+    … with distributed_type MULTI_CPU or NO, or without --multi_gpu    the same
+    … DDP, ZeRO or FSDP on a CPU without use_cpu in the settings       independent copies, unconnected gradients
+    … the same with ddp_backend=gloo                                   connected processes, unconnected gradients
+    ACCELERATE_USE_CPU=true … ZeRO                                     plain DDP
+    … FSDP on a CPU                                                    plain DDP
+
+A process knows of others only what its launcher put into the environment. Several launches that were each asked for
+one process (on two nodes, say, without --num_machines) look like so many proper ones and are not refused.
 """
 
 from __future__ import annotations
@@ -12,29 +21,54 @@ from typing import Any
 from cft_trl.errors import CFTError
 
 REMEDY = "launch with `accelerate launch --config_file recipes/accelerate/…` and, on a CPU, set use_cpu=true"
+# How many processes there are, under the names that accelerate reads: torchrun's, then those of MPI launchers.
+_PROCESS_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def check_launch(args: Any) -> None:
     """Compares what the launcher announced in the environment with what `args` (a `TrainingArguments`) set up.
 
     Raises:
-        CFTError: the launcher meant several processes and one would train alone, or several would train
-            independent copies; or the launcher's DeepSpeed or FSDP settings are not in force.
+        CFTError: several processes were meant and one would train alone, or several would train independent copies;
+            or DeepSpeed or FSDP was asked for and would not be in force.
     """
     from accelerate.utils import DistributedType
 
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
     state = args.distributed_state
-    actual = state.num_processes if state is not None else args.world_size
-    if actual != wanted:
-        raise CFTError(f"the launcher started {wanted} processes but this one would train alone; {REMEDY}")
-    kind = state.distributed_type if state is not None else DistributedType.NO
-    if wanted > 1 and kind == DistributedType.NO:
-        raise CFTError(f"{wanted} processes were started but nothing connects their gradients; {REMEDY}")
-    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
-        if os.environ.get(variable, "false").lower() not in ("1", "true"):
-            continue
-        if name == "DeepSpeed" and args.deepspeed_plugin is None:
-            raise CFTError(f"the launcher asked for DeepSpeed but it is not in force; {REMEDY}")
-        if name == "FSDP" and kind not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-            raise CFTError(f"the launcher asked for FSDP but training would run as {kind.value}; FSDP needs GPUs")
+    if state is None:  # SageMaker's model parallelism keeps its own account
+        return
+    kind, actual = state.distributed_type, state.num_processes
+    counts = [int(os.environ[name]) for name in _PROCESS_COUNTS if name in os.environ]
+    wanted = counts[0] if counts else 1
+    if not counts and actual == 1 and _started_alone():
+        raise CFTError(
+            "accelerate was asked for several processes and started one (as it does with --cpu, with distributed_type "
+            f"MULTI_CPU or NO, and without --multi_gpu); {REMEDY}. If one is right, unset MASTER_PORT"
+        )
+    if actual < wanted:
+        raise CFTError(f"the launcher started {wanted} processes but each would train its own copy; {REMEDY}")
+    if actual > 1 and kind == DistributedType.NO:
+        raise CFTError(f"{actual} processes were started but nothing connects their gradients; {REMEDY}")
+    if (_is_on("ACCELERATE_USE_DEEPSPEED") or args.deepspeed_plugin is not None) and _is_on("ACCELERATE_USE_CPU"):
+        raise CFTError(
+            "DeepSpeed was asked for but ACCELERATE_USE_CPU in the environment turns it off; unset that and set "
+            "use_cpu=true in the training settings"
+        )
+    if (_is_on("ACCELERATE_USE_FSDP") or args.fsdp) and kind in (DistributedType.NO, DistributedType.MULTI_CPU):
+        raise CFTError(
+            f"FSDP was asked for but training would run as {kind.value}: accelerate shards on GPUs only, from a "
+            "launcher; on a CPU use recipes/accelerate/cpu_zero3.yaml"
+        )
+
+
+def _started_alone() -> bool:
+    """Whether `accelerate launch` was asked for several processes and started one.
+
+    Its launcher for a single process is the one that says whether to use the CPU, and names a port for the processes
+    to meet at if it was asked for several.
+    """
+    return {"ACCELERATE_USE_CPU", "ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= os.environ.keys()
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "on", "t")

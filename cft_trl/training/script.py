@@ -276,7 +276,7 @@ def check_saved(folder: Path) -> None:
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest `checkpoint-N` whose saving was not cut short, or None.
+    """The newest `checkpoint-N` that a run can go on from, or None: not cut short, and with optimizer state.
 
     The trainer's state is the last file of a checkpoint, so one that reads as JSON says the others are there.
     """
@@ -286,7 +286,9 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        return path
+        # PyTorch and FSDP write optimizer*, DeepSpeed global_stepN; save_only_model writes neither.
+        if any(path.glob("optimizer*")) or any(path.glob("global_step*")):
+            return path
     return None
 
 
@@ -311,8 +313,7 @@ def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, model: 
             raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
         return str(path)
     output = Path(config.output_dir)
-    # Weights alone (save_only_model) are no place to go on from.
-    checkpoint = last_complete_checkpoint(output) if script.resume and not config.save_only_model else None
+    checkpoint = last_complete_checkpoint(output) if script.resume else None
     if checkpoint is None:
         return None
     before_file = output / SETTINGS_FILE
