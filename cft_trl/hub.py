@@ -25,14 +25,18 @@ _METHODS = {
     ),
     "sft": ("supervised fine-tuning", "it learnt to imitate answers; a baseline for critique fine-tuning."),
 }
-_CITATIONS = {
-    "cft": "@article{wang2025critique,\n"
-    "  title   = {Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate},\n"
-    "  author  = {Wang, Yubo and Yue, Xiang and Chen, Wenhu},\n"
-    "  journal = {arXiv preprint arXiv:2501.17703},\n  year    = {2025}\n}",
-    "cgd": "@article{cgd2025,\n  title   = {Critique-Guided Distillation},\n"
-    "  journal = {arXiv preprint arXiv:2505.11628},\n  year    = {2025}\n}",
+_CITATION = """@misc{{{key},
+  title         = {{{title}}},
+  eprint        = {{{eprint}}},
+  archivePrefix = {{arXiv}},
+  year          = {{2025}},
+}}"""
+_CFT_PAPER = {
+    "key": "critique-fine-tuning",
+    "title": "Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate",
+    "eprint": "2501.17703",
 }
+_CGD_PAPER = {"key": "critique-guided-distillation", "title": "Critique-Guided Distillation", "eprint": "2505.11628"}
 _CARD_SETTINGS = (
     "objective", "sft_target", "prompt_preset", "over_length", "verdict_weight", "max_length", "packing",
     "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps",
@@ -55,6 +59,7 @@ def write_model_card(
     """Writes `folder/README.md` and returns its path.
 
     Args:
+        model_name: the title; default `<base model>-<OBJECTIVE>`.
         config: the run's `CFTConfig`.
         preparation: dataset name -> `PreparationReport`.
         metrics: `{"before": …, "after": …, "machine": …}` of the quickstart, or the flat metrics of
@@ -67,16 +72,20 @@ def write_model_card(
     method, line = _METHODS[config.objective]
     base_model = SMALL_MODEL_HUB_ID if base_model == SMALL_MODEL else base_model
     on_hub = bool(base_model) and "/" in base_model and not Path(base_model).exists()
+    if model_name is None:
+        model_name = (
+            f"{base_model.rstrip('/').split('/')[-1]}-{config.objective.upper()}" if base_model else folder.name
+        )
     data = ModelCardData(
         library_name="transformers",
-        model_name=model_name or folder.name,
+        model_name=model_name,
         base_model=base_model if on_hub else None,
         tags=sorted({"cft-trl", "trl", config.objective, "generated_from_trainer", *(tags or [])}),
     )
     template = resources.files("cft_trl").joinpath("templates/model_card.md.jinja").read_text(encoding="utf-8")
     text = Environment(keep_trailing_newline=True, trim_blocks=False).from_string(template).render(
         card_data=data.to_yaml(),
-        model_name=model_name or folder.name,
+        model_name=model_name,
         base_model=base_model or "a local model",
         base_model_url=f"https://huggingface.co/{base_model}" if on_hub else None,
         method=method,
@@ -89,15 +98,27 @@ def write_model_card(
         plot=(folder / "training.png").is_file(),
         usage_name=config.hub_model_id or folder,
         prompt_preset=config.prompt_preset,
-        settings=[(name, getattr(config, name)) for name in _CARD_SETTINGS if getattr(config, name, None) is not None],
-        machine=", ".join(f"{k} {v}" for k, v in (metrics or {}).get("machine", {}).items()),
+        settings=_settings(config),
+        machine=_machine(metrics or {}),
         limits="The verdicts and corrections of this model are guesses; check them before you rely on them. "
         "Figures above hold for rows like those it was evaluated on.",
-        citation=_CITATIONS.get(config.objective, _CITATIONS["cft"]),
+        citation=_CITATION.format(**(_CGD_PAPER if config.objective == "cgd" else _CFT_PAPER)),
     )  # fmt: skip
     path = folder / "README.md"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _settings(config: Any) -> list[tuple[str, Any]]:
+    values = [(name, getattr(config, name, None)) for name in _CARD_SETTINGS]
+    return [(name, getattr(value, "value", value)) for name, value in values if value is not None]
+
+
+def _machine(metrics: Mapping[str, Any]) -> str:
+    parts = [f"{name} {value}" for name, value in metrics.get("machine", {}).items()]
+    if metrics.get("training_seconds"):
+        parts.append(f"training took {metrics['training_seconds']:.0f} s")
+    return ", ".join(parts)
 
 
 def _report_row(report: Any) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class QuickstartSettings:
         model: folder, Hub id or `smollm2-135m`.
         rows: training rows of level 1.
         eval_rows: held-out rows; `generated_rows` of them are also critiqued freely, which is slow on a CPU.
-        learning_rate, batch_rows, pack_length: optimisation; rows are packed into `pack_length` tokens.
+        learning_rate, pack_length: optimisation; a step is one pack of `pack_length` tokens.
         seed: of the problems, their order and the noise.
     """
 
@@ -42,7 +42,7 @@ class QuickstartSettings:
     eval_rows: int = 100
     generated_rows: int = 60
     learning_rate: float = 5e-4
-    pack_length: int = 1024
+    pack_length: int = 768
     seed: int = 0
 
 
@@ -171,7 +171,7 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
         max_length=settings.pack_length,
         packing=True,
         per_device_train_batch_size=1,
-        per_device_eval_batch_size=4,
+        per_device_eval_batch_size=1,
         learning_rate=settings.learning_rate,
         warmup_steps=0.05,
         weight_decay=0.01,
@@ -291,7 +291,7 @@ def _print_summary(output: Path, metrics: dict[str, Any]) -> None:
         low, high = score["interval_95"]
         return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; {low:.0%} to {high:.0%})"
 
-    table.add_row("critique loss, nats per token", f"{before['critique_loss']:.3f}", f"{after['critique_loss']:.3f}")
+    table.add_row("critique loss, nats/token", f"{before['critique_loss']:.3f}", f"{after['critique_loss']:.3f}")
     table.add_row("verdict, teacher-forced", accuracy(before["teacher_forced"]), accuracy(after["teacher_forced"]))
     table.add_row("verdict of free critiques", accuracy(before["generated"]), accuracy(after["generated"]))
     table.add_row("  of these without a verdict", *(str(m["generated"]["no_verdict"]) for m in (before, after)))
@@ -313,4 +313,5 @@ the curves in {output}/training.png, every critique it wrote in {output}/after.j
        cft train --config recipes/smollm2-135m/cft.yaml --dataset_name rows.jsonl --output_dir runs/mine
 """,
         highlight=False,
+        soft_wrap=True,
     )
