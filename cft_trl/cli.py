@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"cft: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("cft: stopped; the same command goes on from here", file=sys.stderr)
+        print("cft: stopped; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         return 130
 
 
@@ -114,7 +114,8 @@ def _preview(argv: list[str]) -> int:
         print(PREVIEW_HELP, end="")
         return 0
     parser = argparse.ArgumentParser(prog="cft preview", add_help=False, allow_abbrev=False)
-    parser.add_argument("--row", type=int, default=0)
+    parser.add_argument("--row", type=_seed, default=0)
+    parser.error = _raise_parse_error
     options, rest = parser.parse_known_args(argv)
     script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"})
     from cft_trl.preview import preview
@@ -132,7 +133,7 @@ def _quickstart(argv: list[str]) -> int:
     parser.add_argument("--rows", type=_positive, help="training rows")
     parser.add_argument("--eval-rows", type=_positive, help="held-out rows")
     parser.add_argument("--generated-rows", type=_positive, help="held-out rows critiqued freely")
-    parser.add_argument("--seed", type=int, help="seed of the problems and of training")
+    parser.add_argument("--seed", type=_seed, help="seed of the problems and of training")
     parser.add_argument("--force", action="store_true", help="replace what is in the folder")
     options = vars(parser.parse_args(argv))
     from cft_trl.quickstart import QuickstartSettings, run_quickstart
@@ -143,10 +144,15 @@ def _quickstart(argv: list[str]) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")
+    return int(text)
 
 
 def parse_settings(argv: list[str], defaults: dict[str, str] | None = None):
@@ -156,6 +162,7 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None):
         CFTError: the file is missing or no YAML mapping, a field is unknown (the nearest is named), or its value is
             of the wrong type or contradicts another.
     """
+    argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     from trl import ModelConfig, TrlParser
 
     from cft_trl.training.config import CFTConfig

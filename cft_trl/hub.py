@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.folders import write_text
 from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
 _METHODS = {
@@ -105,7 +106,7 @@ def write_model_card(
         citation=_CITATION.format(**(_CGD_PAPER if config.objective == "cgd" else _CFT_PAPER)),
     )  # fmt: skip
     path = folder / "README.md"
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text.rstrip("\n"))
     return path
 
 
@@ -130,6 +131,9 @@ def _results(metrics: Mapping[str, Any]) -> str:
     if "after" not in metrics:
         shown = {k: v for k, v in metrics.items() if k.startswith("eval_") and ("verdict" in k or "loss" in k)}
         rows = [f"| {name.removeprefix('eval_')} | {value:.4g} |" for name, value in shown.items()]
+        if "generated" in metrics:
+            rows.append(f"| verdict accuracy of freely written critiques | {_accuracy(metrics['generated'])} |")
+            rows.append(f"| always giving the more frequent verdict | {metrics['generated']['majority_rate']:.1%} |")
         return "\n".join(["| held-out rows | value |", "|---|---|", *rows]) if rows else ""
     lines = ["| held-out rows | before | after |", "|---|---|---|"]
     before, after = metrics["before"], metrics["after"]
@@ -138,10 +142,11 @@ def _results(metrics: Mapping[str, Any]) -> str:
         ("teacher_forced", "verdict accuracy, teacher-forced"),
         ("generated", "verdict accuracy of freely written critiques"),
     ):
-        cells = []
-        for side in (before[key], after[key]):
-            low, high = side["interval_95"]
-            cells.append(f"{side['accuracy']:.1%} ({side['hits']}/{side['rows']}; 95% {low:.1%} to {high:.1%})")
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append(f"| {label} | {_accuracy(before[key])} | {_accuracy(after[key])} |")
     rate = after["generated"]["majority_rate"]
     return "\n".join([*lines, f"| always giving the more frequent verdict | {rate:.1%} | {rate:.1%} |"])
+
+
+def _accuracy(score: Mapping[str, Any]) -> str:
+    low, high = score["interval_95"]
+    return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; 95% {low:.1%} to {high:.1%})"

@@ -87,6 +87,7 @@ def load_model(
     Raises:
         CFTError: the model cannot be found or loaded.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     source = resolve_model(name, revision=revision)
@@ -100,7 +101,7 @@ def load_model(
             use_safetensors=True,  # a pickle can run code; safetensors cannot
             **kwargs,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CFTError(f"model '{name}' could not be loaded: {error}") from error
     return model, tokenizer
 

@@ -11,12 +11,11 @@ from itertools import islice
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.models import load_tokenizer
 from cft_trl.prompts import Prompting
 from cft_trl.records import to_record
 from cft_trl.training.lengths import KEPT, SHORTENED
 from cft_trl.training.preparation import RIGHT, RowEncoder
-from cft_trl.training.script import load_rows
+from cft_trl.training.script import load_rows, tokenizer_of
 
 
 def preview(script: Any, config: Any, model: Any, number: int) -> None:
@@ -30,11 +29,11 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; the model's tokenizer decides what it sees")
-    rows, _ = load_rows(script, evaluate=False)
+    rows, _ = load_rows(replace(script, eval_rows=0), evaluate=False)  # numbered as in the data, nothing held out
     row = next(islice(rows, number, number + 1), None) if number >= 0 else None
     if row is None:
         raise CFTError(f"--row {number}: there is no such row; rows are counted from 0")
-    tokenizer = load_tokenizer(model.model_name_or_path, revision=model.model_revision)
+    tokenizer = tokenizer_of(config, model)
     prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
     encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
     record = to_record(row, f"train dataset, row {number}")

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
+from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.models import resolve_model
 
 METRICS_FILE = "metrics.json"
+TRAINED_STAMP = "trainer_state.json"  # written after the weights, so that half a model is never taken for one
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,8 @@ def run_quickstart(output: Path, settings: QuickstartSettings, *, force: bool = 
     Raises:
         CFTError: the folder is not writable, or holds a run with other settings (and not `force`).
     """
-    from cft_trl.training.script import check_writable, write_text
-
     check_writable(output)
+    resolve_model(settings.model)  # before the folder is claimed for settings that may hold a typing error
     _claim(output, settings, force)
     if (output / METRICS_FILE).is_file():
         metrics = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
@@ -68,13 +70,13 @@ def run_quickstart(output: Path, settings: QuickstartSettings, *, force: bool = 
 
     trainer, started = _trainer(output, settings, train_rows, heldout), time.time()
     before = _stage(output / "before.json", lambda: _evaluate(trainer, heldout, settings, say, "before training"))
-    if not (output / "model.safetensors").is_file():
+    if not (output / TRAINED_STAMP).is_file():
         _train(trainer, output, say)
     else:
         trainer = _trainer(output, replace(settings, model=str(output)), train_rows, heldout)
     after = _stage(output / "after.json", lambda: _evaluate(trainer, heldout, settings, say, "after training"))
 
-    history = json.loads((output / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    history = json.loads((output / TRAINED_STAMP).read_text(encoding="utf-8"))["log_history"]
     metrics = {
         "settings": asdict(settings),
         "before": before["metrics"],
@@ -124,8 +126,6 @@ class _Stages:
 
 
 def _claim(output: Path, settings: QuickstartSettings, force: bool) -> None:
-    from cft_trl.training.script import write_text
-
     path = output / "quickstart.json"
     mine = json.loads(json.dumps(asdict(settings)))
     if not path.is_file() and any(output.iterdir()):
@@ -140,7 +140,6 @@ def _claim(output: Path, settings: QuickstartSettings, force: bool) -> None:
 
 def _build_data(output: Path, settings: QuickstartSettings) -> tuple[list[dict], list[dict]]:
     from cft_trl.sources.arithmetic import arithmetic_records
-    from cft_trl.training.script import write_text
 
     folder = output / "data"
     folder.mkdir(exist_ok=True)
@@ -149,7 +148,9 @@ def _build_data(output: Path, settings: QuickstartSettings) -> tuple[list[dict],
         if not path.is_file():
             rows = arithmetic_records(count, seed=settings.seed, levels=(1,), split=split)
             write_text(path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    read = [(folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("train", "heldout")]
+    read = [
+        (folder / f"{name}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n") for name in ("train", "heldout")
+    ]
     return tuple([json.loads(line) for line in lines] for lines in read)
 
 
@@ -197,8 +198,6 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
 
 
 def _stage(path: Path, run: Any) -> dict[str, Any]:
-    from cft_trl.training.script import write_text
-
     if not path.is_file():
         write_text(path, json.dumps(run(), indent=1, ensure_ascii=False))
     return json.loads(path.read_text(encoding="utf-8"))
@@ -241,13 +240,11 @@ def _evaluate(trainer: Any, heldout: list[dict], settings: QuickstartSettings, s
 
 
 def _train(trainer: Any, output: Path, say: _Stages) -> None:
-    from cft_trl.training.script import last_complete_checkpoint
-
     checkpoint = last_complete_checkpoint(output)
     say("Training" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.state.save_to_json(str(output / "trainer_state.json"))
     trainer.save_model(str(output))
+    trainer.state.save_to_json(str(output / TRAINED_STAMP))
 
 
 def _finish(output: Path, settings: QuickstartSettings, trainer: Any, metrics: dict, history: list[dict]) -> None:

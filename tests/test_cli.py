@@ -16,7 +16,7 @@ from conftest import REPOSITORY, make_model
 from transformers import AutoModelForCausalLM
 
 from cft_trl.cli import main
-from cft_trl.training.script import last_complete_checkpoint
+from cft_trl.folders import last_complete_checkpoint
 
 
 @pytest.fixture(scope="module")

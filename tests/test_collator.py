@@ -66,7 +66,7 @@ def test_plain_transformers_trainer(tokenizer, tiny_model, rows, tmp_path):
 def test_collator_passed_to_the_trainer(tokenizer, tiny_model, rows, make_config):
     from cft_trl import CFTTrainer
 
-    collator = DataCollatorForCritique(tokenizer, return_verdict_mask=True, pad_to_multiple_of=64)
+    collator = DataCollatorForCritique(tokenizer, max_length=512, pad_to_multiple_of=64)
     trainer = CFTTrainer(
         tiny_model(tokenizer), make_config(max_steps=1), collator, Dataset.from_list(rows), processing_class=tokenizer
     )

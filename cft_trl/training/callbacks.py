@@ -11,6 +11,7 @@ from typing import Any
 from datasets import IterableDataset
 from transformers import TrainerCallback
 
+from cft_trl.folders import write_text
 from cft_trl.training.lengths import PreparationReport
 
 
@@ -28,12 +29,15 @@ class ReportRows(TrainerCallback):
         if state.is_world_process_zero and isinstance(getattr(train_dataloader, "dataset", None), IterableDataset):
             print(self.reports["train"], flush=True)
 
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._write(args, state)
+
     def _write(self, args, state):
         if state.is_world_process_zero:
             folder = Path(args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({name: report.to_dict() for name, report in self.reports.items()}, indent=2)
-            (folder / "preparation.json").write_text(text + "\n", encoding="utf-8")
+            counts = {name: report.to_dict() for name, report in self.reports.items()}
+            write_text(folder / "preparation.json", json.dumps(counts, indent=2))
 
 
 class LogLines(TrainerCallback):

@@ -35,8 +35,8 @@ class DataCollatorForCritique:
         pad_to_multiple_of: pads to a multiple of this many tokens.
         sft_target, prompt_preset: as in `CFTConfig`.
         padding_free: joins the rows into one sequence with restarting position ids instead of padding.
-        return_verdict_mask: adds `verdict_mask` (see `cft_trl.training.preparation`), which a plain model's forward
-            does not take.
+        return_verdict_mask: adds what `CFTTrainer` measures verdicts with, and a plain model's forward does not take:
+            `verdict_mask` (see `cft_trl.training.preparation`) and, for joined rows, `row_lengths`.
 
     Returns:
         From the call, a dict of int64 tensors: `input_ids`, `labels` (-100 where there is no loss) and
@@ -86,6 +86,10 @@ class DataCollatorForCritique:
         batch = self._batch(features)
         if self.return_verdict_mask and "verdict_mask" in features[0]:
             batch["verdict_mask"] = self._verdict_mask(features, batch["input_ids"].shape)
+            if self.padding_free:
+                lengths = [len(row["input_ids"]) for row in features]
+                lengths[-1] += batch["input_ids"].shape[1] - sum(lengths)  # padding to a multiple counts to the last
+                batch["row_lengths"] = torch.tensor(lengths)
         return batch
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

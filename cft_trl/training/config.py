@@ -73,8 +73,22 @@ class CFTConfig(SFTConfig):
             self.bf16 = _has_fast_bf16(self.use_cpu)
         if self.use_cpu:
             self.dataloader_pin_memory = False  # pinning serves copies to a device, and warns where there is none
+        self._check_numbers()
         super().__post_init__()
         self._check_contradictions()
+
+    def _check_numbers(self) -> None:
+        for name, least in (
+            ("per_device_train_batch_size", 1),
+            ("per_device_eval_batch_size", 1),
+            ("gradient_accumulation_steps", 1),
+            ("pad_to_multiple_of", 1),
+            ("learning_rate", 0),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value < least:
+                raise CFTError(f"{name}={value}: give {least} or more")
 
     def _check_contradictions(self) -> None:
         if self.max_length is not None and self.max_length < 1:

@@ -28,6 +28,7 @@ class PreparationReport:
         dropped: reason -> number of rows not used.
         without_verdict: used rows whose critique states no verdict (objective `cft`).
         right, wrong: used rows by the verdict their critique states.
+        disagree: used rows whose label (column `verdict`) is not what their critique states.
         tokens: tokens of all used rows; target_tokens: those with loss.
     """
 
@@ -38,6 +39,7 @@ class PreparationReport:
     without_verdict: int = 0
     right: int = 0
     wrong: int = 0
+    disagree: int = 0
     tokens: int = 0
     target_tokens: int = 0
 
@@ -54,9 +56,9 @@ class PreparationReport:
         self.__init__(self.name)
 
     def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Counts the rows of `RowEncoder`'s output by its columns status, verdict, length and target_tokens."""
-        names = ("status", "verdict", "length", "target_tokens")
-        for status, verdict, length, targets in zip(*(columns[name] for name in names), strict=True):
+        """Counts the rows of `RowEncoder`'s output by its columns (those without token ids)."""
+        names = ("status", "verdict", "length", "target_tokens", "disagrees")
+        for status, verdict, length, targets, disagrees in zip(*(columns[name] for name in names), strict=True):
             if status == KEPT:
                 self.kept += 1
             elif status == SHORTENED:
@@ -69,6 +71,7 @@ class PreparationReport:
             self.without_verdict += verdict == "none"
             self.tokens += length
             self.target_tokens += targets
+            self.disagree += disagrees
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -80,4 +83,6 @@ class PreparationReport:
         text += f"dropped {self.dropped.total():,}" + (f" ({reasons})" if reasons else "")
         if self.right or self.wrong or self.without_verdict:
             text += f"; verdicts: right {self.right:,}, wrong {self.wrong:,}, none {self.without_verdict:,}"
+        if self.disagree:
+            text += f"; label and critique disagree in {self.disagree:,}"
         return text + f"; tokens {self.tokens:,}, with loss {self.target_tokens:,}"

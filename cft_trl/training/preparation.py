@@ -12,6 +12,7 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,11 @@ from typing import Any
 
 from datasets import Dataset, Features, IterableDataset, List, Value
 
-from cft_trl import __version__
+from cft_trl import prompts
 from cft_trl.errors import CFTError
 from cft_trl.layouts import find_layout
 from cft_trl.prompts import Prompting, to_prompt_completion
-from cft_trl.records import to_record
+from cft_trl.records import class_names, code_digest, to_record, with_class_names
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
 from cft_trl.verdict import parse_verdict, verdict_span
 
@@ -31,7 +32,7 @@ from cft_trl.verdict import parse_verdict, verdict_span
 NO_VERDICT, RIGHT, WRONG, VERDICT_CONTINUES = 0, 1, 2, 3
 
 FEATURE_COLUMNS = ("input_ids", "labels", "verdict_mask")
-_COUNT_COLUMNS = ("status", "verdict", "length", "target_tokens")
+_COUNT_COLUMNS = ("status", "verdict", "length", "target_tokens", "disagrees")
 _FEATURES = Features(
     {
         "input_ids": List(Value("int32")),
@@ -41,6 +42,7 @@ _FEATURES = Features(
         "verdict": Value("string"),
         "length": Value("int32"),
         "target_tokens": Value("int32"),
+        "disagrees": Value("bool"),
     }
 )
 
@@ -119,18 +121,27 @@ class RowEncoder:
         blank = {"query": "", "response": "", "critique": "", "refinement": ""}
         return len(self._tokenize([self._texts(blank).full])["input_ids"][0])
 
-    def map_batch(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
-        """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each."""
+    def map_batch(
+        self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
+    ) -> dict[str, list[Any]]:
+        """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each.
+
+        Args:
+            labels: names of the dataset's `ClassLabel` columns (`cft_trl.records.class_names`).
+        """
         find_layout(batch, self.name)
         rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
-        records = [to_record(row, f"{self.name}, row {i}") for row, i in zip(rows, indices, strict=True)]
+        records = [
+            to_record(with_class_names(row, labels), f"{self.name}, row {i}")
+            for row, i in zip(rows, indices, strict=True)
+        ]
         return self(records, indices)
 
     def __getstate__(self) -> dict[str, Any]:
-        # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the
-        # version, so that a new release prepares anew.
+        # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
+        # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
-        return {name: self.__dict__[name] for name in fields} | {"version": __version__}
+        return {name: self.__dict__[name] for name in fields} | {"code": code_digest(__file__, prompts.__file__)}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
         """Encodes rows.
@@ -142,7 +153,8 @@ class RowEncoder:
         Returns:
             Columns, one entry per row: `input_ids`, `labels`, `verdict_mask` (lists of int, empty for a dropped
             row), `status` (`kept`, `shortened`, or why the row was dropped), `verdict` (`right`, `wrong`, `none`
-            as the target states it, or empty where the target is no critique), `length` and `target_tokens` (int).
+            as the target states it, or empty where the target is no critique), `length` and `target_tokens` (int),
+            `disagrees` (bool: the critique states the other verdict than the row's label).
 
         Raises:
             CFTError: a row is longer than `max_length` under `over_length="error"`.
@@ -153,7 +165,9 @@ class RowEncoder:
         encoded: list[Encoded | None] = [None] * len(rows)
         for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
             encoded[i] = item
-            if self.max_length is not None and len(item.input_ids) > self.max_length:
+            if item is None:
+                statuses[i] = "the chat template rewrites its target"
+            elif self.max_length is not None and len(item.input_ids) > self.max_length:
                 encoded[i], statuses[i] = self._fit(rows[i], item, indices[i])
         return {
             "input_ids": [item.input_ids if item else [] for item in encoded],
@@ -163,10 +177,15 @@ class RowEncoder:
             "verdict": [self._stated(row) if item else "" for row, item in zip(rows, encoded, strict=True)],
             "length": [len(item.input_ids) if item else 0 for item in encoded],
             "target_tokens": [item.end - item.start if item else 0 for item in encoded],
+            "disagrees": [bool(item) and self._disagrees(row) for row, item in zip(rows, encoded, strict=True)],
         }
 
     def _stated(self, row: Mapping[str, Any]) -> str:
         return (parse_verdict(row["critique"]) or "none") if self.prompting.objective == "cft" else ""
+
+    def _disagrees(self, row: Mapping[str, Any]) -> bool:
+        stated = parse_verdict(row.get("critique"))
+        return None not in (stated, row.get("verdict")) and stated != row["verdict"]
 
     def _texts(self, row: Mapping[str, Any], response: str | None = None) -> _Texts:
         if response is not None:
@@ -179,36 +198,47 @@ class RowEncoder:
             return _Texts(prompt, prompt + target + eos, target, len(prompt))
         prompt = self.tokenizer.apply_chat_template(example["prompt"], tokenize=False, add_generation_prompt=True)
         full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
-        # The target is the last thing written, so it is searched for from the end; some templates trim it.
+        # Behind the prompt, because a short target may stand in the query too. Some templates trim it; one that
+        # rewrites it (DeepSeek's and Qwen3's cut `<think>`) leaves nothing to put the loss on: start is -1.
+        behind = len(os.path.commonprefix([prompt, full]))  # noqa: RUF071 - of characters, not of paths
         target = example["completion"][0]["content"]
-        if target not in full:
+        start = full.find(target, behind)
+        if start < 0:
             target = target.strip()
-        return _Texts(prompt, full, target, full.rfind(target))
+            start = full.find(target, behind)
+        return _Texts(prompt, full, target, start)
 
     def _tokenize(self, texts: list[str]):
         # Chat templates write their own special tokens; for plain text the tokenizer adds them, as TRL does.
         return self.tokenizer(texts, add_special_tokens=not self.chat, verbose=False)
 
-    def _encode(self, texts: Sequence[_Texts]) -> list[Encoded]:
+    def _encode(self, texts: Sequence[_Texts]) -> list[Encoded | None]:
         if not texts:
             return []
         fulls = self._tokenize([text.full for text in texts])
         return [self._mark(text, fulls, i) for i, text in enumerate(texts)]
 
-    def _mark(self, texts: _Texts, fulls: Any, i: int) -> Encoded:
-        """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict."""
+    def _mark(self, texts: _Texts, fulls: Any, i: int) -> Encoded | None:
+        """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict.
+
+        None where the chat template rewrote the target.
+        """
+        if texts.start < 0:
+            return None
         ids = fulls["input_ids"][i]
         start, end = None, len(ids)
         # Loss starts where the prompt's text ends. Tokenising the prompt alone and comparing ids, as TRL does, costs
         # a second pass and gives the same except where whitespace tokenises differently at a text's end.
         if texts.full.startswith(texts.prompt):
             start = fulls.char_to_token(i, len(texts.prompt))
+            if start is not None and fulls.token_to_chars(i, start).start < len(texts.prompt):
+                start += 1  # line feeds of prompt and target in one token, which no generation begins with
         if start is None:  # a template that renders the prompt otherwise once an answer follows
             start = _common_prefix(self._tokenize([texts.prompt])["input_ids"][0], ids)
         # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
-        after = fulls.char_to_token(i, text_end) if 0 <= text_end < len(texts.full) else None
+        after = fulls.char_to_token(i, text_end) if text_end < len(texts.full) else None
         closing = None
         if after is not None:
             closing = next((p for p in range(after, end) if ids[p] in self._special_ids), None)
@@ -218,7 +248,7 @@ class RowEncoder:
             ids = [*ids, self.tokenizer.eos_token_id]
             end += 1
         verdict, verdict_class = range(0), NO_VERDICT
-        span = verdict_span(texts.target) if self.prompting.objective == "cft" and texts.start >= 0 else None
+        span = verdict_span(texts.target) if self.prompting.objective == "cft" else None
         if span is not None:
             first = fulls.char_to_token(i, texts.start + span[0])
             last = fulls.char_to_token(i, texts.start + span[1] - 1)
@@ -299,6 +329,7 @@ def prepare_dataset(
         encoder.map_batch,
         batched=True,
         with_indices=True,
+        fn_kwargs={"labels": class_names(dataset)},
         num_proc=num_proc,
         remove_columns=dataset.column_names,
         features=_FEATURES,
@@ -317,17 +348,17 @@ def prepare_dataset(
 
 
 def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: PreparationReport) -> IterableDataset:
-    first = next(iter(dataset), None)
-    if first is None:
-        raise CFTError(f"the {report.name} dataset is empty; give at least one row")
+    columns, labels = dataset.column_names, class_names(dataset)
+    if columns is None:
+        columns = list(next(iter(dataset), {}))
 
     def encode_and_count(batch, indices):
-        columns = encoder.map_batch(batch, indices)
+        encoded = encoder.map_batch(batch, indices, labels)
         if indices[0] == 0:  # a new epoch, or a look at the first row: the same rows are not counted twice
             report.clear()
-        report.add_columns(columns)
-        used = [i for i, length in enumerate(columns["length"]) if length]
-        return {name: [columns[name][i] for i in used] for name in FEATURE_COLUMNS}
+        report.add_columns(encoded)
+        used = [i for i, length in enumerate(encoded["length"]) if length]
+        return {name: [encoded[name][i] for i in used] for name in FEATURE_COLUMNS}
 
     features = Features({name: _FEATURES[name] for name in FEATURE_COLUMNS})
     return dataset.map(
@@ -335,7 +366,7 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
         batched=True,
         batch_size=100,
         with_indices=True,
-        remove_columns=list(first),
+        remove_columns=columns,
         features=features,
     )
 

@@ -7,17 +7,20 @@ A run that was killed goes on from its newest complete checkpoint when the same 
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from cft_trl.errors import CFTError
+from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
 from cft_trl.models import load_tokenizer
+from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
 
 if TYPE_CHECKING:
@@ -77,11 +80,14 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
-    _check_generation(script, config)
+    _check_numbers(script, config)
     output = Path(config.output_dir)
     check_writable(output)
-    checkpoint = _checkpoint_to_resume(script, config, model)
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
+    to_critique = _rows_to_critique(eval_rows, script.generated_rows)
+    # Taken before the trainer is built, which changes some of them.
+    settings = _settings(script, config, model) | {"train_rows": _digest(train_rows)}
+    checkpoint = _checkpoint_to_resume(script, config, settings)
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "trust_remote_code": config.trust_remote_code,
@@ -89,33 +95,38 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         "dtype": model.dtype,
         **(config.model_init_kwargs or {}),
     }
-    trainer = CFTTrainer(
-        model.model_name_or_path,
-        config,
-        train_dataset=train_rows,
-        eval_dataset=eval_rows,
-        processing_class=load_tokenizer(
-            model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
-        ),
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-    )
+    try:
+        trainer = CFTTrainer(
+            model.model_name_or_path,
+            config,
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            processing_class=tokenizer_of(config, model),
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+        )
+    except CFTError:
+        raise
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        # While the trainer is built nothing has run yet: what the libraries object to is the settings.
+        raise CFTError(f"settings: {type(error).__name__}: {error}") from error
     show_log_lines(trainer)
     main = trainer.accelerator.is_main_process
     if main:
-        write_text(output / SETTINGS_FILE, json.dumps(_settings(script, config, model), indent=2, default=str))
+        write_text(output / SETTINGS_FILE, json.dumps(settings, indent=2, default=str))
         if checkpoint:
             print(f"going on from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     metrics = trainer.evaluate() if eval_rows is not None else {}
-    if script.generated_rows:
-        metrics["generated"] = _score_generations(trainer, eval_rows, script.generated_rows)
     if main:
         check_saved(output)
         trainer.state.save_to_json(str(output / "trainer_state.json"))
         write_text(output / "metrics.json", json.dumps(metrics, indent=2))
         plot_training(trainer.state.log_history, output / "training.png")
+    if to_critique:
+        metrics["generated"] = trainer.generated = _score_generations(trainer, to_critique)
+        write_text(output / "metrics.json", json.dumps(metrics, indent=2))
     trainer.create_model_card(dataset_name=script.dataset_name)
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
@@ -157,12 +168,21 @@ def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
         "streaming": script.dataset_streaming,
     }
     limit = script.dataset_limit
+    if evaluate and not script.eval_rows and _is_one_split(script):
+        raise CFTError(
+            f"eval_strategy asks for evaluation but '{script.dataset_name}' holds no other rows than those trained on; "
+            "set eval_rows, or give a dataset with a test split"
+        )
     rows = load_local(script.dataset_name, split=script.dataset_train_split, limit=limit, **options)
     if script.eval_rows:
         return _hold_out(rows, script)
     if evaluate:
         return rows, load_local(script.dataset_name, split=script.dataset_test_split, **options)
     return rows, None
+
+
+def _is_one_split(script: CFTScriptArguments) -> bool:
+    return script.dataset_test_split == script.dataset_train_split or Path(script.dataset_name).is_file()
 
 
 def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tuple[Any, Any]:
@@ -199,15 +219,28 @@ def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None
         >>> parse_columns("verdict=label, query=problem")
         {'verdict': 'label', 'query': 'problem'}
     """
-    if not columns or isinstance(columns, dict):
-        return columns or None
+    if not columns:
+        return None
+    if isinstance(columns, dict) and all(isinstance(name, str) for pair in columns.items() for name in pair):
+        return columns
+    if not isinstance(columns, str):
+        raise CFTError(f"dataset_columns={columns}: give a mapping of names, e.g. {{verdict: label, query: problem}}")
     pairs = [pair.split("=") for pair in columns.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise CFTError(f"dataset_columns={columns}: give house=data pairs, e.g. verdict=label,query=problem")
     return {house.strip(): name.strip() for house, name in pairs}
 
 
-def _check_generation(script: CFTScriptArguments, config: CFTConfig) -> None:
+def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:
+    for name, value, least in (
+        ("eval_rows", script.eval_rows, 0),
+        ("generated_rows", script.generated_rows, 0),
+        ("dataset_limit", script.dataset_limit, 1),
+    ):
+        if value is not None and value < least:
+            raise CFTError(f"{name}={value}: give {least} or more")
+    if script.dataset_streaming and config.max_steps < 1:
+        raise CFTError("dataset_streaming needs max_steps: a stream does not say how long it is")
     if not script.generated_rows:
         return
     if config.objective != "cft":
@@ -220,19 +253,44 @@ def _check_generation(script: CFTScriptArguments, config: CFTConfig) -> None:
         raise CFTError(f"generated_rows needs one process, here are {config.world_size}; set it to 0")
 
 
-def _score_generations(trainer: CFTTrainer, eval_rows: Dataset, count: int) -> dict[str, Any]:
-    from itertools import islice
+def _rows_to_critique(eval_rows: Any, count: int) -> list[dict[str, Any]]:
+    rows = to_records(list(islice(eval_rows, count))) if count else []
+    missing = sum(row["verdict"] is None for row in rows)
+    if missing:
+        raise CFTError(
+            f"{missing} of the {count} held-out rows to critique have no verdict to compare with; "
+            "give column verdict, or set generated_rows to 0"
+        )
+    return rows
 
+
+def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:
+    """The tokenizer a run uses, with the end token and the template its settings give it."""
+    tokenizer = load_tokenizer(
+        model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
+    )
+    if config.eos_token is not None:
+        if config.eos_token not in tokenizer.get_vocab():
+            raise CFTError(f"eos_token={config.eos_token} is not in the vocabulary of {model.model_name_or_path}")
+        tokenizer.eos_token = config.eos_token
+    if config.chat_template_path and config.chat_template_path.endswith((".jinja", ".j2")):
+        path = Path(config.chat_template_path)
+        if not path.is_file():
+            raise CFTError(f"chat_template_path={path} does not exist; give a .jinja file or a model")
+        tokenizer.chat_template = path.read_text(encoding="utf-8")
+    return tokenizer
+
+
+def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
     from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
     from cft_trl.progress import progress
-    from cft_trl.records import to_records
 
-    print(f"writing critiques of {count} held-out rows", flush=True)
-    with progress("critiques", count) as advance:
+    print(f"writing critiques of {len(rows)} held-out rows", flush=True)
+    with progress("critiques", len(rows)) as advance:
         judged = generate_verdicts(
             trainer.model,
             trainer.processing_class,
-            to_records(list(islice(eval_rows, count))),
+            rows,
             prompt_preset=trainer.args.prompt_preset,
             on_progress=advance,
         )
@@ -248,20 +306,6 @@ def _score_generations(trainer: CFTTrainer, eval_rows: Dataset, count: int) -> d
     return score
 
 
-def check_writable(folder: Path) -> None:
-    """Makes the folder and tries to write in it, before hours of training would end in an error.
-
-    Raises:
-        CFTError: it cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CFTError(f"output folder '{folder}' is not writable ({error.strerror}); give another one") from error
-
-
 def check_saved(folder: Path) -> None:
     """Some sharding set-ups (FSDP with SHARDED_STATE_DICT, ZeRO-3 without `zero3_save_16bit_model`) save no weights.
 
@@ -275,30 +319,6 @@ def check_saved(folder: Path) -> None:
         )
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest `checkpoint-N` that a run can go on from, or None: not cut short, and with optimizer state.
-
-    The trainer's state is the last file of a checkpoint, so one that reads as JSON says the others are there.
-    """
-    numbered = [(int(p.name.rpartition("-")[2]), p) for p in folder.glob("checkpoint-*") if p.name[11:].isdigit()]
-    for _, path in sorted(numbered, reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        # PyTorch and FSDP write optimizer*, DeepSpeed global_stepN; save_only_model writes neither.
-        if any(path.glob("optimizer*")) or any(path.glob("global_step*")):
-            return path
-    return None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name and renames, so that a reader never meets half a file."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text + "\n", encoding="utf-8")
-    os.replace(scratch, path)
-
-
 def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -306,7 +326,16 @@ def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig)
     return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
 
 
-def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> str | None:
+def _digest(rows: Any) -> str | None:
+    """Names the training rows, so that a run does not go on with others; a stream's are not known beforehand."""
+    from datasets import Dataset
+
+    if not isinstance(rows, Dataset):
+        return None
+    return hashlib.sha256("\n".join(rows["id"]).encode()).hexdigest()[:16]
+
+
+def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any]) -> str | None:
     if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
         path = Path(config.resume_from_checkpoint)
         if not (path / "trainer_state.json").is_file():
@@ -319,10 +348,10 @@ def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, model: 
     before_file = output / SETTINGS_FILE
     if before_file.is_file():
         before = json.loads(before_file.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(_settings(script, config, model), default=str))
+        now = json.loads(json.dumps(settings, default=str))
         changed = [
             f"{name}: {before.get(name)} -> {now.get(name)}"
-            for name in sorted({*before, *now} - _FREE_TO_CHANGE - {"model_init_kwargs"})
+            for name in sorted({*before, *now} - _FREE_TO_CHANGE)
             if before.get(name) != now.get(name)
         ]
         if changed:

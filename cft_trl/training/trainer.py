@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
@@ -29,7 +30,7 @@ from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
-from cft_trl.training.preparation import RowEncoder, check_tokenizer, prepare_dataset
+from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_tokenizer, prepare_dataset
 from cft_trl.training.trl_internals import score_targets_only
 
 
@@ -38,7 +39,7 @@ class CFTTrainer(SFTTrainer):
 
     Same constructor as `trl.SFTTrainer`; datasets are rows of any layout that `cft_trl.to_records` reads, and
     `args` is a `CFTConfig` (default: `CFTConfig("<model>-CFT")`). A dataset that already has `input_ids` and
-    `labels` is used as it is.
+    `labels` is used as it is (packed, if `packing` asks for it and it is not).
 
     Logged beside TRL's metrics, in training and evaluation, at no extra forward pass:
         `critique_loss` (`target_loss` for other objectives): mean negative log-likelihood per target token, nats,
@@ -49,6 +50,7 @@ class CFTTrainer(SFTTrainer):
 
     Attributes:
         preparation: dataset name -> `PreparationReport`, what became of each row.
+        generated: scores of freely written critiques (`cft_trl.evaluation.critic`) for the card, if there are any.
 
     Raises:
         CFTError: anything the user can put right, in one line (see `cft_trl.errors`).
@@ -90,27 +92,41 @@ class CFTTrainer(SFTTrainer):
             raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
         if next(iter(train_dataset), None) is None:
             raise CFTError("the train dataset is empty; give at least one row")
+        if isinstance(train_dataset, IterableDataset) and args.dataloader_num_workers:
+            raise CFTError(
+                f"dataloader_num_workers={args.dataloader_num_workers} with a streaming dataset: its rows would go by "
+                "in other processes, uncounted; set it to 0"
+            )
+        if kwargs.get("compute_loss_func") is not None and args.verdict_weight != 1.0:
+            raise CFTError("verdict_weight has no effect with a compute_loss_func of your own; leave one of them out")
+        if data_collator is not None:
+            _check_collator(data_collator, args)
         if kwargs.get("formatting_func") is not None:
             raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
         if processing_class is not None and args.eos_token is None:
             check_tokenizer(processing_class)
         self.preparation: dict[str, PreparationReport] = {}
-        self._target_metrics = {mode: TargetMetrics(args.objective) for mode in ("train", "eval")}
-
+        self.generated: dict[str, Any] | None = None
         # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
         if args.padding_free and not args.packing:
             args.max_length = None
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
-        args.max_length = self._row_limit
+        try:
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
+        finally:
+            args.max_length = self._row_limit
+        self._target_metrics = {
+            mode: TargetMetrics(args.objective, self.accelerator, evaluation=mode == "eval")
+            for mode in ("train", "eval")
+        }
         if data_collator is None:
             # Set now because TRL accepts no collator together with packing; the batches are the same, with one
             # tensor more for the verdicts.
@@ -124,14 +140,17 @@ class CFTTrainer(SFTTrainer):
         self.add_callback(ReportRows(self.preparation))
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
-        first = next(iter(dataset), None)
-        if first is None:
+        columns = dataset.column_names or list(next(iter(dataset), {}))
+        if not columns:
             raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
-        if "input_ids" in first:
-            return super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        if "input_ids" in columns:
+            return self._accept_prepared(dataset, columns, packing, dataset_name)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
-        report = PreparationReport(dataset_name)
+        # Each process reads its own part of a stream, and counts that.
+        state = PartialState()
+        shared = isinstance(dataset, IterableDataset) and state.num_processes > 1
+        report = PreparationReport(f"{dataset_name} (process {state.process_index})" if shared else dataset_name)
         with PartialState().main_process_first():  # the others find the first one's result in the cache
             dataset = prepare_dataset(dataset, encoder, report, args.dataset_num_proc)
             if args.shuffle_dataset:
@@ -143,33 +162,68 @@ class CFTTrainer(SFTTrainer):
             print(report, flush=True)
         return dataset
 
+    def _accept_prepared(self, dataset, columns: list[str], packing: bool, name: str):
+        """A tokenised dataset is used as it is; only rows that are not in packs yet are packed, if asked for."""
+        if "labels" not in columns:
+            raise CFTError(f"the {name} dataset has input_ids but no labels, so the prompt would have loss; add labels")
+        if isinstance(dataset, Dataset) and self._row_limit is not None and "seq_lengths" not in columns:
+            lengths = pc.list_value_length(dataset.with_format("arrow")["input_ids"][:])
+            if pc.max(lengths).as_py() > self._row_limit:
+                raise CFTError(
+                    f"the {name} dataset is tokenised already and holds a row of {pc.max(lengths)} tokens, more than "
+                    f"max_length={self._row_limit}; give the rows as text, so that their responses can be shortened"
+                )
+        if packing and "seq_lengths" not in columns:
+            dataset = dataset.select_columns([column for column in FEATURE_COLUMNS if column in columns])
+            dataset = pack_dataset(
+                dataset, self._row_limit, self.args.packing_strategy, _map_kwargs(dataset, self.args)
+            )
+        return dataset
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if "verdict_mask" not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, "verdict_mask"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        verdict_mask = inputs.pop("verdict_mask", None)
+        verdict_mask, row_lengths = inputs.pop("verdict_mask", None), inputs.pop("row_lengths", None)
         metrics = self._target_metrics["train" if self.model.training else "eval"]
+        weight = self.args.verdict_weight
 
         def forward(**batch):
             outputs = model(**batch)
             if batch.get("fused_lm_head"):
-                # The head's outputs belong to the next token: position i scores token i + 1.
-                mask = None if verdict_mask is None else verdict_mask[:, 1:]
-                metrics.add(outputs, mask)
-                if mask is not None and self.args.verdict_weight != 1.0:
-                    outputs.log_probs = torch.where(
-                        mask > 0, outputs.log_probs * self.args.verdict_weight, outputs.log_probs
-                    )
+                metrics.add(outputs, batch["input_ids"], verdict_mask, row_lengths)
+                if weight != 1.0 and verdict_mask is not None:
+                    # The head's outputs belong to the next token: position i scores token i + 1.
+                    weights = torch.where(verdict_mask[:, 1:] > 0, weight, 1.0)
+                    # Prompt-learning adapters put virtual tokens before the row's own.
+                    virtual = outputs.log_probs.shape[1] - weights.shape[1]
+                    outputs.log_probs = outputs.log_probs * torch.nn.functional.pad(weights, (virtual, 0), value=1.0)
             return outputs
 
         with score_targets_only():
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
 
+    def train(self, *args, **kwargs):
+        self._target_metrics["train"].clear()
+        result = super().train(*args, **kwargs)
+        if self.state.global_step == 0:
+            raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
+        return result
+
+    def evaluate(self, *args, **kwargs):
+        self._target_metrics["eval"].clear()
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        result = super().predict(*args, **kwargs)
+        self._target_metrics["eval"].clear()  # predict logs nothing, so nobody has taken them
+        return result
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
-        values = self._target_metrics[mode].pop(self.accelerator)
+        values = self._target_metrics[mode].pop()
         # Evaluation over several datasets logs each under its own prefix, which only the other keys tell.
         prefix = next((f"{name.removesuffix('_runtime')}_" for name in logs if name.endswith("_runtime")), "eval_")
         logs.update({prefix + name if mode == "eval" else name: value for name, value in values.items()})
@@ -179,6 +233,7 @@ class CFTTrainer(SFTTrainer):
         """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub`)."""
         if not self.is_world_process_zero():
             return
+        generated = {"generated": self.generated} if self.generated else {}
         evaluations = [e for e in self.state.log_history if any(name.startswith("eval_") for name in e)]
         write_model_card(
             Path(self.args.output_dir),
@@ -186,10 +241,21 @@ class CFTTrainer(SFTTrainer):
             config=self.args,
             preparation=self.preparation,
             dataset_name=dataset_name,
-            metrics=evaluations[-1] if evaluations else None,
+            metrics={**(evaluations[-1] if evaluations else {}), **generated},
             model_name=model_name,
             tags=[tags] if isinstance(tags, str) else tags,
         )
+
+
+def _check_collator(collator: Any, args: CFTConfig) -> None:
+    """A collator of ours must mean what the config says, since the config's side is what prepares the rows."""
+    if not isinstance(collator, DataCollatorForCritique):
+        return
+    for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length"):
+        mine, theirs = getattr(args, name), getattr(collator, name)
+        if mine != theirs:
+            raise CFTError(f"the collator has {name}={theirs} but the config {name}={mine}; give both the same")
+    collator.return_verdict_mask = True
 
 
 def _map_kwargs(dataset: Dataset | IterableDataset, args: CFTConfig) -> dict[str, Any]:
