@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_preview_shows_what_the_policy_did(capsys, model_folder, write_rows):
     code, out, errors = run(capsys, "preview", *flags, "--max_length", "150")
     assert (code, errors) == (0, [])
     assert "row 1" in out
-    assert "shortened, 150 tokens" in out.replace("149", "150").replace("148", "150")
+    assert re.search(r"shortened, 1(50|4\d) tokens", out)
     assert "Conclusion: wrong [END]<|im_end|>" in out
     assert "THE END" not in out
     code, out, _ = run(capsys, "preview", *flags, "--max_length", "150", "--over_length", "drop")
@@ -144,6 +145,24 @@ CRITIQUE = {"query": "q", "response": "r", "critique": "c\n\nConclusion: right [
         ([CRITIQUE], ["--output_dir", "/dev/null/run"], "not writable"),
         ([CRITIQUE], ["--config", "absent.yaml"], "config file 'absent.yaml' cannot be read"),
         ([CRITIQUE], ["--resume_from_checkpoint", "absent"], "not a complete checkpoint"),
+        ([CRITIQUE], ["--eval_rows", "-5"], "eval_rows=-5: give 0 or more"),
+        ([CRITIQUE], ["--generated_rows", "-3"], "generated_rows=-3: give 0 or more"),
+        ([CRITIQUE], ["--per_device_train_batch_size", "0"], "per_device_train_batch_size=0: give 1 or more"),
+        ([CRITIQUE], ["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps=0: give 1 or more"),
+        ([CRITIQUE], ["--seed", "-1"], "seed=-1: give 0 or more"),
+        ([CRITIQUE], ["--learning_rate", "-1"], "learning_rate=-1.0: give 0 or more"),
+        ([CRITIQUE], ["--eos_token", "<nope>"], "eos_token=<nope> is not in the vocabulary"),
+        ([CRITIQUE], ["--chat_template_path", "nofile.jinja"], "nofile.jinja does not exist"),
+        ([CRITIQUE], ["--dataset_streaming", "true", "--max_steps", "-1"], "dataset_streaming needs max_steps"),
+        ([CRITIQUE], ["--report_to", "nosuch"], "nosuch"),
+        ([CRITIQUE], ["--attn_implementation", "flash_attention_2"], "settings: "),
+        ([CRITIQUE], ["--use_peft", "true", "--lora_target_modules", "nosuch"], "settings: "),
+        ([CRITIQUE], ["--eval_strategy", "steps", "--eval_steps", "1"], "holds no other rows than those trained on"),
+        (
+            [CRITIQUE, {**CRITIQUE, "critique": "hm"}, {**CRITIQUE, "critique": "so"}],
+            ["--eval_rows", "2", "--generated_rows", "2"],
+            "held-out rows to critique have no verdict",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, base_flags, write_rows, tmp_path, rows, flags, message):
@@ -191,6 +210,23 @@ def test_folder_of_another_run_is_not_continued(capsys, base_flags):
     assert code == 2
     assert "holds checkpoints of a run with other settings" in errors[0]
     assert "seed: 42 -> 5" in errors[0]
+    code, _, errors = run(capsys, *flags, "--max_steps", "1", "--dataset_limit", "9")
+    assert code == 2
+    assert "train_rows" in errors[0]
+    assert run(capsys, *flags, "--max_steps", "1")[0] == 0
+
+
+def test_interrupted_stream_goes_on(capsys, base_flags, write_rows, rows, tmp_path):
+    flags = ["train", "--dataset_name", write_rows(rows), "--dataset_streaming", "true", *base_flags]
+    flags += ["--save_steps", "2", "--max_steps", "4"]
+    assert run(capsys, *flags)[0] == 0
+    (tmp_path / "run" / "model.safetensors").unlink()
+    for name in ("trainer_state.json", "optimizer.pt"):
+        (tmp_path / "run" / "checkpoint-4" / name).unlink()
+    code, out, errors = run(capsys, *flags)
+    assert (code, errors) == (0, [])
+    assert "going on from" in out
+    assert "checkpoint-2" in out
 
 
 def test_incomplete_checkpoints_are_passed_over(tmp_path):

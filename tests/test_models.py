@@ -32,6 +32,10 @@ def test_folder_without_a_model(tmp_path):
 def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
     tiny_model(tokenizer).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(CFTError, match="could not be loaded"):
+        load_model(str(tmp_path))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CFTError, match="could not be loaded"):
         load_model(str(tmp_path))

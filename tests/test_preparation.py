@@ -222,3 +222,58 @@ def test_bad_rows_are_told_in_one_line(tokenizer, rows, objective, message):
     with pytest.raises(CFTError, match=message) as caught:
         prepare(Dataset.from_list(rows), tokenizer, objective)
     assert "\n" not in str(caught.value)
+
+
+def test_target_that_the_template_rewrites_is_dropped_and_counted(tokenizers):
+    thought = {"query": "1+1?", "response": "3", "critique": "<think>hm</think>\n\nIt is 2.\n\nConclusion: wrong [END]"}
+    columns = RowEncoder(tokenizers("qwen3"), Prompting())([thought])
+    assert columns["status"] == ["the chat template rewrites its target"]
+    assert columns["target_tokens"] == [0]
+    assert RowEncoder(tokenizers("chatml"), Prompting())([thought])["status"] == ["kept"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_target_that_also_stands_in_the_query(tokenizers, style):
+    tokenizer = tokenizers(style)
+    row = {"query": "What is 5 + 0?", "response": "5 ", "critique": "", "verdict": None}
+    columns = RowEncoder(tokenizer, Prompting("sft"))([row])
+    assert tokenizer.decode(with_loss(columns, 0)[:-1]).strip().endswith("5")
+    assert 2 <= columns["target_tokens"][0] <= 20
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_target_that_begins_with_line_feeds_keeps_the_prompt_without_loss(tokenizers, style):
+    tokenizer, prompting = tokenizers(style), Prompting(preset="compact")
+    row = {"query": "1+1?", "response": "3", "critique": "\n\nIt is 2."}
+    columns = RowEncoder(tokenizer, prompting)([row])
+    assert tokenizer.decode(with_loss(columns, 0)[:-1]).lstrip("\n").endswith("It is 2.")
+    assert not tokenizer.decode(with_loss(columns, 0)).startswith("\n\n\n")
+
+
+def test_class_labels_are_read_by_name(tokenizer):
+    from datasets import ClassLabel, Features, Value
+
+    text = Value("string")
+    features = Features({"query": text, "response": text, "verdict": ClassLabel(names=["right", "wrong"])})
+    data = {"query": ["a?", "b?"], "response": ["yes", "no"], "verdict": [0, 1]}
+    report = PreparationReport()
+    encoder = RowEncoder(tokenizer, Prompting("sft", "right_only"))
+    prepared = prepare_dataset(Dataset.from_dict(data, features=features), encoder, report)
+    assert report.dropped == {"verdict is wrong": 1}
+    assert "yes" in tokenizer.decode(prepared[0]["input_ids"])
+
+
+def test_label_and_critique_that_disagree_are_counted(tokenizer):
+    row = {"query": "q", "response": "r", "critique": "Conclusion: right [END]", "verdict": "wrong"}
+    report = prepare(Dataset.from_list([row]), tokenizer)[1]
+    assert (report.right, report.disagree) == (1, 1)
+    assert "label and critique disagree in 1" in str(report)
+
+
+def test_cache_key_follows_the_code(tokenizer, monkeypatch):
+    import cft_trl.training.preparation as preparation
+
+    encoder = RowEncoder(tokenizer, Prompting())
+    before = pickle.dumps(encoder.__getstate__()["code"])
+    monkeypatch.setattr(preparation, "code_digest", lambda *files: str(len(files)))
+    assert pickle.dumps(encoder.__getstate__()["code"]) != before

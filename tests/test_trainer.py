@@ -310,3 +310,53 @@ def test_push_to_hub_sends_model_and_card(trained, tmp_path, monkeypatch):
     assert {"model.safetensors", "README.md", "tokenizer.json"} <= sent["files"]
     assert "Rows: owner/critiques." in (tmp_path / "out" / "README.md").read_text()
     assert 'load_model("owner/critic")' in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_prepared_sets_are_evaluated_as_they_are(trained, rows):
+    trainer = trained(max_steps=2, packing=True, eval_dataset=Dataset.from_list(rows[:9]))
+    first = trainer.evaluate()
+    again = trainer.evaluate(trainer.eval_dataset)
+    for name in ("eval_critique_loss", "eval_verdict_count", "eval_verdict_accuracy"):
+        assert again[name] == first[name]
+    with pytest.raises(CFTError, match=r"holds a row of .* tokens, more than max_length=100"):
+        trained(dataset=Dataset.from_dict({"input_ids": [[1] * 101], "labels": [[1] * 101]}), max_length=100)
+    with pytest.raises(CFTError, match="input_ids but no labels"):
+        trained(dataset=Dataset.from_dict({"input_ids": [[1]]}))
+
+
+def test_predict_leaves_nothing_for_the_next_evaluation(trained, rows):
+    trainer = trained(max_steps=1, eval_dataset=Dataset.from_list(rows[:8]))
+    first = trainer.evaluate()
+    trainer.predict(trainer.train_dataset)
+    assert trainer.evaluate()["eval_verdict_count"] == first["eval_verdict_count"] == 8
+
+
+def test_gradient_accumulation_changes_nothing(trained):
+    fields = {"max_steps": 3, "verdict_weight": 3.0}
+    whole = trained(per_device_train_batch_size=8, **fields)
+    parts = trained(per_device_train_batch_size=2, gradient_accumulation_steps=4, **fields)
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+    for mine, other in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+
+
+def test_stream_without_a_usable_row_is_an_error(trained, rows):
+    stream = IterableDataset.from_generator(lambda: iter([{**row, "critique": None} for row in rows[:5]]))
+    with pytest.raises(CFTError, match="nothing was trained"):
+        trained(dataset=stream, max_steps=2)
+    with pytest.raises(CFTError, match="dataloader_num_workers=1 with a streaming dataset"):
+        trained(dataset=stream, max_steps=2, dataloader_num_workers=1)
+
+
+def test_prompt_tuning_keeps_verdicts_aligned(trained):
+    from peft import PromptTuningConfig
+
+    adapter = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    trainer = trained(peft_config=adapter, max_steps=2, verdict_weight=2.0, packing=False)
+    assert trainer.state.log_history[0]["verdict_count"] == 4
+
+
+def test_collator_and_config_must_agree(trained, tokenizer, tiny_model, make_config, rows):
+    collator = DataCollatorForCritique(tokenizer, objective="sft", max_length=512)
+    with pytest.raises(CFTError, match="the collator has objective=sft but the config objective=cft"):
+        CFTTrainer(tiny_model(tokenizer), make_config(), collator, Dataset.from_list(rows), processing_class=tokenizer)
