@@ -70,7 +70,8 @@ _REACHING = re.compile(
 _SUBJECTS = {
     "whole": "solution solutions answer answers response responses result results student attempt output work proof "
     "argument explanation submission derivation conclusion",
-    "steps": "reasoning calculation calculations step steps logic computation computations arithmetic algebra working",
+    "steps": "reasoning calculation calculations step steps logic computation computations arithmetic algebra working "
+    "reason reasons",
     "part": "approach method methods idea setup set-up formula strategy start beginning process analysis "
     "interpretation part notation",
     "pronoun": "it this that everything he she they which one",

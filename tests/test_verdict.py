@@ -117,6 +117,7 @@ NONE = [
     "Conclusion: partially correct",
     "Conclusion: The answer is correct but the reasoning is wrong.",
     "Conclusion: right answer, wrong reasoning",
+    "Conclusion: the answer is right for the wrong reasons",
     "Conclusion: a wrong approach leads to the right answer",
     "Conclusion: The method used in the solution is correct.",
     "Conclusion: The solution would be correct if the sign were flipped.",
