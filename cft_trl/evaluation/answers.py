@@ -18,7 +18,8 @@ from typing import NamedTuple
 _BRACES = re.compile(r"(\\(?:boxed|fbox)\s*\{)|(\\.)|([{}])", re.DOTALL)
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\text\s*\{\s*and\s*\}|and|,|,\s*and)[\s$]*")
 _ANNOUNCED = re.compile(
-    r"\banswers?\b(?:\s+(?:to|for|of)\s[^.:\n]{0,80}?)?[*_]{0,3}\s*(?:is|are|:|=)[:=\s*_]{0,8}(?=\S)", re.IGNORECASE
+    r"\banswers?\b(?:\s+(?:to|for|of)\s[^.:\n]{0,80}?)?[*_]{0,3}\s*(?:\b(?:is|are)\b|:|=)[:=\s*_]{0,8}(?=\S)",
+    re.IGNORECASE,
 )
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|[!?;](?=\s|$)")
@@ -95,11 +96,10 @@ def _boxed(text: str) -> str | None:
 
 
 def _announced(text: str) -> str | None:
-    last = None
-    for last in _ANNOUNCED.finditer(text):
-        pass
-    if last is None:
+    announcements = list(_ANNOUNCED.finditer(text))
+    if not announcements:
         return None
+    last = announcements[-1]
     if maths := _MATHS.match(text, last.end()):
         return next(group for group in maths.groups() if group)
     rest = text[last.end() : last.end() + _MAX_BARE + 1].partition("\n")[0]
@@ -125,10 +125,10 @@ _CHARACTERS = str.maketrans(
         "≥": r"\ge ",
         "≠": r"\ne ",
         "±": r"\pm ",
-        "∪": r"\cup ",
+        "\u222a": r"\cup ",
         "∈": r"\in ",
         "∅": r"\emptyset ",
-        "，": ",",
+        "\uff0c": ",",
         "\u00a0": " ",
         "\u202f": " ",
     }
@@ -137,11 +137,11 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"√\s?(\d+|\w)", r"\\sqrt{\1}"),
-        (r"(?<=\d)(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", ""),  # 12{,}000 and 12,\!000: the comma is no list
+        (r"(?<=\d)(?:\{,\}|,\s?\\!)\s*(?=\d{3}(?!\d))", ""),  # 12{,}000 and 12,\!000: the comma is no list
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*[()\[\]\\|{}.]|\s*$)", ""),
         (r"\\(?:displaystyle|textstyle|limits|mathstrut)(?![A-Za-z])", " "),
-        (r"\\!", ""),
-        (r"\\[,;: >]|~|\\q?quad(?![A-Za-z])|\\(?=\n)", " "),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\[,;: >]|~|\\q?quad(?![A-Za-z])", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:mbox|hbox|textbf|textrm|textit|textnormal|mathrm|mathbf|mathit|rm)\s*(?=\{)", r"\\text"),
         (r"\\text\s+\{", r"\\text{"),
@@ -204,22 +204,25 @@ def text_key(answer: str) -> str:
 
 _SPELLINGS = {
     "cm": "cm centimeter centimetre", "m": "m meter metre", "km": "km kilometer kilometre", "mm": "mm millimeter",
-    "in": "in inch inche", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "g gm gram", "kg": "kg kilogram",
-    "mg": "mg milligram", "lb": "lb pound", "oz": "oz ounce", "s": "s sec second", "min": "min minute",
+    "in": "in inch inche", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile", "g": "g gm gram",
+    "kg": "kg kilogram", "mg": "mg milligram", "lb": "lb pound", "oz": "oz ounce", "s": "s sec second",
+    "min": "min minute",
     "h": "h hr hour", "day": "day", "week": "week", "month": "month", "year": "year yr", "l": "l liter litre",
     "ml": "ml milliliter", "gal": "gal gallon", "mph": "mph", "kmh": "kmh kph km/h", "deg": "deg degree",
     "rad": "rad radian", "dollar": "dollar usd buck", "cent": "cent", "euro": "euro", "am": "am a.m", "pm": "pm p.m",
-    "hz": "hz hertz", "n": "newton", "j": "j joule", "kj": "kj kilojoule", "w": "watt", "kw": "kw kilowatt", "v": "volt",
+    "hz": "hz hertz", "n": "newton", "j": "j joule", "kj": "kj kilojoule", "w": "watt", "kw": "kw kilowatt",
+    "v": "volt",
     "pa": "pa pascal", "k": "kelvin", "mol": "mol mole", "ev": "ev", "acre": "acre", "percent": "percent pct",
     "°c": "celsius", "°f": "fahrenheit", "cm2": "sqcm", "m2": "sqm", "ft2": "sqft", "unit": "unit", "erg": "erg",
 }  # fmt: skip
 _UNITS = {word: unit for unit, words in _SPELLINGS.items() for word in words.split()}
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3", "squared": "2", "cubed": "3"}
 # Words that stand in formulas: "2 sin x" is no number of sins.
-_IN_FORMULAS = set(
-    "sin cos tan cot sec csc log ln exp sqrt pi and or mod gcd lcm max min arcsin arccos arctan inf infty frac alpha beta"
-    " gamma theta omega lambda sinh cosh tanh floor ceil abs cup cap text if for where otherwise base".split()
+_IN_FORMULAS = re.compile(
+    r"(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|and|or|mod|gcd|lcm|max|min|infty?|frac|alpha|beta|gamma|theta"
+    r"|omega|lambda|floor|ceil|abs|cup|cap|text|if|for|where|otherwise|base"
 )
+_FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)")
 _TEXT_AFTER = re.compile(r"^(.*\S)\s*\\text\{([^{}]*)\}\s*(?:\^\s*\{?\s*([23])\s*\}?)?$", re.DOTALL)
 _WORDS_AFTER = re.compile(
     r"^(.*[\d})])(\s*)([A-Za-z°][A-Za-z./]*(?: [A-Za-z][A-Za-z./]*){0,4})(?:\s?\^\s*\{?([23])\}?)?$", re.DOTALL
@@ -248,7 +251,8 @@ def split_unit(answer: str) -> Measured:
         return Measured(match[1] + split_unit(match[2]).core, "dollar")
     if match := re.match(r"^(.*?)\s*(?:\\?%|(?<=[\d} ])percent)$", answer, re.DOTALL):
         return Measured(match[1].strip(), "percent")
-    if match := re.match(r"^(.*[^\s])\s*\^\\circ\s*(?:\\text\{)?\s*([CFK]?)\s*\}?$", answer, re.DOTALL):
+    degrees = re.match(r"^(.*[^\s])\s*\^\\circ\s*(?:\\text\{)?\s*([CFK]?)\s*\}?$", answer, re.DOTALL)
+    if (match := degrees) and not _FUNCTION.search(answer):
         return Measured(match[1].strip(), f"°{match[2].lower()}" if match[2] else "deg")
     if match := _TEXT_AFTER.match(answer):
         core, words, power = match[1], match[2], match[3] or ""
@@ -258,7 +262,7 @@ def split_unit(answer: str) -> Measured:
         core, gap, words, power = match[1], match[2], match[3], match[4] or ""
         parts = re.findall(r"[a-z]+", words.lower())
         known = len(parts) == 1 and len(parts[0]) > 1 and (_singular(parts[0]) in _UNITS)
-        wordy = bool(gap) and any(len(part) > 3 for part in parts) and all(part not in _IN_FORMULAS for part in parts)
+        wordy = bool(gap) and any(len(part) > 3 for part in parts) and not any(map(_IN_FORMULAS.fullmatch, parts))
         vowels = all(re.search(r"[aeiouy]", part) for part in parts if len(part) > 3)
         if (known or (wordy and vowels)) and not core.endswith("\\"):
             return Measured(core.strip(), unit_name(words, power))
@@ -325,6 +329,9 @@ _FRACTION = re.compile(
     rf"{_SIGN}(?P<whole>\d{{1,30}}(?=\s*\\frac|\s+\d+\s*/))?\s*(?:\\frac\s*\{{\s*(?P<minus>-?)\s*(?P<n>{_DECIMAL})\s*\}}"
     rf"\s*\{{\s*(?P<d>{_DECIMAL})\s*\}}|(?P<n2>{_DECIMAL})\s*/\s*(?P<d2>{_DECIMAL}))"
 )
+_REPEATING = re.compile(
+    rf"{_SIGN}(?P<whole>\d{{0,30}})\.(?P<once>\d{{0,30}})\s*\\overline\s*\{{\s*(?P<again>\d{{1,30}})\s*\}}"
+)
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _MAX_DIGITS = 4000
 
@@ -361,6 +368,10 @@ def to_number(text: str) -> Number | None:
                 return None
             value += int(match["whole"])
         return Number(-value if (match["sign"] == "-") != (match["minus"] == "-") else value)
+    if match := _REPEATING.fullmatch(text):
+        whole, once, again = match["whole"], match["once"], match["again"]
+        value = int((whole + once) or "0") + Fraction(int(again), 10 ** len(again) - 1)
+        return Number((-1 if match["sign"] == "-" else 1) * value / 10 ** len(once))
     match = _PLAIN.fullmatch(text) or _POWER_OF_TEN.fullmatch(text)
     if not match:
         return None
