@@ -1,0 +1,191 @@
+"""The journal: every answer a teacher gave, kept on disk, so that nothing answered is ever asked again.
+
+One file of JSON lines per shard, only ever appended to. One line is the result of one request:
+
+    {"key": "0f5a...", "text": "6 x 7 is 42.\\n\\nConclusion: wrong [END]", "finish_reason": "stop",
+     "prompt_tokens": 310, "completion_tokens": 24}
+
+`key` hashes what was asked (see `request_key`), so a changed prompt, model or temperature asks anew and a rerun does
+not. A line is one `write`, done before the answer is used: what `kill -9` can take is the one line being written.
+In memory a key is one integer and its place in the file another; the texts stay on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cft_trl.errors import CFTError
+
+_SHARD = re.compile(r"[\w-]+")
+
+
+def request_key(model: str, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> str:
+    """What identifies a request: 32 hex digits of a SHA-256, the same in every run and on every machine.
+
+    Args:
+        model: The model's name at the endpoint. The endpoint's address is left out: a server that comes back on
+            another port is the same teacher.
+        messages: The conversation, `[{"role": ..., "content": ...}, ...]`.
+        sampling: Sampling parameters by name; their order does not matter.
+        sample: Which of several answers to the same question (the k-th critique of one response).
+
+    Example:
+        >>> ask = [{"role": "user", "content": "6 x 7?"}]
+        >>> request_key("m", ask, {"temperature": 0.3, "top_p": 1}) == request_key(
+        ...     "m", ask, {"top_p": 1, "temperature": 0.3})
+        True
+        >>> request_key("m", ask, {}, sample=1) == request_key("m", ask, {})
+        False
+    """
+    asked = json.dumps([model, list(messages), dict(sampling), sample], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """One shard's journal, opened for reading and appending by one process at a time.
+
+    Args:
+        folder: Where the journals lie; made if it is not there.
+        shard: The name of this shard; shards share a folder and never a file.
+
+    Attributes:
+        path: The file, `<folder>/<shard>.jsonl`.
+        repaired: Lines that could not be read when it was opened: the torn last one (cut off) and damaged ones.
+
+    Raises:
+        CFTError: Another process has this journal open, or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with Journal(folder) as journal:
+        ...     journal.append("00ff", {"text": "Sound."})
+        >>> with Journal(folder) as journal:
+        ...     "00ff" in journal, journal.get("00ff")
+        (True, {'text': 'Sound.'})
+    """
+
+    def __init__(self, folder: str | Path, shard: str = "main") -> None:
+        if not _SHARD.fullmatch(shard):
+            raise CFTError(f"shard {shard!r}: give letters, digits, '-' and '_' only; it names a file")
+        self.path = Path(folder) / f"{shard}.jsonl"
+        self.repaired = 0
+        self._places: dict[int, int] = {}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Not O_APPEND: `_write` goes back over a line that a full disk cut short.
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise CFTError(f"{self.path}: the journal cannot be opened ({error.strerror})") from None
+        try:
+            self._lock()
+            self._end = self._read_all()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __contains__(self, key: str) -> bool:
+        return int(key, 16) in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The result kept under a key, without the key; None if there is none."""
+        place = self._places.get(int(key, 16))
+        if place is None:
+            return None
+        start, length = place >> 32, place & 0xFFFFFFFF
+        entry = json.loads(os.pread(self._file, length, start))
+        del entry["key"]
+        entry.pop("again", None)
+        return entry
+
+    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
+        """Keeps a result: it is in the file when this returns.
+
+        Args:
+            key: As from `request_key`.
+            result: What JSON can hold.
+            again: Whether a later run is to ask again (a request given up after many tries). This run does not.
+
+        Raises:
+            CFTError: The disk is full or gone; the journal is left as it was before.
+        """
+        entry = {"key": key, **result} | ({"again": True} if again else {})
+        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        self._write(line)
+        self._places[int(key, 16)] = (self._end << 32) | len(line)
+        self._end += len(line)
+
+    def close(self) -> None:
+        """Closes the file and with it gives up the lock; may be called again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, line: bytes) -> None:
+        done, trouble = 0, "no space left"
+        try:
+            while done < len(line):
+                wrote = os.pwrite(self._file, line[done:], self._end + done)
+                if not wrote:
+                    break
+                done += wrote
+        except OSError as error:
+            trouble = error.strerror or str(error)
+        if done < len(line):
+            os.ftruncate(self._file, self._end)
+            raise CFTError(f"{self.path}: cannot be written ({trouble}); make room and run the same command again")
+
+    def _lock(self) -> None:
+        # The kernel drops this lock when the process ends, however it ends: no stale lock file to remove by hand.
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CFTError(
+                f"{self.path.parent}: another run is writing here; wait for it to end or give another output folder"
+            ) from None
+
+    def _read_all(self) -> int:
+        """Fills the index; cuts off a torn last line; returns the file's length."""
+        end = 0
+        for line in self._lines():
+            if line.endswith(b"\n"):
+                self._index(line, end)
+                end += len(line)
+            else:
+                self.repaired += 1
+                os.ftruncate(self._file, end)
+        return end
+
+    def _lines(self) -> Iterator[bytes]:
+        with open(self.path, "rb") as file:
+            yield from file
+
+    def _index(self, line: bytes, start: int) -> None:
+        try:
+            entry = json.loads(line)
+            key = int(entry["key"], 16)
+        except (ValueError, KeyError, TypeError):
+            self.repaired += 1
+            return
+        if not entry.get("again"):
+            self._places[key] = (start << 32) | len(line)

@@ -1,0 +1,202 @@
+"""A server that speaks the chat-completions protocol and fails as real endpoints do; for tests, on loopback only.
+
+    POST /v1/chat/completions {"model": "m", "messages": [{"role": "user", "content": "..."}], "seed": 0}
+    -> 200 {"choices": [{"message": {"content": "..."}, "finish_reason": "stop"}], "usage": {...}}
+
+An answer depends on the request's body alone, so every run gets the same one. With `faults=0.2` a fifth of the
+requests meet a 429 with Retry-After, a 500, silence, a reset connection, broken JSON or an empty answer; which one is
+drawn from the body and the number of times it came. Words in the question ask for more: see `WORDS`.
+`python tests/faulty_server.py --faults 0.2` prints its port and serves for at most an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+import threading
+from collections import Counter
+
+from cft_trl.synthesis.journal import request_key
+
+KEY = "planted-key-7f3a"  # what the server takes for a wrong key is any other beginning with "planted"
+FAULTS = ("429", "500", "silence", "reset", "malformed", "odd", "empty")
+# In a row's text -> what the server does with it, every time.
+WORDS = {
+    "TOO-LONG": "context",
+    "FORBIDDEN": "filter",
+    "ALWAYS-EMPTY": "empty",
+    "ALWAYS-500": "500",
+    "LENGTHY": "length",
+}
+MOST_TRIES = 3  # a body that came this often is answered, so that no row is lost to bad luck alone
+
+
+class FaultyServer:
+    """The server in a thread of its own; `start` and `stop` may be called in turns, the port stays.
+
+    Attributes:
+        answered: How often each request got a whole answer; by the journal's key, if it has one sample.
+        arrived: How often each request came.
+        status: What was done, by kind ("ok", "429", ...).
+        most_in_flight: The most requests that were being served at once.
+    """
+
+    def __init__(
+        self, faults: float = 0.0, delay: float = 0.0, retry_after: str = "0.05", capacity: int = 0, models: str = "m"
+    ) -> None:
+        self.faults, self.delay, self.retry_after = faults, delay, retry_after
+        self.capacity, self.models = capacity, models.split(",")
+        self.answered: Counter[str] = Counter()
+        self.arrived: Counter[str] = Counter()
+        self.status: Counter[str] = Counter()
+        self.order: list[str] = []
+        self.in_flight = self.most_in_flight = 0
+        self.port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> FaultyServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> FaultyServer:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.serve(ready)), daemon=True)
+        self._thread.start()
+        assert ready.wait(10), "the server did not start"
+        return self
+
+    def stop(self) -> None:
+        """Closes the port and every connection; answers under way are lost."""
+        if self._loop and self._thread:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(10)
+            self._loop = None
+
+    async def serve(self, ready: threading.Event | None = None, seconds: float = 3600, say: bool = False) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._connections: set[asyncio.Task] = set()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        if say:
+            print(self.port, flush=True)
+        if ready:
+            ready.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        server.close()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._connections.add(task)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                body = await reader.readexactly(length)
+                self.in_flight += 1
+                self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                try:
+                    reply = await self._reply(head, body)
+                finally:
+                    self.in_flight -= 1
+                if reply is None:
+                    break
+                writer.write(reply)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.transport.abort()  # a reset, not an orderly end
+
+    async def _reply(self, head: bytes, body: bytes) -> bytes | None:
+        request = json.loads(body)
+        asked = {name: value for name, value in request.items() if name not in ("model", "messages")}
+        digest = request_key(request["model"], request["messages"], asked)
+        text = request["messages"][-1]["content"]
+        authorization = head.lower().split(b"authorization: bearer ")[-1].split(b"\r\n")[0].decode()
+        self.arrived[digest] += 1
+        self.order.append(text)
+        if authorization.startswith("planted") and authorization != KEY:
+            return _json(401, {"error": {"message": f"Incorrect API key provided: {authorization}"}})
+        if request["model"] not in self.models:
+            return _json(404, {"error": {"message": f"The model `{request['model']}` does not exist."}})
+        kind = next((fate for word, fate in WORDS.items() if word in text), None)
+        if kind in (None, "length"):
+            kind = self._draw(digest) or kind
+        if self.capacity and self.in_flight > self.capacity:
+            kind = "429"
+        self.status[kind or "ok"] += 1
+        if kind == "silence":
+            await asyncio.sleep(30)
+            return None
+        await asyncio.sleep(self.delay)
+        if kind == "reset":
+            return None
+        if kind == "429":
+            return _json(429, {"error": {"message": "slow down"}}, f"Retry-After: {self.retry_after}\r\n")
+        if kind == "500":
+            return _json(500, {"error": {"message": "internal error"}})
+        if kind == "context":
+            message = "This model's maximum context length is 2048 tokens."
+            return _json(400, {"error": {"message": message, "code": "context_length_exceeded"}})
+        if kind == "filter":
+            return _json(200, _completion("", "content_filter", 0))
+        if kind == "empty":
+            return _json(200, _completion("", "stop", 0))
+        answer = _completion(answer_to(text, request.get("seed")), "length" if kind == "length" else "stop", 30)
+        if kind == "malformed":
+            return _raw(200, b'{"choices": [{"message": {"content": "half an ans')
+        if kind == "odd":
+            return _json(200, {"object": "no answer in here"})
+        self.answered[digest] += 1
+        return _json(200, answer)
+
+    def _draw(self, digest: str) -> str | None:
+        tries = self.arrived[digest]
+        rng = random.Random(f"{digest}{tries}")
+        return rng.choice(FAULTS) if tries <= MOST_TRIES and rng.random() < self.faults else None
+
+
+def answer_to(text: str, seed: int | None) -> str:
+    """The critique for a prompt: drawn from the prompt and the seed, in the contract's form."""
+    draw = int(hashlib.sha256(f"{text}{seed}".encode()).hexdigest()[:8], 16)
+    verdict = "right" if draw % 2 else "wrong"
+    return f"Critique:\nThe check number is {draw}.\n\nConclusion: {verdict} [END]"
+
+
+def _completion(content: str, finish_reason: str, tokens: int) -> dict:
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+    usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
+    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+
+
+def _json(status: int, body: dict, headers: str = "") -> bytes:
+    return _raw(status, json.dumps(body).encode(), headers)
+
+
+def _raw(status: int, body: bytes, headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=float, default=0.0)
+    parser.add_argument("--delay", type=float, default=0.0)
+    options = parser.parse_args()
+    asyncio.run(FaultyServer(options.faults, options.delay).serve(say=True))

@@ -1,0 +1,212 @@
+"""The client against a server that fails in every way that an endpoint can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import aclosing
+
+import pytest
+from faulty_server import FaultyServer, answer_to
+
+from cft_trl.errors import CFTError
+from cft_trl.synthesis.client import Counts, Request, Teacher, ask_all
+from cft_trl.synthesis.journal import Journal
+
+pytest.importorskip("openai")
+
+
+def ask(text: str, model: str = "m", sample: int = 0, **sampling) -> Request:
+    return Request(model, [{"role": "user", "content": text}], sampling, sample)
+
+
+def run(server, requests, folder, counts=None, in_order=False, window=None, **fields):
+    """All results of one run, as `ask_all` yields them."""
+
+    async def collect():
+        teacher = Teacher("m", server.url, **{"backoff": 0.02, "timeout": 20.0, **fields})
+        with Journal(folder) as journal:
+            options = {"counts": counts, "in_order": in_order, "window": window}
+            async with aclosing(ask_all(teacher, requests, journal, **options)) as results:
+                return [result async for result in results]
+
+    return asyncio.run(collect())
+
+
+@pytest.fixture
+def server():
+    with FaultyServer() as server:
+        yield server
+
+
+def test_answers_are_the_servers_and_are_asked_for_once(server, tmp_path):
+    requests, counts = [ask(f"question {number}") for number in range(20)], Counts()
+    results = run(server, requests, tmp_path, counts, in_order=True)
+    assert [request for request, _ in results] == requests
+    assert [answer["text"] for _, answer in results] == [answer_to(f"question {n}", None) for n in range(20)]
+    assert (counts.sent, counts.answered, counts.prompt_tokens, counts.completion_tokens) == (20, 20, 2000, 600)
+    again = Counts()
+    assert run(server, requests, tmp_path, again, in_order=True) == results
+    assert (again.sent, again.from_journal, server.arrived.total()) == (0, 20, 20)
+
+
+def test_the_same_question_twice_is_sent_once_and_samples_are_sent_each(server, tmp_path):
+    same = [ask("same", seed=5), ask("same", seed=5), ask("same", sample=1, seed=5)]
+    results = run(server, same, tmp_path, in_order=True)
+    texts = [answer["text"] for _, answer in results]
+    assert texts == [answer_to("same", 5), answer_to("same", 5), answer_to("same", 6)]
+    assert server.arrived.total() == 2
+
+
+def test_requests_are_read_only_as_far_as_the_window_and_sent_in_their_order(server, tmp_path):
+    server.delay, read = 0.02, []
+
+    def requests():
+        for number in range(60):
+            read.append(number)
+            yield ask(f"q{number}")
+
+    async def watch():
+        teacher, most, got = Teacher("m", server.url, max_concurrency=1), 0, 0
+        with Journal(tmp_path) as journal:
+            async with aclosing(ask_all(teacher, requests(), journal, window=10)) as results:
+                async for _ in results:
+                    got += 1
+                    most = max(most, len(read) - got)
+        return most
+
+    assert asyncio.run(watch()) <= 10
+    assert server.order == [f"q{number}" for number in range(60)]
+    assert server.most_in_flight == 1
+
+
+def test_every_fault_is_retried_and_every_row_answered(tmp_path):
+    with FaultyServer(faults=0.35) as server:
+        counts = Counts()
+        results = run(server, [ask(f"q{n}") for n in range(100)], tmp_path, counts, timeout=1.0)
+        assert len(results) == 100
+        assert not any("failure" in answer for _, answer in results)
+        assert {"429", "500", "connection lost", "malformed JSON", "empty answer", "time-out"} <= set(counts.retried)
+        assert counts.sent == 100 + counts.retried.total()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "again"),
+    [
+        ("TOO-LONG", "context length", 0),
+        ("FORBIDDEN", "content filter", 0),
+        ("ALWAYS-EMPTY", "empty answer", 3),
+        ("ALWAYS-500", "500", 4),
+    ],
+)
+def test_a_row_that_cannot_be_answered_fails_with_its_reason(server, tmp_path, text, reason, again):
+    first, second = Counts(), Counts()
+    requests = [ask(text), ask("fine")]
+    [(_, failure), (_, answer)] = run(server, requests, tmp_path, first, max_attempts=4, in_order=True)
+    assert (failure["failure"], answer["finish_reason"]) == (reason, "stop")
+    assert first.failed == {reason: 1}
+    # What the endpoint has decided stays decided; what was only given up is tried again by the next run.
+    run(server, requests, tmp_path, second, max_attempts=4)
+    assert second.sent == again
+
+
+def test_a_truncated_answer_is_kept_and_flagged(server, tmp_path):
+    counts = Counts()
+    [(_, answer)] = run(server, [ask("LENGTHY")], tmp_path, counts)
+    assert answer["finish_reason"] == "length"
+    assert counts.truncated == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "told"),
+    [("m", "planted-wrong-key", "key is not accepted; set MY_KEY"), ("other", "", "no such model")],
+)
+def test_a_wrong_key_or_model_stops_the_run_in_one_line_without_the_key(
+    server, tmp_path, monkeypatch, model, key, told
+):
+    monkeypatch.setenv("MY_KEY", key)
+    requests = [ask(f"q{n}", model) for n in range(200)]
+    with pytest.raises(CFTError, match=told) as stopped:
+        run(server, requests, tmp_path, api_key_env="MY_KEY")
+    assert "\n" not in str(stopped.value)
+    assert not key or key not in str(stopped.value) + (tmp_path / "main.jsonl").read_text()
+    assert server.arrived.total() < 40
+
+
+def test_an_address_where_nothing_listens_stops_the_run_soon(tmp_path):
+    with FaultyServer() as server:
+        pass
+    began = time.monotonic()
+    with pytest.raises(CFTError, match="cannot be reached"):
+        run(server, [ask(f"q{n}") for n in range(50)], tmp_path, backoff=0.1)
+    assert time.monotonic() - began < 15
+
+
+def test_requests_that_the_server_does_not_take_stop_the_run(server, tmp_path, monkeypatch):
+    async def refuse(head, body):
+        from faulty_server import _json
+
+        server.arrived["any"] += 1
+        return _json(400, {"error": {"message": "Unsupported parameter: max_tokens"}})
+
+    monkeypatch.setattr(server, "_reply", refuse)
+    with pytest.raises(CFTError, match=r"does not accept these requests.*max_tokens"):
+        run(server, [ask(f"q{n}") for n in range(500)], tmp_path)
+    assert server.arrived.total() < 60
+
+
+def test_a_server_that_restarts_is_waited_for(server, tmp_path):
+    server.delay = 0.05
+
+    async def restart():
+        teacher, got = Teacher("m", server.url, backoff=0.1, max_concurrency=8), 0
+        with Journal(tmp_path) as journal:
+            requests = [ask(f"q{n}") for n in range(60)]
+            async with aclosing(ask_all(teacher, requests, journal)) as results:
+                async for _, answer in results:
+                    assert "text" in answer
+                    got += 1
+                    if got == 20:
+                        await asyncio.to_thread(server.stop)
+                        asyncio.get_running_loop().call_later(0.5, server.start)
+        return got
+
+    assert asyncio.run(restart()) == 60
+
+
+def test_retry_after_holds_everything_back(server, tmp_path, monkeypatch):
+    times, reply = [], server._reply
+
+    async def once(head, body):
+        times.append(time.monotonic())
+        if len(times) == 1:
+            from faulty_server import _json
+
+            return _json(429, {"error": {"message": "later"}}, "Retry-After: 1\r\n")
+        return await reply(head, body)
+
+    monkeypatch.setattr(server, "_reply", once)
+    run(server, [ask(f"q{n}") for n in range(5)], tmp_path, max_concurrency=1)
+    assert len(times) == 6
+    assert times[1] - times[0] >= 1.0
+
+
+def test_concurrency_grows_while_answers_come_and_falls_on_429(tmp_path):
+    with FaultyServer(delay=0.05) as free:
+        run(free, [ask(f"q{n}") for n in range(200)], tmp_path / "free", max_concurrency=64)
+    assert 32 < free.most_in_flight <= 64
+    with FaultyServer(delay=0.05, capacity=4, retry_after="0.01") as tight:
+        counts = Counts()
+        results = run(tight, [ask(f"q{n}") for n in range(150)], tmp_path / "tight", counts, max_concurrency=64)
+    assert len(results) == 150
+    assert not any("failure" in answer for _, answer in results)
+    assert tight.status["429"] < 100  # a client that does not slow down gets thousands
+
+
+def test_the_key_is_in_no_file_and_sent_to_the_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-key-7f3a")
+    run(server, [ask("TOO-LONG"), ask("fine")], tmp_path)
+    text = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "planted" not in text
+    assert len([json.loads(line) for line in text.splitlines()]) == 2
