@@ -92,7 +92,8 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
     assert (folder / "critiques.jsonl").read_bytes() == (tmp_path / "quiet" / "critiques.jsonl").read_bytes()
     done, failed = lines(folder / "critiques.jsonl"), lines(folder / "failures.jsonl")
     assert sorted(row["id"] for row in done + failed) == sorted(f"r{at}" for at in range(number))
-    reasons = {line["reason"]: 1 for line in failed}
+    # The row that always gets a 500 may spend its last try while the server restarts.
+    reasons = {line["reason"].replace("no connection", "500"): 1 for line in failed}
     assert (reasons, len(failed)) == (REASONS, 5)
     return numbers
 

@@ -22,6 +22,7 @@ from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
+from cft_trl.training.launch import check_launch
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -80,6 +81,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
+    check_launch(config)  # before anything is read or written by processes that should not be there
     _check_numbers(script, config)
     output = Path(config.output_dir)
     check_writable(output)
