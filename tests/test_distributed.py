@@ -31,7 +31,7 @@ LOSS, GRADIENT, WEIGHT = 1e-6, 1e-4, 3e-5
 
 SETTINGS = {
     "dtype": "float32", "bf16": False, "use_cpu": True, "dataset_name": "arithmetic", "dataset_limit": 24,
-    "eval_rows": 12, "max_steps": 4, "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0,
+    "eval_rows": 13, "max_steps": 4, "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0,
     "gradient_checkpointing": False, "logging_steps": 1, "save_strategy": "steps", "save_steps": 2,
     "per_device_eval_batch_size": 3, "report_to": "none",
 }  # fmt: skip
@@ -194,6 +194,7 @@ def two(name: str, *words: str) -> list:
             *(words or ("--main_process_port", "0"))]  # fmt: skip
 
 
+ONE = ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
 # (launcher, rows per process and micro-batch, micro-batches): four rows a step in every case. The samplers deal the
 # batches out in turn, so that a step has the same four rows as in one process.
 BACKENDS = {
@@ -213,8 +214,7 @@ SHARING = {  # what each process must have been part of
 @pytest.fixture(scope="module")
 def single(tiny, tmp_path_factory):
     """The run of one process."""
-    words = ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return launch(words, tmp_path_factory.mktemp("single"), tiny, per_device_train_batch_size=4)
+    return launch(ONE, tmp_path_factory.mktemp("single"), tiny, per_device_train_batch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -242,14 +242,14 @@ def double(tiny, tmp_path_factory):
 def compare(run: Run, reference: Run) -> dict[str, float]:
     """The largest differences of losses, gradient norms (relative) and weights (absolute), of the logged steps too."""
     assert run.steps.keys() <= reference.steps.keys()
-    largest = dict.fromkeys(("loss", "critique_loss", "grad_norm", "eval_loss", "weights"), 0.0)
+    largest = dict.fromkeys(("loss", "critique_loss", "grad_norm", "eval_critique_loss", "weights"), 0.0)
     pairs = [(run.steps[step], reference.steps[step]) for step in run.steps]
     pairs += [([e for e in r.history if "eval_loss" in e][-1] for r in (run, reference))]
     for ours, theirs in map(tuple, pairs):
         for name in ("verdict_accuracy", "verdict_accuracy_right", "verdict_accuracy_wrong", "verdict_count"):
             for key in (name, f"eval_{name}"):
                 assert ours.get(key) == theirs.get(key), (key, ours, theirs)
-        for name in ("loss", "critique_loss", "grad_norm", "eval_loss"):
+        for name in ("loss", "critique_loss", "grad_norm", "eval_critique_loss"):
             if name in theirs:
                 largest[name] = max(largest[name], abs(ours[name] / theirs[name] - 1))
     weights, expected = run.weights(), reference.weights()
@@ -264,7 +264,7 @@ def assert_same(run: Run, reference: Run) -> None:
     largest = compare(run, reference)
     assert largest["loss"] < LOSS
     assert largest["critique_loss"] < LOSS
-    assert largest["eval_loss"] < LOSS
+    assert largest["eval_critique_loss"] < LOSS
     assert largest["grad_norm"] < GRADIENT
     assert largest["weights"] < WEIGHT
 
@@ -315,6 +315,17 @@ class TestTwoProcesses:
         tokens = torch.arange(60).reshape(2, 30)
         torch.testing.assert_close(model(tokens).logits, reference(tokens).logits, atol=1e-3, rtol=0)
         assert json.loads((run.folder / "metrics.json").read_text())["eval_verdict_count"] == SETTINGS["eval_rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_packs_are_shared_out_too(tiny, tmp_path):
+    """An odd number of packs to evaluate on, with different numbers of rows in them."""
+    settings = {"packing": True, "max_length": 700, "save_strategy": "no"}
+    one = launch(ONE, tmp_path / "one", tiny, **settings, per_device_train_batch_size=2)
+    both = launch(two("cpu_ddp"), tmp_path / "two", tiny, **settings, per_device_train_batch_size=1)
+    assert [process["world"] for process in both.processes] == [2, 2]
+    assert_same(both, one)
 
 
 @pytest.mark.slow
