@@ -5,7 +5,9 @@ As a script, this file is the recipe with a witness. Every process leaves what i
     accelerate launch … tests/test_distributed.py FOLDER [--fsdp2-on-cpu] recipes/cft.py --config run.yaml
     {"world": 2, "kind": "DEEPSPEED", "model": "DeepSpeedEngine", "zero_stage": 3, "dtensors": 0, …}
 
-Measured differences from one process (relative for losses and gradient norms, absolute for weights): MEASURED.
+Measured after 4 steps of AdamW at 1e-3 in fp32, two processes against one: losses within 2e-7 and gradient norms within
+2e-5 (4e-5 at random weights), relative; weights within 1e-5, absolute; verdict counts equal; a resumed run bit-identical.
+`eval_loss` is not compared: transformers averages it over batches, the last of which depends on the number of processes.
 """
 
 from __future__ import annotations
@@ -393,7 +395,7 @@ def test_a_launch_that_would_train_something_else_ends_in_one_line(tiny, tmp_pat
     lines = [line for line in output_of(tmp_path).splitlines() if line.startswith("cft: ")]
     assert len(lines) == 1, output_of(tmp_path)[-5000:]
     assert message in lines[0]
-    assert not list((tmp_path / "run").iterdir())
+    assert not list(tmp_path.glob("run/*"))
 
 
 if __name__ == "__main__":
