@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except CFTError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"cft: {error}", file=sys.stderr)
+        rank = int(os.environ.get("RANK", "0"))
+        if rank:
+            time.sleep(3)  # the launcher ends every process as soon as one has: let the first tell it once
+        print(f"cft: {error}" + (f" (process {rank})" if rank else ""), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("cft: stopped; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)

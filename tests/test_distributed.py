@@ -5,9 +5,10 @@ As a script, this file is the recipe with a witness. Every process leaves what i
     accelerate launch … tests/test_distributed.py FOLDER [--fsdp2-on-cpu] recipes/cft.py --config run.yaml
     {"world": 2, "kind": "DEEPSPEED", "model": "DeepSpeedEngine", "zero_stage": 3, "dtensors": 0, …}
 
-Measured after 4 steps of AdamW at 1e-3 in fp32, two processes against one: losses within 2e-7 and gradient norms within
-2e-5 (4e-5 at random weights), relative; weights within 1e-5, absolute; verdict counts equal; a resumed run bit-identical.
-`eval_loss` is not compared: transformers averages it over batches, the last of which depends on the number of processes.
+Measured after 4 steps of AdamW at 1e-3 in fp32, two processes against one: losses within 2e-7 and gradient norms
+within 2e-5 (4e-5 at random weights), relative; weights within 1e-5, absolute; verdict counts equal; a resumed run
+bit-identical. `eval_loss` is not compared: transformers averages it over batches, and the last of them depends on the
+number of processes.
 """
 
 from __future__ import annotations
