@@ -9,6 +9,8 @@ Example:
 """
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 MAX_CHARS = 600
 
@@ -17,6 +19,17 @@ def one_line(text: object) -> str:
     """Joins a message's lines, so that another library's many-line error stays one line of ours."""
     joined = re.sub(r"\s*\n\s*", " ", str(text).strip())
     return joined if len(joined) <= MAX_CHARS else joined[: MAX_CHARS - 1] + "…"
+
+
+def nearest(word: str, known: Iterable[object]) -> str:
+    """A hint for an error message: " (did you mean 'label'?)", or "" when nothing is near.
+
+    Example:
+        >>> nearest("lable", ["label", "query"])
+        " (did you mean 'label'?)"
+    """
+    match = get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 class CFTError(ValueError):

@@ -42,7 +42,7 @@ def test_commands_are_understood(line):
     for word in words:
         if word.startswith("recipes/"):
             assert (REPOSITORY / word).is_file()
-    from cft_trl.cli import parse_settings
+    from cft_trl.commands.settings import parse_settings
 
     flags = words[2:] if words[0] == "cft" else words[words.index("recipes/cft.py") + 1 :]
     flags = [flag for flag in flags if flag not in ("--row", "3")]

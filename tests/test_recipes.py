@@ -6,7 +6,7 @@ import pytest
 from conftest import REPOSITORY, make_model
 from datasets import Dataset
 
-from cft_trl.cli import parse_settings
+from cft_trl.commands.settings import parse_settings
 from cft_trl.training import script as training_script
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*/*.yaml"))

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import extract_answer
 from cft_trl.inference import STOP_STRINGS
-from cft_trl.sources.files import SUFFIXES, nearest, read_files
+from cft_trl.sources.files import SUFFIXES, read_files
 
 # The published evaluation of arXiv 2501.17703: this system turn, greedy, at most 2048 tokens, STOP_STRINGS.
 MATH_SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."

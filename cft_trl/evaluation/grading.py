@@ -30,10 +30,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import clean, extract_answer, squash
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.sources.files import nearest
 
 __all__ = ["GRADERS", "extract_answer", "grade", "grade_many", "self_test"]
 

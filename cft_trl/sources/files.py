@@ -18,11 +18,10 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 from cft_trl.layouts import LAYOUTS
 from cft_trl.records import with_class_names
 
@@ -38,17 +37,6 @@ _SPLITS = {
 _MAX_FIELD = 2**31 - 1
 
 Rows = Iterator[tuple[Any, str]]
-
-
-def nearest(word: str, known: Iterable[object]) -> str:
-    """A hint for an error message: " (did you mean 'label'?)", or "" when nothing is near.
-
-    Example:
-        >>> nearest("lable", ["label", "query"])
-        " (did you mean 'label'?)"
-    """
-    match = get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
 
 
 def expand_glob(pattern: str) -> list[str]:

@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 from cft_trl.records import COLUMNS, Record, class_names, code_digest, features, to_record, with_class_names
-from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, nearest, read_files
+from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, read_files
 from cft_trl.verdict import to_verdict, with_verdict_line
 
 if TYPE_CHECKING:

@@ -1,0 +1,34 @@
+"""`cft preview`: rows as the model will see them."""
+
+from __future__ import annotations
+
+import argparse
+
+from cft_trl.commands.settings import parse_settings, raise_parse_error, whole_number
+
+HELP = """\
+Shows rows as the model will see them: the tokens with loss in green, the verdict in reverse, what the length policy
+did. Takes the same settings as `cft train`.
+
+examples:
+  cft preview --config recipes/smollm2-135m/cft.yaml
+  cft preview --config recipes/smollm2-135m/cft.yaml --row 5 --max_length 120
+  cft preview --model_name_or_path smollm2-135m --dataset_name rows.jsonl --objective cgd --row 0
+
+  --row N   the row to show (default 0)
+"""
+
+
+def run(argv: list[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        print(HELP, end="")
+        return 0
+    parser = argparse.ArgumentParser(prog="cft preview", add_help=False, allow_abbrev=False)
+    parser.add_argument("--row", type=whole_number, default=0)
+    parser.error = raise_parse_error
+    options, rest = parser.parse_known_args(argv)
+    script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"})
+    from cft_trl.preview import preview
+
+    preview(script, config, model, options.row)
+    return 0
