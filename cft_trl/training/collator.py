@@ -18,6 +18,8 @@ from cft_trl.prompts import Prompting
 from cft_trl.records import to_records
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.preparation import FEATURE_COLUMNS, NO_VERDICT, RowEncoder
+from cft_trl.training.shared_attention import position_ids
+from cft_trl.training.sharing import lay_out
 from cft_trl.training.trl_internals import DataCollatorForLanguageModeling
 
 
@@ -31,7 +33,8 @@ class DataCollatorForCritique:
         objective: `cft`, `cgd` or `sft` (see `cft_trl.prompts`).
         max_length: longest row in tokens, or None.
         over_length: `shorten_response`, `drop` or `error` for longer rows.
-        share_prefixes: computes prompts that several rows have in common once.
+        share_prefixes: lays the rows of a batch out as prefix trees, so that what their prompts begin with is computed
+            once; the model's attention must be able to read that (`use_shared_attention(model)`).
         pad_to_multiple_of: pads to a multiple of this many tokens.
         sft_target, prompt_preset: as in `CFTConfig`.
         padding_free: joins the rows into one sequence with restarting position ids instead of padding.
@@ -41,7 +44,9 @@ class DataCollatorForCritique:
     Returns:
         From the call, a dict of int64 tensors: `input_ids`, `labels` (-100 where there is no loss) and
         `attention_mask`, each (batch, length); with `padding_free` (1, total length) and, in place of the mask,
-        `position_ids` and the sequence boundaries that attention kernels take.
+        `position_ids` and the sequence boundaries that attention kernels take. With `share_prefixes`, and for packs
+        of shared prefixes, (1, total length), `position_ids`, and as `attention_mask` the layout of the trees,
+        (1, 1, 1, total length) (see `cft_trl.training.shared_attention`).
 
     Raises:
         CFTError: no row of the batch can be used; a row is too long under `over_length="error"`.
@@ -63,15 +68,13 @@ class DataCollatorForCritique:
     report: PreparationReport = field(default_factory=lambda: PreparationReport("batches"), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.share_prefixes:
-            raise CFTError("share_prefixes=True is not part of this release; leave it off")
-        pad_token_id = self.tokenizer.pad_token_id
-        if pad_token_id is None:
-            pad_token_id = self.tokenizer.eos_token_id
-        if pad_token_id is None:
+        self._pad_token_id = self.tokenizer.pad_token_id
+        if self._pad_token_id is None:
+            self._pad_token_id = self.tokenizer.eos_token_id
+        if self._pad_token_id is None:
             raise CFTError("the tokenizer has neither a pad nor an end token; set tokenizer.eos_token")
         self._batch = DataCollatorForLanguageModeling(
-            pad_token_id, padding_free=self.padding_free, pad_to_multiple_of=self.pad_to_multiple_of
+            self._pad_token_id, padding_free=self.padding_free, pad_to_multiple_of=self.pad_to_multiple_of
         )
 
     @cached_property
@@ -83,6 +86,10 @@ class DataCollatorForCritique:
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if "input_ids" not in features[0]:
             features = self._encode(features)
+        if self.share_prefixes and "seen_until" not in features[0]:
+            features = [lay_out(features)]
+        if "seen_until" in features[0]:
+            return self._join_packs(features)
         batch = self._batch(features)
         if self.return_verdict_mask and "verdict_mask" in features[0]:
             batch["verdict_mask"] = self._verdict_mask(features, batch["input_ids"].shape)
@@ -90,6 +97,29 @@ class DataCollatorForCritique:
                 lengths = [len(row["input_ids"]) for row in features]
                 lengths[-1] += batch["input_ids"].shape[1] - sum(lengths)  # padding to a multiple counts to the last
                 batch["row_lengths"] = torch.tensor(lengths)
+        return batch
+
+    def _join_packs(self, packs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        sizes = [len(pack["input_ids"]) for pack in packs]
+        padding = -sum(sizes) % (self.pad_to_multiple_of or 1)
+
+        def joined(name: str, fill: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+            parts = [torch.as_tensor(pack[name], dtype=dtype) for pack in packs]
+            return torch.cat([*parts, torch.full((padding,), fill, dtype=dtype)])[None]
+
+        total = sum(sizes) + padding
+        layout = joined("seen_until", total, torch.int32)
+        starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        layout[0, : sum(sizes)] += torch.repeat_interleave(starts, torch.tensor(sizes))
+        batch = {
+            "input_ids": joined("input_ids", self._pad_token_id),
+            "labels": joined("labels", -100),
+            "position_ids": torch.tensor([position_ids(layout[0].tolist())]),
+            "attention_mask": layout[:, None, None],
+        }
+        if self.return_verdict_mask:
+            batch["verdict_mask"] = joined("verdict_mask", NO_VERDICT)
+            batch["row_lengths"] = torch.tensor([*sizes[:-1], sizes[-1] + padding])
         return batch
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

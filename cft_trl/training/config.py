@@ -32,7 +32,10 @@ class CFTConfig(SFTConfig):
         over_length: what happens to a longer row. `"shorten_response"`: the response loses its tail, the critique
             stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
         verdict_weight: multiplies the loss of the verdict word's tokens (`objective="cft"`); 1.0 is the paper's.
-        share_prefixes: computes prompts that several rows have in common once.
+        share_prefixes: `True` computes what the prompts of several rows begin with once and packs the rows as trees
+            (see `cft_trl.training.sharing`); `"auto"` does so where it saves tokens and packs plainly elsewhere. Loss
+            and gradients are those of the rows one by one. A batch counts packs, as with `packing`.
+        pack_length: most tokens of a pack of shared prefixes; default `max_length`.
         bf16: default: on where the device computes in it: most GPUs, and with `use_cpu` CPUs that have
             AVX512-BF16.
 
@@ -54,7 +57,12 @@ class CFTConfig(SFTConfig):
         metadata={"help": "Row longer than max_length: shorten_response, drop or error."},
     )
     verdict_weight: float = field(default=1.0, metadata={"help": "Factor on the loss of the verdict's tokens."})
-    share_prefixes: bool = field(default=False, metadata={"help": "Compute prompts shared by several rows once."})
+    share_prefixes: str = field(
+        default="false", metadata={"help": "Compute prompts that several rows share once: true, false or auto."}
+    )
+    pack_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a pack of shared prefixes; default max_length."}
+    )
 
     learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate (published: 5e-6)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (published: cosine)."})
@@ -69,6 +77,7 @@ class CFTConfig(SFTConfig):
         _one_of("sft_target", self.sft_target, SFT_TARGETS)
         _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
         _one_of("over_length", self.over_length, OVER_LENGTH)
+        self.share_prefixes = _switch("share_prefixes", self.share_prefixes)
         if self.bf16 is None and not self.fp16:
             self.bf16 = _has_fast_bf16(self.use_cpu)
         if self.use_cpu:
@@ -118,13 +127,33 @@ class CFTConfig(SFTConfig):
                 "completion_only_loss=false and assistant_only_loss=true contradict critique training, where exactly "
                 "the target has loss; leave both unset"
             )
-        if self.share_prefixes:
-            raise CFTError("share_prefixes=true is not part of this release; use packing=true")
+        self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        if not self.share_prefixes:
+            if self.pack_length is not None:
+                raise CFTError(f"pack_length={self.pack_length} belongs to share_prefixes; set share_prefixes=auto")
+            return
+        if self.max_length is None and self.pack_length is None:
+            raise CFTError("share_prefixes needs max_length or pack_length, the size of a pack; set one of them")
+        if self.pack_length is not None and self.pack_length < (self.max_length or 1):
+            raise CFTError(
+                f"pack_length={self.pack_length} is smaller than max_length={self.max_length}, so that a row would "
+                "not fit into a pack; raise pack_length or lower max_length"
+            )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise CFTError(f"{name}={value}: unknown; give one of {', '.join(allowed)}")
+
+
+def _switch(name: str, value: object) -> bool | str:
+    """True, False or "auto"; from the command line they come as words."""
+    switch = {"true": True, "false": False, "auto": "auto"}.get(str(value).lower())
+    if switch is None:
+        raise CFTError(f"{name}={value}: unknown; give true, false or auto")
+    return switch
 
 
 def _has_fast_bf16(use_cpu: bool) -> bool:

@@ -31,6 +31,8 @@ from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_tokenizer, prepare_dataset
+from cft_trl.training.shared_attention import is_layout, use_shared_attention
+from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import score_targets_only
 
 
@@ -50,6 +52,7 @@ class CFTTrainer(SFTTrainer):
 
     Attributes:
         preparation: dataset name -> `PreparationReport`, what became of each row.
+        sharing: dataset name -> `SharingReport`, what `share_prefixes` saved.
         generated: scores of freely written critiques (`cft_trl.evaluation.critic`) for the card, if there are any.
 
     Raises:
@@ -105,10 +108,16 @@ class CFTTrainer(SFTTrainer):
             raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
         if processing_class is not None and args.eos_token is None:
             check_tokenizer(processing_class)
+        if args.share_prefixes and isinstance(train_dataset, IterableDataset):
+            raise CFTError("share_prefixes needs all rows at hand, a stream has not; leave one of them off")
         self.preparation: dict[str, PreparationReport] = {}
+        self.sharing: dict[str, SharingReport] = {}
         self.generated: dict[str, Any] | None = None
         # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
+        packing = args.packing
+        if args.share_prefixes:
+            args.packing = args.padding_free = False  # the packs are ours
         if args.padding_free and not args.packing:
             args.max_length = None
         try:
@@ -122,7 +131,9 @@ class CFTTrainer(SFTTrainer):
                 **kwargs,
             )
         finally:
-            args.max_length = self._row_limit
+            args.max_length, args.packing = self._row_limit, packing
+        if args.share_prefixes:
+            use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
         self._target_metrics = {
             mode: TargetMetrics(args.objective, self.accelerator, evaluation=mode == "eval")
             for mode in ("train", "eval")
@@ -135,6 +146,7 @@ class CFTTrainer(SFTTrainer):
                 objective=args.objective,
                 pad_to_multiple_of=args.pad_to_multiple_of,
                 padding_free=self.padding_free,
+                share_prefixes=bool(args.share_prefixes),
                 return_verdict_mask=True,
             )
         self.add_callback(ReportRows(self.preparation))
@@ -144,7 +156,7 @@ class CFTTrainer(SFTTrainer):
         if not columns:
             raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
         if "input_ids" in columns:
-            return self._accept_prepared(dataset, columns, packing, dataset_name)
+            return self._accept_prepared(dataset, columns, args, packing, dataset_name)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
         # Each process reads its own part of a stream, and counts that.
@@ -155,17 +167,30 @@ class CFTTrainer(SFTTrainer):
             dataset = prepare_dataset(dataset, encoder, report, args.dataset_num_proc)
             if args.shuffle_dataset:
                 dataset = dataset.shuffle(seed=args.seed)
-            if packing:
+            if args.share_prefixes:
+                dataset = self._share(dataset, args, dataset_name)
+            elif packing:
                 dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
         self.preparation[dataset_name] = report
         if isinstance(dataset, Dataset) and PartialState().is_main_process:
             print(report, flush=True)
+            if dataset_name in self.sharing:
+                print(self.sharing[dataset_name], flush=True)
         return dataset
 
-    def _accept_prepared(self, dataset, columns: list[str], packing: bool, name: str):
+    def _share(self, dataset: Dataset, args: CFTConfig, name: str) -> Dataset:
+        if isinstance(dataset, IterableDataset):
+            raise CFTError(f"share_prefixes needs all rows of the {name} dataset at hand, a stream has not")
+        length = args.pack_length or self._row_limit
+        dataset, self.sharing[name] = share_dataset(dataset, length, name, args.dataset_num_proc)
+        return dataset
+
+    def _accept_prepared(self, dataset, columns: list[str], args: CFTConfig, packing: bool, name: str):
         """A tokenised dataset is used as it is; only rows that are not in packs yet are packed, if asked for."""
         if "labels" not in columns:
             raise CFTError(f"the {name} dataset has input_ids but no labels, so the prompt would have loss; add labels")
+        if "seen_until" in columns:
+            return dataset
         if isinstance(dataset, Dataset) and self._row_limit is not None and "seq_lengths" not in columns:
             lengths = pc.list_value_length(dataset.with_format("arrow")["input_ids"][:])
             if pc.max(lengths).as_py() > self._row_limit:
@@ -173,25 +198,28 @@ class CFTTrainer(SFTTrainer):
                     f"the {name} dataset is tokenised already and holds a row of {pc.max(lengths)} tokens, more than "
                     f"max_length={self._row_limit}; give the rows as text, so that their responses can be shortened"
                 )
+        if args.share_prefixes and "seq_lengths" not in columns:
+            return self._share(dataset, args, name)
         if packing and "seq_lengths" not in columns:
             dataset = dataset.select_columns([column for column in FEATURE_COLUMNS if column in columns])
-            dataset = pack_dataset(
-                dataset, self._row_limit, self.args.packing_strategy, _map_kwargs(dataset, self.args)
-            )
+            dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "verdict_mask" not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, "verdict_mask"]
+        for column in ("verdict_mask", "seen_until"):
+            if column not in self._signature_columns:
+                self._signature_columns = [*self._signature_columns, column]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         verdict_mask, row_lengths = inputs.pop("verdict_mask", None), inputs.pop("row_lengths", None)
         metrics = self._target_metrics["train" if self.model.training else "eval"]
         weight = self.args.verdict_weight
+        # Kept from TRL, which would count tokens by it: the layout of shared prefixes, an integer per token.
+        layout = {"attention_mask": inputs.pop("attention_mask")} if is_layout(inputs.get("attention_mask")) else {}
 
         def forward(**batch):
-            outputs = model(**batch)
+            outputs = model(**batch, **layout)
             if batch.get("fused_lm_head"):
                 metrics.add(outputs, batch["input_ids"], verdict_mask, row_lengths)
                 if weight != 1.0 and verdict_mask is not None:
@@ -251,8 +279,10 @@ def _check_collator(collator: Any, args: CFTConfig) -> None:
     """A collator of ours must mean what the config says, since the config's side is what prepares the rows."""
     if not isinstance(collator, DataCollatorForCritique):
         return
-    for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length"):
+    for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length", "share_prefixes"):
         mine, theirs = getattr(args, name), getattr(collator, name)
+        if name == "share_prefixes":
+            mine, theirs = bool(mine), bool(theirs)
         if mine != theirs:
             raise CFTError(f"the collator has {name}={theirs} but the config {name}={mine}; give both the same")
     collator.return_verdict_mask = True

@@ -1,0 +1,296 @@
+"""Packs of prefix trees: rows that begin alike share their beginning.
+
+Seven critiques of one response, P prompt tokens and C critique tokens each, are 7(P + C) tokens as rows and
+P + 7(C + 1) as a tree, since each branch repeats the prompt's last token, whose prediction is the branch's own:
+
+    {"input_ids": [q, q, r, r, r, c, c, r, c, c, c], "labels": [., ., ., ., ., c, c, ., c, c, c],
+     "seen_until": [11, 11, 11, 11, 7, 7, 7, 11, ...]}                     (see `shared_attention.py`)
+
+Only prompts are shared. Critiques that begin alike stay apart, because a shared token has one loss and they have two.
+
+The rows are sorted so that those that begin alike are neighbours, the tree over them is read off the neighbours' common
+prefixes, and packs are filled from its leaves upward: what hangs on one node stays together as far as it fits. Memory
+is some hundred bytes a row; the tokens stay on disk.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+
+from cft_trl.records import code_digest
+
+# Rows are compared by hashes of so many first tokens. Beginnings that differ between two depths are told apart at the
+# next one only, so that up to the difference may be shared less than could be.
+_DEPTHS = (*range(16, 128, 16), *range(128, 512, 64), *range(512, 2048, 256), 2048, 4096, 8192, 16384)
+_BATCH = 1000
+_PACK_FEATURES = Features(
+    {
+        "input_ids": List(Value("int32")),
+        "labels": List(Value("int32")),
+        "verdict_mask": List(Value("int8")),
+        "seen_until": List(Value("int32")),
+    }
+)
+_FROM = 1.05  # tokens saved, as a ratio, from which sharing is worth saying
+
+
+@dataclass
+class SharingReport:
+    """What sharing saved: `tokens` of the rows one by one, `shared_tokens` of the packs."""
+
+    name: str
+    rows: int
+    packs: int
+    tokens: int
+    shared_tokens: int
+
+    @property
+    def ratio(self) -> float:
+        return self.tokens / self.shared_tokens
+
+    @property
+    def pays(self) -> bool:
+        return self.ratio >= _FROM
+
+    def __str__(self) -> str:
+        text = f"{self.name}: tokens {self.tokens:,} -> {self.shared_tokens:,}, {self.ratio:.2f}x"
+        return text if self.pays else f"{text}; the rows begin too differently to share anything"
+
+
+def share_dataset(
+    dataset: Dataset, pack_length: int, name: str = "train", num_proc: int | None = None
+) -> tuple[Dataset, SharingReport]:
+    """Packs prepared rows as prefix trees.
+
+    Args:
+        dataset: rows with `input_ids`, `labels` and, if there is one, `verdict_mask`.
+        pack_length: most tokens of a pack. A row that is longer has a pack of its own.
+        name: what the report calls the rows.
+        num_proc: processes that write the packs.
+
+    Returns:
+        The packs, with the columns `input_ids`, `labels`, `verdict_mask` and `seen_until`, and the report.
+    """
+    columns = [column for column in ("input_ids", "labels", "verdict_mask") if column in dataset.column_names]
+    rows = dataset.select_columns(columns)
+    lengths, shareable, order = _sort(rows)
+    common = _common_prefixes(rows, order, shareable)
+    packs = pack_tree(lengths[order].tolist(), common, pack_length)
+    table = Dataset.from_dict({"rows": [order[pack].tolist() for pack in packs]})
+    shared = table.map(
+        _Layout(rows),
+        batched=True,
+        batch_size=100,
+        num_proc=num_proc,
+        remove_columns="rows",
+        features=_PACK_FEATURES,
+        desc=f"Sharing prefixes of {name} dataset",
+    )
+    sizes = (len(pack) for batch in shared.select_columns("input_ids").iter(_BATCH) for pack in batch["input_ids"])
+    return shared, SharingReport(name, len(rows), len(packs), int(lengths.sum()), sum(sizes))
+
+
+def shareable_tokens(labels: Sequence[int]) -> int:
+    """How many of a row's first tokens may be shared: those before the prompt's last.
+
+    Example:
+        >>> shareable_tokens([-100, -100, -100, 7, 8]), shareable_tokens([7, 8])
+        (2, 0)
+    """
+    first = next((i for i, label in enumerate(labels) if label != -100), len(labels))
+    return max(first - 1, 0)
+
+
+def _sort(rows: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lengths, shareable lengths, and an order in which rows that begin alike are neighbours."""
+    weights = np.random.default_rng(0).integers(1, 2**63, size=max(_DEPTHS), dtype=np.uint64) * np.uint64(2)
+    weights += np.uint64(1)
+    lengths, shareable = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    hashes = np.zeros((len(rows), len(_DEPTHS) + 1), np.uint64)
+    for i, (ids, labels) in enumerate(_arrays(rows, ("input_ids", "labels"))):
+        lengths[i] = len(ids)
+        targets = labels != -100
+        first = int(targets.argmax()) if targets.any() else len(labels)
+        shareable[i] = n = max(first - 1, 0)
+        part = ids[: min(n, max(_DEPTHS))].astype(np.uint64) + np.uint64(1)
+        sums = np.concatenate([np.zeros(1, np.uint64), (part * weights[: len(part)]).cumsum(dtype=np.uint64)])
+        hashes[i] = [*(sums[min(depth, len(part))] for depth in _DEPTHS), n]
+    keys = [hashes[:, column] for column in range(hashes.shape[1])]
+    return lengths, shareable, np.lexsort(keys[::-1])
+
+
+def _arrays(rows: Dataset, columns: Sequence[str], order: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, ...]]:
+    """Rows as integer arrays, read some at a time."""
+    table = rows.select_columns(list(columns)).with_format("arrow")
+    for begin in range(0, len(rows), _BATCH):
+        end = min(begin + _BATCH, len(rows))
+        batch = table[begin:end] if order is None else table[order[begin:end].tolist()]
+        flat = []
+        for name in columns:
+            column = batch[name].combine_chunks()
+            offsets = column.offsets.to_numpy()
+            flat.append(np.split(column.values.to_numpy()[: offsets[-1]], offsets[1:-1]))
+        yield from zip(*flat, strict=True)
+
+
+def _common_prefixes(rows: Dataset, order: np.ndarray, shareable: np.ndarray) -> list[int]:
+    """For each row in `order`, how many shareable tokens it has in common with the one before (0 for the first)."""
+    common, before = [], np.zeros(0, np.int32)
+    for i, (ids,) in zip(order, _arrays(rows, ("input_ids",), order), strict=True):
+        ids = ids[: shareable[i]]
+        common.append(common_prefix(before, ids))
+        before = ids
+    return common
+
+
+def common_prefix(first: np.ndarray, second: np.ndarray) -> int:
+    """Number of leading tokens the two have in common."""
+    shorter = min(len(first), len(second))
+    differ = first[:shorter] != second[:shorter]
+    return int(differ.argmax()) if differ.any() else shorter
+
+
+# ---- which rows go into which pack -----------------------------------------------------------------------------------
+
+
+def pack_tree(lengths: Sequence[int], common: Sequence[int], capacity: int) -> list[list[int]]:
+    """Divides rows into packs of at most `capacity` tokens, each shared token counted once a pack.
+
+    Args:
+        lengths: tokens of each row.
+        common: tokens each row shares with the one before it.
+        capacity: tokens of a pack; a longer row has one of its own.
+
+    Returns:
+        For each pack the indices of its rows.
+
+    Example:
+        >>> pack_tree([10, 10, 10, 4], [0, 8, 8, 0], 16)
+        [[0, 1, 2], [3]]
+    """
+    # A node is (depth in tokens, items); an item is (tokens below the node's depth, rows).
+    nodes: list[tuple[int, list]] = [(0, [])]
+
+    def close(node: tuple[int, list], parent_depth: int) -> list:
+        depth, items = node
+        return [(size + depth - parent_depth, rows) for size, rows in best_fit(items, capacity - depth)]
+
+    following = [*common[1:], 0]
+    for i, length in enumerate(lengths):
+        while nodes[-1][0] > common[i]:
+            node = nodes.pop()
+            if nodes[-1][0] < common[i]:
+                nodes.append((common[i], []))
+            nodes[-1][1].extend(close(node, nodes[-1][0]))
+        depth = max(common[i], following[i])
+        if nodes[-1][0] < depth:
+            nodes.append((depth, []))
+        nodes[-1][1].append((length - depth, [i]))
+    while len(nodes) > 1:
+        node = nodes.pop()
+        nodes[-1][1].extend(close(node, nodes[-1][0]))
+    return [rows for _, rows in best_fit(nodes[0][1], capacity)]
+
+
+def best_fit(items: Iterable[tuple[int, list[int]]], capacity: int) -> list[tuple[int, list[int]]]:
+    """Best-fit decreasing: each item goes where it leaves the least room; one larger than `capacity` stays alone.
+
+    Example:
+        >>> best_fit([(3, [0]), (6, [1]), (4, [2])], 10)
+        [(10, [1, 2]), (3, [0])]
+    """
+    bins: list[tuple[int, list[int]]] = []
+    by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # the keys of `by_room`, ascending
+    for size, rows in sorted(items, key=lambda item: -item[0]):
+        at = bisect_left(rooms, size)
+        if at < len(rooms):
+            room = rooms[at]
+            number = by_room[room].pop()
+            if not by_room[room]:
+                del by_room[room], rooms[at]
+            bins[number] = bins[number][0] + size, bins[number][1] + rows
+            left = room - size
+        else:
+            bins.append((size, rows))
+            number, left = len(bins) - 1, capacity - size
+        if left > 0:
+            if left not in by_room:
+                insort(rooms, left)
+            by_room.setdefault(left, []).append(number)
+    return bins
+
+
+# ---- writing packs ---------------------------------------------------------------------------------------------------
+
+
+def lay_out(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """One pack: the rows' exact prefix tree, depth first.
+
+    Args:
+        rows: `input_ids`, `labels` and optionally `verdict_mask`, integer sequences of one length each.
+
+    Returns:
+        `input_ids`, `labels`, `verdict_mask`, `seen_until`: integer arrays of the pack's length.
+
+    Example:
+        >>> rows = [{"input_ids": [1, 2, 3, 9], "labels": [-100, -100, -100, 9]},
+        ...         {"input_ids": [1, 2, 3, 7, 8], "labels": [-100, -100, -100, 7, 8]}]
+        >>> pack = lay_out(rows)
+        >>> pack["input_ids"].tolist(), pack["seen_until"].tolist()
+        ([1, 2, 3, 9, 3, 7, 8], [7, 7, 4, 4, 7, 7, 7])
+    """
+    whole = [{name: np.asarray(values) for name, values in row.items()} for row in rows]
+    cuts = [shareable_tokens(row["labels"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]["input_ids"][: cuts[i]]))
+    ids: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    verdicts: list[np.ndarray] = []
+    until = np.zeros(sum(len(row["input_ids"]) for row in whole), np.int64)
+    path: list[int] = []  # where in the pack the tokens of the open prefix are
+    before = np.zeros(0, np.int64)
+    size = 0
+    for i in order:
+        row, cut = whole[i], cuts[i]
+        prefix = row["input_ids"][:cut]
+        shared = common_prefix(before, prefix)
+        until[path[shared:]] = size
+        path[shared:] = range(size, size + cut - shared)
+        new = slice(shared, None)
+        leaf = row["labels"][new].copy()
+        leaf[: cut - shared + 1] = -100  # the first token of a branch is the prompt's
+        ids.append(row["input_ids"][new])
+        labels.append(leaf)
+        verdicts.append(row.get("verdict_mask", np.zeros(len(row["labels"]), np.int8))[new])
+        begin, size = size + cut - shared, size + len(leaf)
+        until[begin:size] = size
+        before = prefix
+    until[path] = size
+    return {
+        "input_ids": np.concatenate(ids),
+        "labels": np.concatenate(labels),
+        "verdict_mask": np.concatenate(verdicts),
+        "seen_until": until[:size],
+    }
+
+
+class _Layout:
+    """Writes packs from the rows' numbers, for `Dataset.map`."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+        self.code = code_digest(__file__)  # `datasets` caches by the pickled function, which holds no code of ours
+
+    def __call__(self, batch: dict[str, list[list[int]]]) -> dict[str, list[np.ndarray]]:
+        packs = [lay_out(_rows(self.rows[numbers])) for numbers in batch["rows"]]
+        return {name: [pack[name] for pack in packs] for name in _PACK_FEATURES}
+
+
+def _rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
