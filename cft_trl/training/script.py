@@ -34,6 +34,7 @@ SETTINGS_FILE = "settings.json"
 _FREE_TO_CHANGE = {
     "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
     "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
+    "select_benchmark", "select_limit", "select_keep",
 }  # fmt: skip
 
 
@@ -53,6 +54,10 @@ class CFTScriptArguments(ScriptArguments):
             against the rows' own (objective `cft`, one process).
         arithmetic_levels: levels of difficulty, 1 to 3.
         resume: goes on from the newest complete checkpoint in output_dir.
+        select_benchmark: every checkpoint is scored on this as it is saved and the best is kept as `best`:
+            `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
+        select_limit: of its problems, the first so many.
+        select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
     """
 
     dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
@@ -63,6 +68,9 @@ class CFTScriptArguments(ScriptArguments):
     generated_rows: int = field(default=0, metadata={"help": "Held-out rows critiqued freely after training."})
     dataset_seed: int = field(default=0, metadata={"help": "Seed of the held-out rows and of arithmetic."})
     arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 1 to 3."})
+    select_benchmark: str | None = field(default=None, metadata={"help": "Score checkpoints on it, keep the best."})
+    select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
+    select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})
     resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})
 
 
@@ -77,6 +85,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.
     """
     from cft_trl.plots import plot_training
+    from cft_trl.training.selection import selection_callbacks
     from cft_trl.training.trainer import CFTTrainer
 
     if not model.model_name_or_path:
@@ -87,6 +96,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     check_writable(output)
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
+    callbacks = selection_callbacks(script, config)
     # Taken before the trainer is built, which changes some of them.
     settings = _settings(script, config, model) | {"train_rows": _digest(train_rows)}
     checkpoint = _agree_on(lambda: _checkpoint_to_resume(script, config, settings))
@@ -104,6 +114,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
             train_dataset=train_rows,
             eval_dataset=eval_rows,
             processing_class=tokenizer_of(config, model),
+            callbacks=callbacks,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
         )
