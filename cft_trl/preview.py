@@ -17,6 +17,8 @@ from cft_trl.training.lengths import KEPT, SHORTENED
 from cft_trl.training.preparation import RIGHT, RowEncoder
 from cft_trl.training.script import load_rows, tokenizer_of
 
+_SHARING_ROWS = 1000
+
 
 def preview(script: Any, config: Any, model: Any, number: int) -> None:
     """Prints row `number` of the training rows: tokens with loss in green, the verdict in reverse.
@@ -57,6 +59,25 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
         text.append(tokenizer.decode(ids), style=style)
     console.print(text, soft_wrap=True)
     console.print("plain: the prompt, no loss   green: has loss   reverse: the verdict", style="dim")
+    _show_sharing(console, rows, encoder, config)
+
+
+def _show_sharing(console: Any, rows: Any, encoder: RowEncoder, config: Any) -> None:
+    """What `share_prefixes` would save, read off the first rows."""
+    from datasets import Dataset
+
+    from cft_trl.training.sharing import share_dataset
+
+    first = [to_record(row, "train dataset") for row in islice(rows, _SHARING_ROWS)]
+    features = encoder(first)
+    used = [i for i, length in enumerate(features["length"]) if length]
+    length = config.pack_length or config.max_length
+    if not used or length is None:
+        return
+    columns = {name: [features[name][i] for i in used] for name in ("input_ids", "labels", "verdict_mask")}
+    _, report = share_dataset(Dataset.from_dict(columns), length, f"share_prefixes, first {len(used):,} rows")
+    state = "on" if config.share_prefixes else "off"
+    console.print(f"{report} ({state} in these settings)", style="dim", soft_wrap=True)
 
 
 def _runs(columns: dict[str, Any]) -> list[tuple[str, list[int]]]:

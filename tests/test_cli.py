@@ -118,6 +118,16 @@ def test_preview_shows_what_the_policy_did(capsys, model_folder, write_rows):
     assert "dropped (longer than 150 tokens)" in out
 
 
+def test_preview_shows_what_sharing_would_save(capsys, model_folder, write_rows):
+    rows = [{"query": "How many?", "response": "blah " * 20, "critique": f"{i}.\nConclusion: wrong [END]"}
+            for i in range(5)]  # fmt: skip
+    code, out, _ = run(capsys, "preview", "--model_name_or_path", model_folder, "--dataset_name", write_rows(rows))
+    assert code == 0
+    before, after, ratio = re.search(r"first 5 rows: tokens ([\d,]+) -> ([\d,]+), ([\d.]+)x \(off", out).groups()
+    assert float(ratio) == pytest.approx(int(before.replace(",", "")) / int(after.replace(",", "")), abs=0.01)
+    assert float(ratio) > 1.5
+
+
 CRITIQUE = {"query": "q", "response": "r", "critique": "c\n\nConclusion: right [END]"}
 
 

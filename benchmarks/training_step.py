@@ -1,0 +1,193 @@
+"""(2, 3, 4) A training step, forward and backward: TRL against CFTTrainer, unshared and with shared prefixes.
+
+    python benchmarks/training_step.py                          SmolLM2-135M: 1, 2, 4, 7 critiques per response
+    python benchmarks/training_step.py --critiques 7 --rounds 9
+    python benchmarks/training_step.py --one-shot               the shape of one-shot CFT, two responses of it
+    python benchmarks/training_step.py --memory                 peak memory, each contestant in a process of its own
+
+Random tokens, the same rows for all: a prompt of P tokens (a query, then a response) and critiques of C on average.
+Every contestant computes the loss of all rows, in as many micro-batches as suit it; the losses must agree. Beside each
+shared figure stands the ideal: the tokens of the rows over those of the tree, k(P + C) / (P + k(C + 1)).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+from random import Random
+
+import datasets
+import torch
+from measure import alternate, ratio, record, table
+
+from cft_trl import CFTConfig, CFTTrainer
+
+# name -> (trainer, settings); "padded" batches the critiques of one response.
+CONTESTANTS = {
+    "TRL padded": ("trl", {}),
+    "TRL packing=bfd": ("trl", {"packing": True}),
+    "cft-trl padded": ("cft", {}),
+    "cft-trl packing=bfd": ("cft", {"packing": True}),
+    "cft-trl share_prefixes": ("cft", {"share_prefixes": True}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--critiques", type=int, nargs="+", default=[1, 2, 4, 7], help="per response")
+    parser.add_argument("--one-shot", action="store_true", help="prompt 736, critique 614 tokens, 7 critiques")
+    parser.add_argument("--prompt", type=int, default=184, help="tokens of query and response")
+    parser.add_argument("--critique", type=int, default=154, help="tokens of a critique, on average")
+    parser.add_argument("--responses", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--only", choices=list(CONTESTANTS), nargs="+", help="these contestants")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--no-save", action="store_true")
+    options = parser.parse_args()
+    if options.one_shot:
+        options.prompt, options.critique, options.critiques = 736, 614, [7]
+    datasets.disable_progress_bars()
+    logging.disable(logging.WARNING)
+    (memory if options.memory else speed)(options)
+
+
+def make_rows(prompt: int, critique: int, critiques: int, responses: int, vocabulary: int) -> datasets.Dataset:
+    """`responses` responses to one query, which takes half of the prompt, with `critiques` critiques each."""
+    draw = Random(0)
+
+    def some(count: int) -> list[int]:
+        return [draw.randrange(100, vocabulary) for _ in range(count)]
+
+    query, rows = some(prompt // 2), []
+    for _ in range(responses):
+        start = query + some(prompt - len(query))
+        for _ in range(critiques):
+            target = some(round(critique * draw.uniform(0.7, 1.3)))
+            rows.append({"input_ids": start + target, "labels": [-100] * prompt + target})
+    return datasets.Dataset.from_list(rows)
+
+
+def make_trainer(name: str, model: str, rows: datasets.Dataset, critiques: int, folder: str):
+    from trl import SFTConfig, SFTTrainer
+
+    from cft_trl.models import load_tokenizer, resolve_model
+
+    kind, fields = CONTESTANTS[name]
+    packed = bool(fields)
+    longest = max(len(ids) for ids in rows["input_ids"])
+    settings = {
+        "output_dir": folder, "use_cpu": not torch.cuda.is_available(), "bf16": torch.cuda.is_available(),
+        "report_to": "none", "max_length": max(2048, longest), "gradient_checkpointing": False,
+        "per_device_train_batch_size": 1 if packed else critiques, "shuffle_dataset": False, **fields,
+    }  # fmt: skip
+    if kind == "cft":
+        model = CFTTrainer(model, CFTConfig(**settings), train_dataset=rows, processing_class=load_tokenizer(model))
+    else:
+        tokenizer = load_tokenizer(model)
+        model = SFTTrainer(resolve_model(model), SFTConfig(**settings), train_dataset=rows, processing_class=tokenizer)
+    model.model.float()
+    return model
+
+
+class Step:
+    """All micro-batches of a contestant's step; calling it computes loss and gradients."""
+
+    def __init__(self, trainer) -> None:
+        self.trainer, self.loss = trainer, 0.0
+        # Not the trainer's own loader, which shuffles: padded batches hold the critiques of one response.
+        size = trainer.args.per_device_train_batch_size
+        data = trainer._remove_unused_columns(trainer.train_dataset)
+        self.batches = [
+            trainer._prepare_inputs(trainer.data_collator([data[i] for i in range(at, min(at + size, len(data)))]))
+            for at in range(0, len(data), size)
+        ]
+        self.targets = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in self.batches)
+
+    def __call__(self) -> None:
+        model = self.trainer.model
+        model.train()
+        model.zero_grad()
+        self.loss = 0.0
+        for batch in self.batches:
+            loss = self.trainer.compute_loss(model, dict(batch), num_items_in_batch=self.targets)
+            loss.backward()
+            self.loss += float(loss.detach())
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def speed(options: argparse.Namespace) -> None:
+    names = options.only or list(CONTESTANTS)
+    lines = []
+    for critiques in options.critiques:
+        rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
+        with tempfile.TemporaryDirectory() as folder:
+            steps = {name: Step(make_trainer(name, options.model, rows, critiques, folder)) for name in names}
+            seconds = alternate(steps, options.rounds)
+        losses = {name: round(step.loss, 4) for name, step in steps.items()}
+        assert max(losses.values()) - min(losses.values()) < 1e-3, losses
+        lines += [line(name, critiques, rows, seconds, steps) for name in names]
+    title = "Training step" + (", one-shot shape" if options.one_shot else "")
+    body = (
+        f"{options.model}, fp32 on a CPU, bf16 autocast on a GPU; {options.responses} responses to one query, prompt "
+        f"{options.prompt}, critique {options.critique} tokens on average; seconds per step, median of "
+        f"{options.rounds} alternating rounds\n\n{table(lines)}"
+    )
+    record(title, body, save=not options.no_save)
+
+
+def line(name: str, critiques: int, rows, seconds: dict[str, list[float]], steps: dict[str, Step]) -> dict:
+    best_peer = min((n for n in seconds if n.startswith("TRL")), key=lambda n: sum(seconds[n]), default=None)
+    best_own = min(
+        (n for n in seconds if n.startswith("cft") and "share" not in n), key=lambda n: sum(seconds[n]), default=None
+    )
+    shared = steps[name].trainer.sharing["train"] if "share" in name else None
+    return {
+        "critiques": critiques,
+        "contestant": name,
+        "s/step": f"{sorted(seconds[name])[len(seconds[name]) // 2]:.2f}",
+        "over TRL's best": ratio(seconds[best_peer], seconds[name]) if best_peer and name != best_peer else "",
+        "over our best unshared": ratio(seconds[best_own], seconds[name]) if shared and best_own else "",
+        "ideal": f"{shared.ratio:.2f}x" if shared else "",
+        "rows": len(rows),
+    }
+
+
+def memory(options: argparse.Namespace) -> None:
+    if options.only and len(options.only) == 1:
+        critiques = options.critiques[0]
+        rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
+        with tempfile.TemporaryDirectory() as folder:
+            step = Step(make_trainer(options.only[0], options.model, rows, critiques, folder))
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            step()
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"before": before / 2**20, "after": after / 2**20}))
+        return
+    lines = []
+    for name in options.only or CONTESTANTS:
+        command = [sys.executable, __file__, "--memory", "--only", name, "--model", options.model]
+        for field in ("prompt", "critique", "responses"):
+            command += [f"--{field}", str(getattr(options, field))]
+        done = subprocess.run(
+            [*command, "--critiques", str(options.critiques[-1])], stdout=subprocess.PIPE, check=True, text=True
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        lines.append({"contestant": name, "before the step, GiB": f"{found['before']:.2f}",
+                      "peak, GiB": f"{found['after']:.2f}"})  # fmt: skip
+    body = (
+        f"{options.model}, {options.responses} responses with {options.critiques[-1]} critiques each, prompt "
+        f"{options.prompt}, critique {options.critique} tokens; largest resident memory of a process that computes one "
+        f"step\n\n{table(lines)}"
+    )
+    record("Peak memory of a step", body, save=not options.no_save)
+
+
+if __name__ == "__main__":
+    main()
