@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.training.script import _agree_on
+from cft_trl.training.launch import agree_on
 
 PROCESS = """
 import os
 from accelerate import PartialState
 PartialState(cpu=True)
 from cft_trl.errors import CFTError
-from cft_trl.training.script import _agree_on
+from cft_trl.training.launch import agree_on
 os.chdir(os.environ["NODE"])
 
 def find():
@@ -24,7 +24,7 @@ def find():
     return next((name for name in sorted(os.listdir()) if name.startswith("checkpoint-")), None)
 
 try:
-    print("goes on from", _agree_on(find))
+    print("goes on from", agree_on(find))
 except CFTError as error:
     print("refused:", error)
 """
@@ -74,11 +74,11 @@ def test_nodes_go_on_from_the_first_ones_checkpoint_and_share_its_refusal(nodes)
 
 def test_one_process_asks_nobody(tmp_path):
     (tmp_path / "checkpoint-2").mkdir()
-    assert _agree_on(lambda: None) is None
-    assert _agree_on(lambda: str(tmp_path / "checkpoint-2")) == str(tmp_path / "checkpoint-2")
+    assert agree_on(lambda: None) is None
+    assert agree_on(lambda: str(tmp_path / "checkpoint-2")) == str(tmp_path / "checkpoint-2")
 
     def refuse():
         raise CFTError("other settings")
 
     with pytest.raises(CFTError, match="other settings"):
-        _agree_on(refuse)
+        agree_on(refuse)

@@ -16,6 +16,8 @@ one process (on two nodes, say, without --num_machines) look like so many proper
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
@@ -59,6 +61,35 @@ def check_launch(args: Any) -> None:
             f"FSDP was asked for but training would run as {kind.value}: accelerate shards on GPUs only, from a "
             "launcher; on a CPU use recipes/accelerate/cpu_zero3.yaml"
         )
+
+
+def agree_on(find: Callable[[], str | None]) -> str | None:
+    """The first process's checkpoint, for all of them: nodes without a shared disk would each find something else.
+
+    Raises:
+        CFTError: what `find` raised, in every process; or this process cannot see that checkpoint.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    found: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            found[0] = find()
+        except CFTError as error:
+            found[1] = str(error)
+    if state.num_processes > 1:
+        broadcast_object_list(found)
+    checkpoint, trouble = found
+    if trouble:
+        raise CFTError(trouble)
+    if checkpoint and not Path(checkpoint).is_dir():
+        raise CFTError(
+            f"process {state.process_index} does not see '{checkpoint}', which the first one goes on from; put "
+            "output_dir on a disk that all nodes share, or set resume to false and give a new one"
+        )
+    return checkpoint
 
 
 def _started_alone() -> bool:

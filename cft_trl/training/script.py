@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
-from cft_trl.training.launch import check_launch
+from cft_trl.training.launch import agree_on, check_launch
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -99,7 +99,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     callbacks = selection_callbacks(script, config)
     # Taken before the trainer is built, which changes some of them.
     settings = _settings(script, config, model) | {"train_rows": _digest(train_rows)}
-    checkpoint = _agree_on(lambda: _checkpoint_to_resume(script, config, settings))
+    checkpoint = agree_on(lambda: _checkpoint_to_resume(script, config, settings))
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "trust_remote_code": config.trust_remote_code,
@@ -346,35 +346,6 @@ def _digest(rows: Any) -> str | None:
     if not isinstance(rows, Dataset):
         return None
     return hashlib.sha256("\n".join(rows["id"]).encode()).hexdigest()[:16]
-
-
-def _agree_on(find: Callable[[], str | None]) -> str | None:
-    """The first process's checkpoint, for all of them: nodes without a shared disk would each find something else.
-
-    Raises:
-        CFTError: what `find` raised, in every process; or this process cannot see that checkpoint.
-    """
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    state = PartialState()
-    found: list[Any] = [None, None]
-    if state.is_main_process:
-        try:
-            found[0] = find()
-        except CFTError as error:
-            found[1] = str(error)
-    if state.num_processes > 1:
-        broadcast_object_list(found)
-    checkpoint, trouble = found
-    if trouble:
-        raise CFTError(trouble)
-    if checkpoint and not Path(checkpoint).is_dir():
-        raise CFTError(
-            f"process {state.process_index} does not see '{checkpoint}', which the first one goes on from; put "
-            "output_dir on a disk that all nodes share, or set resume to false and give a new one"
-        )
-    return checkpoint
 
 
 def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any]) -> str | None:

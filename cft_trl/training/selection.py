@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +113,6 @@ class Selection:
         ]
         texts = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
         write_text(self.folder / f"step-{step}.jsonl", texts)
-        link_model(checkpoint, self.run / _KEPT / f"step-{step}")
         write_text(self.folder / f"step-{step}.json", json.dumps(point))
         return point
 
@@ -122,14 +121,16 @@ class Selection:
         from cft_trl.hub import write_selection_section
         from cft_trl.plots import plot_selection
 
-        result = choose(self.curve())
-        result = {**self.settings, "notes": list(self.validation.notes), **result}
-        kept = [point["step"] for point in ranked(result["curve"])[: self.keep]]
+        checkpoints = self.checkpoints()
+        result = {**self.settings, "notes": list(self.validation.notes), **choose(self.curve(), set(checkpoints))}
+        kept = [point["step"] for point in ranked(result["curve"]) if point["step"] in checkpoints][: self.keep]
+        for step in kept:
+            link_model(checkpoints[step], self.run / _KEPT / f"step-{step}")
+        point_best(self.run, Path(_KEPT) / f"step-{result['winner']['step']}")
         for path in (self.run / _KEPT).glob("step-*"):
             if int(path.name.rpartition("-")[2]) not in kept:
                 shutil.rmtree(path)
         result["kept"] = [f"{_KEPT}/step-{step}" for step in kept]
-        point_best(self.run, Path(_KEPT) / f"step-{result['winner']['step']}")
         write_text(self.run / SELECTION_FILE, json.dumps(result, indent=2))
         plot_selection(result, self.run / "selection.png")
         write_selection_section(self.run)
@@ -146,9 +147,14 @@ def ranked(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(curve, key=lambda point: (-point["hits"], point["step"]))
 
 
-def choose(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """-> the curve, the winner, the steps whose 95% intervals overlap the winner's, and a sentence that says so."""
-    winner = ranked(curve)[0]
+def choose(curve: Sequence[Mapping[str, Any]], available: Collection[int]) -> dict[str, Any]:
+    """-> the curve, the winner, the steps whose 95% intervals overlap the winner's, and a sentence that says so.
+
+    Args:
+        available: Steps whose model is still there; only these can win.
+    """
+    best, *_ = ranked(curve)
+    winner = next(point for point in ranked(curve) if point["step"] in available)
     low = winner["interval_95"][0]
     rivals = [point["step"] for point in curve if point is not winner and point["interval_95"][1] >= low]
     told = f"step {winner['step']}: {winner['hits']} of {winner['of']}"
@@ -157,6 +163,8 @@ def choose(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         told += f"; not clearly better than step{'s' * (len(rivals) > 1)} {steps}, whose 95% intervals overlap its own"
     elif len(curve) > 1:
         told += "; no other checkpoint's 95% interval overlaps its own"
+    if best is not winner:
+        told += f" (step {best['step']} had {best['hits']}, but its model is gone)"
     shown = [{name: value for name, value in point.items() if name != "fingerprint"} for point in curve]
     return {
         "curve": shown,
@@ -173,7 +181,7 @@ def fingerprint(checkpoint: Path) -> str:
 
 def link_model(checkpoint: Path, target: Path) -> None:
     """The model files of a checkpoint under another name, without optimizer state and, where links work, for free."""
-    if checkpoint.resolve() == target.resolve():
+    if checkpoint.resolve() == target.resolve() or (target.is_dir() and fingerprint(target) == fingerprint(checkpoint)):
         return
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
