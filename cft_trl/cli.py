@@ -19,8 +19,17 @@ from cft_trl.errors import CFTError, nearest
 # command -> what it does, in the order a newcomer meets them
 COMMANDS = {
     "quickstart": "a trained model in a quarter of an hour, on a CPU",
+    "build": "a dataset of critiques from questions and a teacher",
     "train": "critique fine-tuning from a YAML file; any field can follow: --learning_rate 1e-5",
     "preview": "one row as the model sees it",
+    "eval": "scores on the benchmarks, strict beside the published leniency",
+    "grade": "scores counted again from saved generations, without a model",
+    "solve": "a question answered by a trained model",
+    "critique": "a solution critiqued, with the verdict",
+    "convert": "published critique data into our row and back",
+    "select": "the best of a run's checkpoints, on problems that are in no reported benchmark",
+    "report": "evaluations side by side, with intervals and significance: Markdown, JSON and a page",
+    "eval-critic": "does the model tell right solutions from wrong ones? ProcessBench and labelled rows",
 }
 
 HELP = """\

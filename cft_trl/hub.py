@@ -6,6 +6,8 @@ nothing is filled in by hand, and what was not measured is left out.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -97,6 +99,7 @@ def write_model_card(
         preparation=[_report_row(report) for report in preparation.values()],
         results=_results(metrics or {}),
         plot=(folder / "training.png").is_file(),
+        selection=selection_section(folder),
         usage_name=config.hub_model_id or folder,
         prompt_preset=config.prompt_preset,
         settings=_settings(config),
@@ -108,6 +111,45 @@ def write_model_card(
     path = folder / "README.md"
     write_text(path, text.rstrip("\n"))
     return path
+
+
+def selection_section(folder: Path) -> str:
+    """The card's section on the choice of the checkpoint, from `selection.json`; "" where there is none."""
+    try:
+        selection = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ""
+    silent = "no_answer" if selection["kind"] == "answers" else "no_verdict"
+    what = "problems, graded strictly" if selection["kind"] == "answers" else "solutions to critique freely"
+    scored_on = f"{selection['rows']} {what} ({selection['benchmark']})"
+    lines = [
+        "## Choice of the checkpoint",
+        "",
+        f"Every checkpoint was scored on {scored_on}; the best is in `best/`. Best is {selection['verdict']}.",
+        *(f"{note[0].upper()}{note[1:]}." for note in selection["notes"]),
+        "",
+        f"| step | right | 95% interval | {silent.replace('_', ' ')} | cut at the limit |",
+        "|---|---|---|---|---|",
+    ]
+    for point in selection["curve"]:
+        low, high = point["interval_95"]
+        share = f"{point['score']:.1%} ({point['hits']}/{point['of']})"
+        lines.append(
+            f"| {point['step']} | {share} | {low:.1%} to {high:.1%} | {point[silent]:.1%} | {point['truncated']:.1%} |"
+        )
+    if (folder / "selection.png").is_file():
+        lines += ["", "![Score of each checkpoint](selection.png)"]
+    return "\n".join(["<!-- selection -->", *lines, "<!-- /selection -->"])
+
+
+def write_selection_section(folder: Path) -> None:
+    """Puts the section into a card that is there already, in place of an older one or before "## Use"."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return
+    text = re.sub(r"<!-- selection -->.*<!-- /selection -->\n*", "", card.read_text(encoding="utf-8"), flags=re.DOTALL)
+    before, use, after = text.partition("## Use\n")
+    write_text(card, f"{before.rstrip()}\n\n{selection_section(folder)}\n\n{use}{after}".rstrip("\n"))
 
 
 def _settings(config: Any) -> list[tuple[str, Any]]:

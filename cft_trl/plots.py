@@ -54,6 +54,35 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rat
     return True
 
 
+def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
+    """Draws the score of each checkpoint with its 95% interval, the winner marked, from the content of selection.json.
+
+    Returns:
+        False, and nothing is drawn, where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    curve, winner = selection["curve"], selection["winner"]
+    steps, scores = [point["step"] for point in curve], [point["score"] for point in curve]
+    below = [point["score"] - point["interval_95"][0] for point in curve]
+    above = [point["interval_95"][1] - point["score"] for point in curve]
+    figure, axes = plt.subplots(figsize=(6.5, 4), constrained_layout=True)
+    axes.errorbar(steps, scores, yerr=[below, above], color=BLUE, marker="o", markersize=4, linewidth=1.4, capsize=3)
+    axes.plot([winner["step"]], [winner["score"]], marker="o", markersize=9, color=ORANGE, linestyle="", label="best")
+    name = f"{selection['benchmark']}, {selection['rows']} rows"
+    axes.set(title=f"Checkpoints on {name}", xlabel="step", ylabel="share right, 95% interval")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return True
+
+
 def _line(axes: Any, history: Sequence[Mapping[str, Any]], name: str, colour: str, label: str) -> None:
     points = [(entry["step"], entry[name]) for entry in history if name in entry]
     if points:

@@ -31,6 +31,7 @@ WORDS = {
     "ALWAYS-EMPTY": "empty",
     "ALWAYS-500": "500",
     "LENGTHY": "length",
+    "ECHO-KEY": "echo",
 }
 MOST_TRIES = 3  # a body that came this often is answered, so that no row is lost to bad luck alone
 
@@ -43,6 +44,7 @@ class FaultyServer:
         arrived: How often each request came.
         status: What was done, by kind ("ok", "429", ...).
         most_in_flight: The most requests that were being served at once.
+        connections: How many were opened. `keys`: what was sent as key. `order`: the questions as they came.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class FaultyServer:
         self.arrived: Counter[str] = Counter()
         self.status: Counter[str] = Counter()
         self.order: list[str] = []
+        self.keys: set[str] = set()
+        self.connections = 0
         self.in_flight = self.most_in_flight = 0
         self.port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +106,7 @@ class FaultyServer:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         self._connections.add(task)
+        self.connections += 1
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -124,11 +129,14 @@ class FaultyServer:
             writer.transport.abort()  # a reset, not an orderly end
 
     async def _reply(self, head: bytes, body: bytes) -> bytes | None:
+        if not head.startswith(b"POST /v1/chat/completions "):
+            return _json(404, {"error": {"message": "no such path"}})
         request = json.loads(body)
         asked = {name: value for name, value in request.items() if name not in ("model", "messages")}
         digest = request_key(request["model"], request["messages"], asked)
         text = request["messages"][-1]["content"]
         authorization = head.lower().split(b"authorization: bearer ")[-1].split(b"\r\n")[0].decode()
+        self.keys.add(authorization)
         self.arrived[digest] += 1
         self.order.append(text)
         if authorization.startswith("planted") and authorization != KEY:
@@ -154,6 +162,8 @@ class FaultyServer:
         if kind == "context":
             message = "This model's maximum context length is 2048 tokens."
             return _json(400, {"error": {"message": message, "code": "context_length_exceeded"}})
+        if kind == "echo":
+            return _json(400, {"error": {"message": f"your key {authorization} may not ask this"}})
         if kind == "filter":
             return _json(200, _completion("", "content_filter", 0))
         if kind == "empty":

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+import traceback
 from contextlib import aclosing
 
 import pytest
 from faulty_server import FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.client import Counts, Request, Teacher, ask_all
+from cft_trl.synthesis.client import Counts, Request, Teacher
 from cft_trl.synthesis.journal import Journal
 
 pytest.importorskip("openai")
@@ -28,7 +30,7 @@ def run(server, requests, folder, counts=None, in_order=False, window=None, **fi
         teacher = Teacher("m", server.url, **{"backoff": 0.02, "timeout": 20.0, **fields})
         with Journal(folder) as journal:
             options = {"counts": counts, "in_order": in_order, "window": window}
-            async with aclosing(ask_all(teacher, requests, journal, **options)) as results:
+            async with aclosing(teacher.ask_all(requests, journal, **options)) as results:
                 return [result async for result in results]
 
     return asyncio.run(collect())
@@ -49,6 +51,7 @@ def test_answers_are_the_servers_and_are_asked_for_once(server, tmp_path):
     again = Counts()
     assert run(server, requests, tmp_path, again, in_order=True) == results
     assert (again.sent, again.from_journal, server.arrived.total()) == (0, 20, 20)
+    assert counts.in_flight == 0
 
 
 def test_the_same_question_twice_is_sent_once_and_samples_are_sent_each(server, tmp_path):
@@ -70,7 +73,7 @@ def test_requests_are_read_only_as_far_as_the_window_and_sent_in_their_order(ser
     async def watch():
         teacher, most, got = Teacher("m", server.url, max_concurrency=1), 0, 0
         with Journal(tmp_path) as journal:
-            async with aclosing(ask_all(teacher, requests(), journal, window=10)) as results:
+            async with aclosing(teacher.ask_all(requests(), journal, window=10)) as results:
                 async for _ in results:
                     got += 1
                     most = max(most, len(read) - got)
@@ -163,7 +166,7 @@ def test_a_server_that_restarts_is_waited_for(server, tmp_path):
         teacher, got = Teacher("m", server.url, backoff=0.1, max_concurrency=8), 0
         with Journal(tmp_path) as journal:
             requests = [ask(f"q{n}") for n in range(60)]
-            async with aclosing(ask_all(teacher, requests, journal)) as results:
+            async with aclosing(teacher.ask_all(requests, journal)) as results:
                 async for _, answer in results:
                     assert "text" in answer
                     got += 1
@@ -193,7 +196,7 @@ def test_retry_after_holds_everything_back(server, tmp_path, monkeypatch):
 
 
 def test_concurrency_grows_while_answers_come_and_falls_on_429(tmp_path):
-    with FaultyServer(delay=0.05) as free:
+    with FaultyServer(delay=0.3) as free:
         run(free, [ask(f"q{n}") for n in range(200)], tmp_path / "free", max_concurrency=64)
     assert 32 < free.most_in_flight <= 64
     with FaultyServer(delay=0.05, capacity=4, retry_after="0.01") as tight:
@@ -204,9 +207,23 @@ def test_concurrency_grows_while_answers_come_and_falls_on_429(tmp_path):
     assert tight.status["429"] < 100  # a client that does not slow down gets thousands
 
 
-def test_the_key_is_in_no_file_and_sent_to_the_server(server, tmp_path, monkeypatch):
+def test_the_key_is_sent_to_the_server_and_is_in_no_file_log_or_traceback(server, tmp_path, monkeypatch, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MY_KEY", "planted-wrong-key")
+    with pytest.raises(CFTError) as stopped:
+        run(server, [ask("fine")], tmp_path / "wrong", api_key_env="MY_KEY")
+    told = "".join(traceback.format_exception(stopped.value))
     monkeypatch.setenv("OPENAI_API_KEY", "planted-key-7f3a")
-    run(server, [ask("TOO-LONG"), ask("fine")], tmp_path)
-    text = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert "planted" not in text
-    assert len([json.loads(line) for line in text.splitlines()]) == 2
+    run(server, [ask("TOO-LONG"), ask("ECHO-KEY"), ask("ALWAYS-500"), ask("fine")], tmp_path / "right", max_attempts=2)
+    assert server.keys == {"planted-wrong-key", "planted-key-7f3a"}
+    text = "".join(path.read_text() for path in tmp_path.rglob("*.jsonl"))
+    assert len([json.loads(line) for line in text.splitlines()]) == 4
+    assert '"detail":"400: your key *** may not ask this"' in text
+    assert "planted" not in text + told + caplog.text + "".join(capfd.readouterr())
+
+
+def test_many_requests_in_flight_share_out_the_connections(tmp_path):
+    with FaultyServer(delay=0.2) as server:
+        results = run(server, [ask(f"q{n}") for n in range(120)], tmp_path, max_concurrency=40)
+    assert len(results) == 120
+    assert server.connections <= 40

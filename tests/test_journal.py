@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.journal import Journal, Places, request_key
 
 KEYS = [request_key("m", [{"role": "user", "content": str(number)}], {}) for number in range(5)]
 
@@ -60,6 +60,25 @@ def test_what_was_given_up_is_known_in_this_run_and_asked_again_in_the_next(tmp_
         journal.append(KEYS[0], {"text": "at last"})
     with Journal(tmp_path) as journal:
         assert journal.get(KEYS[0]) == {"text": "at last"}
+
+
+def test_many_keys_are_found_each_and_take_little_memory(tmp_path):
+    places = Places()
+    for number in range(5000):
+        places.put(number << 40, number)
+        places.put(number << 40, number + 1)
+    assert [places.get(number << 40) for number in range(5000)] == list(range(1, 5001))
+    assert (len(places), places.get(1)) == (5000, None)
+    assert sys.getsizeof(places._slots) < 60 * len(places)
+
+
+def test_long_lines_and_keys_of_one_half_are_told_apart(tmp_path):
+    key, other = "a" * 32, "b" * 16 + "a" * 16
+    with Journal(tmp_path) as journal:
+        journal.append(key, {"text": "x" * 600_000})
+        journal.append(KEYS[0], {"text": "short"})
+        assert (len(journal.get(key)["text"]), journal.get(KEYS[0])) == (600_000, {"text": "short"})
+        assert journal.get(other) is None
 
 
 def test_a_second_writer_is_refused_in_one_line_and_other_shards_are_not(tmp_path):

@@ -284,7 +284,7 @@ def load_benchmark(name: str, folder: str | Path | None = None) -> list[Row]:
             f"the split that {benchmark.name} is drawn from" if benchmark.drawn else f"published {benchmark.name}"
         )
         raise CFTError(f"{source}: {len(raw)} rows, but {published} has {benchmark.size}; scores could not be compared")
-    rows = [_to_row(benchmark, index, row, where) for index, (row, where) in enumerate(raw)]
+    rows = [to_row(benchmark, index, row, where) for index, (row, where) in enumerate(raw)]
     return _draw(benchmark, rows) if benchmark.drawn else rows
 
 
@@ -328,7 +328,7 @@ def _from_hub(benchmark: Benchmark) -> tuple[str, Iterable[tuple[Any, str]]]:
     return source, ((row, f"{source}, row {index}") for index, row in enumerate(dataset))
 
 
-def _to_row(benchmark: Benchmark, index: int, row: Any, where: str) -> Row:
+def to_row(benchmark: Benchmark, index: int, row: Any, where: str) -> Row:
     if not isinstance(row, Mapping):
         raise CFTError(f"{where}: a row must be an object with columns; got {type(row).__name__}")
     values = {}

@@ -1,7 +1,10 @@
 """How good a critic is the model? It writes critiques of labelled rows; their verdicts are compared with the labels.
 
-    {"id": "arithmetic-test-s0-000003", "truth": "wrong", "verdict": "wrong", "critique": "Step 1: …", "level": 1}
+    {"id": "gsm8k-17", "truth": "wrong", "verdict": "wrong", "critique": "Step 1: …", "level": None, "steps": 4,
+     "first_error": 2, "named_step": 3}          the verdict hits; the step named is not the first wrong one
 
+`score_verdicts` counts such rows. ProcessBench's own F1 asks for the step: a wrong solution is a hit only when its
+first wrong step is named. Both F1s are given, with and without the step; neither rewards calling everything wrong.
 Every generation is kept, so that each figure can be counted again by hand.
 """
 
@@ -12,9 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.intervals import wilson_interval
+from cft_trl.evaluation.first_error import first_error_step
+from cft_trl.evaluation.intervals import harmonic_interval, harmonic_mean, wilson_interval
 from cft_trl.inference import critique
 from cft_trl.verdict import parse_verdict
+
+Judged = dict[str, Any]
 
 
 def generate_verdicts(
@@ -26,8 +32,8 @@ def generate_verdicts(
     max_new_tokens: int = 512,
     batch_size: int = 16,
     on_progress: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Lets the model critique each row, greedily -> one dict per row: id, truth, verdict, critique, level.
+) -> list[Judged]:
+    """Lets the model critique each row, greedily -> one dict per row, as `judge` makes it.
 
     Raises:
         CFTError: a row has no verdict to compare with.
@@ -44,43 +50,88 @@ def generate_verdicts(
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    return [
-        {
-            "id": row.get("id"),
-            "truth": row["verdict"],
-            "verdict": parse_verdict(text),
-            "critique": text,
-            "level": (row.get("meta") or {}).get("level"),
-        }
-        for row, text in zip(rows, texts, strict=True)
-    ]
+    return [judge(row, text) for row, text in zip(rows, texts, strict=True)]
+
+
+def judge(row: Mapping[str, Any], text: str) -> Judged:
+    """What a critique says of a row, beside what is so.
+
+    Args:
+        row: With `id`, `verdict` (the truth) and, where known, `first_error` and `steps`, or a record's `meta` with
+            `first_error_step`. A response without `steps` has one per line.
+        text: The critique.
+
+    Returns:
+        `id`, `truth`, `verdict` (or None), `critique`, `level`, `steps` (how many), `first_error` and `named_step` (both
+        from 1, or None). Only a critique that concludes wrong is asked which step it means.
+
+    Example:
+        >>> row = {"id": "a", "verdict": "wrong", "response": "1 + 1 = 2", "steps": ["1 + 1 = 2", "2 + 1 = 4"], "first_error": 2}
+        >>> found = judge(row, "Step 2 is wrong: 2 + 1 = 3. Conclusion: wrong [END]")
+        >>> found["verdict"], found["named_step"], found["first_error"]
+        ('wrong', 2, 2)
+    """  # noqa: E501
+    meta = row.get("meta") or {}
+    steps = row.get("steps") or [line for line in (row.get("response") or "").split("\n") if line.strip()]
+    verdict = parse_verdict(text)
+    return {
+        "id": row.get("id"),
+        "truth": row["verdict"],
+        "verdict": verdict,
+        "critique": text,
+        "level": row.get("level", meta.get("level")),
+        "steps": len(steps),
+        "first_error": row.get("first_error", meta.get("first_error_step")),
+        "named_step": first_error_step(text, steps) if verdict == "wrong" else None,
+    }
 
 
 def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Verdict accuracy with its 95% Wilson interval, beside the majority rate. A missing verdict counts as a miss.
+    """Counts verdicts and named steps. A missing verdict counts as a miss; intervals are Wilson's, 95%.
 
     Args:
-        judged: dicts with `truth` and `verdict`, as `generate_verdicts` returns them.
+        judged: dicts with `truth` and `verdict`, and `first_error`, `named_step` and `steps` where they are known.
+
+    Returns:
+        `rows`, `hits`, `accuracy`, `interval_95`; `majority_rate`, what always giving the more frequent verdict would
+        reach; `no_verdict`; `accuracy_right` and `accuracy_wrong` (of right and of wrong solutions) with their
+        `interval_95_…`; `f1` of these two, their harmonic mean, with `f1_interval_95`; and `first_error`, if wrong
+        solutions have that label: of its `rows`, how many critiques concluded wrong and `named` a step, and how many
+        the first wrong one (`hits`, `accuracy`, `interval_95`), beside `chance`, a step drawn at random; with
+        ProcessBench's own `f1`, in which `accuracy` stands for `accuracy_wrong`.
 
     Example:
         >>> score = score_verdicts([{"truth": "wrong", "verdict": "wrong"}, {"truth": "right", "verdict": None}])
-        >>> score["accuracy"], score["no_verdict"], score["majority_rate"]
-        (0.5, 1, 0.5)
+        >>> score["accuracy"], score["no_verdict"], score["majority_rate"], score["f1"]
+        (0.5, 1, 0.5, 0.0)
     """
     total = len(judged)
-    hits = sum(row["verdict"] == row["truth"] for row in judged)
     truths = Counter(row["truth"] for row in judged)
-    low, high = wilson_interval(hits, total)
-    by_truth = {
-        f"accuracy_{truth}": sum(r["verdict"] == truth for r in judged if r["truth"] == truth) / count
-        for truth, count in sorted(truths.items())
-    }
-    return {
-        "rows": total,
-        "hits": hits,
-        "accuracy": hits / total if total else 0.0,
-        "interval_95": [low, high],
+    score = {
+        **_share(sum(row["verdict"] == row["truth"] for row in judged), total),
         "majority_rate": max(truths.values()) / total if total else 0.0,
         "no_verdict": sum(row["verdict"] is None for row in judged),
-        **by_truth,
     }
+    intervals = {}
+    for truth, count in sorted(truths.items()):
+        of_truth = _share(sum(row["verdict"] == truth == row["truth"] for row in judged), count)
+        score[f"accuracy_{truth}"], intervals[truth] = of_truth["accuracy"], of_truth["interval_95"]
+        score[f"interval_95_{truth}"] = of_truth["interval_95"]
+    if len(truths) == 2:
+        score["f1"] = harmonic_mean(score["accuracy_right"], score["accuracy_wrong"])
+        score["f1_interval_95"] = list(harmonic_interval(intervals["right"], intervals["wrong"]))
+    known = [row for row in judged if row["truth"] == "wrong" and row.get("first_error")]
+    if known:
+        found = _share(sum(row["named_step"] == row["first_error"] for row in known), len(known))
+        found["named"] = sum(row["named_step"] is not None for row in known)
+        found["chance"] = sum(1 / max(row["steps"], 1) for row in known) / len(known)
+        if len(truths) == 2 and len(known) == truths["wrong"]:
+            found["f1"] = harmonic_mean(score["accuracy_right"], found["accuracy"])
+            found["f1_interval_95"] = list(harmonic_interval(intervals["right"], found["interval_95"]))
+        score["first_error"] = found
+    return score
+
+
+def _share(hits: int, total: int) -> dict[str, Any]:
+    interval = list(wilson_interval(hits, total))
+    return {"rows": total, "hits": hits, "accuracy": hits / total if total else 0.0, "interval_95": interval}

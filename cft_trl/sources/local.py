@@ -91,6 +91,27 @@ def load_local(
     return _from_library(_open_with_library(where, split, name, revision, streaming), where, options, limit)
 
 
+def raw_rows(
+    path_or_hub_id: str | Path, *, split: str = "train", name: str | None = None, revision: str | None = None
+) -> Iterator[tuple[Any, str]]:
+    """Rows as the source holds them, read while they are iterated, each with the place that an error about it names.
+
+    Arguments and errors are those of `load_local`; class numbers are replaced by their names.
+    """
+    where = str(path_or_hub_id)
+    files = _find_files(where, split, name)
+    if files is not None:
+        yield from read_files(files)
+        return
+    data = _open_with_library(where, split, name, revision, streaming=True)
+    labels = class_names(data)
+    try:
+        for index, row in enumerate(data):
+            yield with_class_names(row, labels), f"{where}, row {index}"
+    except Exception as error:  # the Hub's clients raise a dozen unrelated types; for the user each means the same
+        raise CFTError(f"{where}: reading it broke off ({type(error).__name__}: {error}); run it again") from None
+
+
 def _find_files(where: str, split: str, name: str | None) -> list[str] | None:
     """The files to read, or `None` for what the `datasets` library is to open: its own folders and Hub ids."""
     path = Path(where).expanduser()
@@ -146,7 +167,7 @@ def _from_files(
         raise CFTError(f"{where}: it holds no rows")
     found = dict.fromkeys(column for row, _ in first if isinstance(row, Mapping) for column in row)
     if found:
-        _check_mapped(options["columns"], found, where)
+        check_mapped(options["columns"], found, where)
     if streaming:
         stream = IterableDataset.from_generator(
             _records, features=features(), gen_kwargs={"files": files, "options": options, "limit": None}
@@ -170,7 +191,7 @@ def _from_files(
 
 def _records(files: list[str], options: dict[str, Any], limit: int | None) -> Iterator[Record]:
     for row, where in itertools.islice(read_files(files), limit):
-        yield _record(row, where, **options)
+        yield local_record(row, where, **options)
 
 
 def _from_library(
@@ -181,7 +202,7 @@ def _from_library(
     found = data.column_names or list(next(iter(data), {}))
     if not found or (isinstance(data, Dataset) and len(data) == 0):
         raise CFTError(f"{where}: it holds no rows")
-    _check_mapped(options["columns"], found, where)
+    check_mapped(options["columns"], found, where)
     if isinstance(data, Dataset):
         data = data.select(range(min(limit or len(data), len(data))))
     elif limit:
@@ -204,11 +225,15 @@ def _from_library(
 def _indexed_record(
     row: Record, index: int, *, source: str, options: dict[str, Any], labels: dict[str, list[str]], rules: str
 ) -> Record:
-    return _record(with_class_names(row, labels), f"{source}, row {index}", **options)
+    return local_record(with_class_names(row, labels), f"{source}, row {index}", **options)
 
 
-def _record(row: Any, where: str, *, columns: dict[str, str], append_verdict: bool) -> Record:
-    """One source row as a record: renamed, read by its layout, its verdict appended."""
+def local_record(row: Any, where: str, *, columns: Mapping[str, str], append_verdict: bool) -> Record:
+    """One source row as a record: renamed, read by its layout, its verdict appended.
+
+    Raises:
+        CFTError: It cannot be read; the message begins with `where`.
+    """
     if columns and isinstance(row, Mapping):
         row = _renamed(row, columns, where)
     record = to_record(row, where)
@@ -220,7 +245,7 @@ def _record(row: Any, where: str, *, columns: dict[str, str], append_verdict: bo
     return record
 
 
-def _renamed(row: Mapping[str, Any], columns: dict[str, str], where: str) -> Record:
+def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Record:
     """The row with the mapped columns under the record's names; what they displace or cannot hold goes to `meta`."""
     kept = {key: value for key, value in row.items() if key not in columns.values() and key not in columns}
     displaced = {key: row[key] for key in columns if key in row and key not in columns.values()}
@@ -244,7 +269,8 @@ def _renamed(row: Mapping[str, Any], columns: dict[str, str], where: str) -> Rec
     return kept
 
 
-def _check_mapped(columns: Mapping[str, str], found: Any, where: str) -> None:
+def check_mapped(columns: Mapping[str, str], found: Any, where: str) -> None:
+    """Refuses a mapping that names a column which is not there."""
     for column, source in columns.items():
         if source not in found:
             names = ", ".join(found)

@@ -7,7 +7,7 @@ One file of JSON lines per shard, only ever appended to. One line is the result 
 
 `key` hashes what was asked (see `request_key`), so a changed prompt, model or temperature asks anew and a rerun does
 not. A line is one `write`, done before the answer is used: what `kill -9` can take is the one line being written.
-In memory a key is one integer and its place in the file another; the texts stay on disk.
+In memory a key takes some 36 bytes (`Places`); the texts stay on disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,51 @@ def request_key(model: str, messages: Sequence[Mapping[str, str]], sampling: Map
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
+class Places:
+    """Where each key's line begins: an open-addressing table of 16 bytes a slot, at most two thirds full.
+
+    A dict of integers takes 180 bytes a key, which is most of the memory that a large build would need.
+
+    Example:
+        >>> places = Places()
+        >>> places.put(7, 0)
+        >>> places.get(7), places.get(8), len(places)
+        (0, None, 1)
+    """
+
+    def __init__(self) -> None:
+        self._make(1 << 10)
+
+    def __len__(self) -> int:
+        return self._used
+
+    def get(self, key: int) -> int | None:
+        """The place kept under a key of 64 bits."""
+        place = self._slots[self._slot(key) + 1]
+        return place - 1 if place else None
+
+    def put(self, key: int, place: int) -> None:
+        if 3 * self._used >= 2 * (self._mask + 1):
+            old = self._slots
+            self._make(2 * (self._mask + 1))
+            for at in range(0, len(old), 2):
+                if old[at + 1]:
+                    self.put(old[at], old[at + 1] - 1)
+        slot = self._slot(key)
+        self._used += not self._slots[slot + 1]
+        self._slots[slot], self._slots[slot + 1] = key, place + 1  # 0 is an empty slot
+
+    def _make(self, slots: int) -> None:
+        self._slots, self._mask, self._used = array("Q", bytes(16 * slots)), slots - 1, 0
+
+    def _slot(self, key: int) -> int:
+        slots, mask = self._slots, self._mask
+        at = key & mask
+        while slots[2 * at + 1] and slots[2 * at] != key:
+            at = (at + 1) & mask
+        return 2 * at
+
+
 class Journal:
     """One shard's journal, opened for reading and appending by one process at a time.
 
@@ -77,7 +123,7 @@ class Journal:
             raise CFTError(f"shard {shard!r}: give letters, digits, '-' and '_' only; it names a file")
         self.path = Path(folder) / f"{shard}.jsonl"
         self.repaired = 0
-        self._places: dict[int, int] = {}
+        self._places = Places()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Not O_APPEND: `_write` goes back over a line that a full disk cut short.
@@ -92,7 +138,7 @@ class Journal:
             raise
 
     def __contains__(self, key: str) -> bool:
-        return int(key, 16) in self._places
+        return self._places.get(short_key(key)) is not None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -107,12 +153,12 @@ class Journal:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The result kept under a key, without the key; None if there is none."""
-        place = self._places.get(int(key, 16))
-        if place is None:
+        start = self._places.get(short_key(key))
+        if start is None:
             return None
-        start, length = place >> 32, place & 0xFFFFFFFF
-        entry = json.loads(os.pread(self._file, length, start))
-        del entry["key"]
+        entry = json.loads(self._line_at(start))
+        if entry.pop("key") != key:  # another key with the same half
+            return None
         entry.pop("again", None)
         return entry
 
@@ -130,7 +176,7 @@ class Journal:
         entry = {"key": key, **result} | ({"again": True} if again else {})
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         self._write(line)
-        self._places[int(key, 16)] = (self._end << 32) | len(line)
+        self._places.put(short_key(key), self._end)
         self._end += len(line)
 
     def close(self) -> None:
@@ -138,6 +184,12 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _line_at(self, start: int) -> bytes:
+        size = 1 << 13
+        while b"\n" not in (line := os.pread(self._file, size, start)):
+            size *= 8
+        return line[: line.index(b"\n")]
 
     def _write(self, line: bytes) -> None:
         done, trouble = 0, "no space left"
@@ -183,9 +235,14 @@ class Journal:
     def _index(self, line: bytes, start: int) -> None:
         try:
             entry = json.loads(line)
-            key = int(entry["key"], 16)
+            key = short_key(entry["key"])
         except (ValueError, KeyError, TypeError):
             self.repaired += 1
             return
         if not entry.get("again"):
-            self._places[key] = (start << 32) | len(line)
+            self._places.put(key, start)
+
+
+def short_key(key: str) -> int:
+    """Half of a key, as a number; a million of them are all different but for one chance in thirty million."""
+    return int(key[-16:], 16)

@@ -59,14 +59,21 @@ def read_answer(body: str) -> dict[str, Any] | Trouble:
         'malformed JSON'
     """
     try:
-        reply = json.loads(body)
+        return read_completion(json.loads(body))
+    except ValueError:
+        return Trouble("retry", "malformed JSON", one_line(body[:200]))
+
+
+def read_completion(reply: Any) -> dict[str, Any] | Trouble:
+    """`read_answer` of a body that has been parsed."""
+    try:
         choice = reply["choices"][0]
         message = choice["message"]
         text, finish_reason = message.get("content"), choice.get("finish_reason")
         usage = reply.get("usage") or {}
         tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return Trouble("retry", "malformed JSON", one_line(body[:200]))
+    except (LookupError, TypeError, AttributeError):
+        return Trouble("retry", "malformed JSON", one_line(json.dumps(reply)[:200]))
     if text is not None and not isinstance(text, str):
         return Trouble("retry", "malformed JSON", "the answer's content is not text")
     if finish_reason == "content_filter":
@@ -89,19 +96,30 @@ def read_error(error: Exception) -> Trouble:
         return Trouble("retry", "no connection", one_line(error.__cause__))
     if isinstance(error, openai.APITimeoutError):
         return Trouble("retry", "time-out", fault=True)
-    if isinstance(error, openai.APIConnectionError):
+    # While a reply is streamed the HTTP package's own errors come through.
+    if isinstance(error, openai.APIConnectionError) or type(error).__module__.startswith("httpx"):
         return Trouble("retry", "connection lost", one_line(error.__cause__ or error))
     if not isinstance(error, openai.APIStatusError):
         raise error
-    status, detail, code = error.status_code, one_line(_message(error)), str(error.code or "")
+    wait = retry_after(error.response.headers)
+    return read_status(error.status_code, str(error.code or ""), one_line(_message(error)), wait)
+
+
+def read_status(status: int, code: str = "", detail: str = "", wait: float = 0.0) -> Trouble:
+    """What an HTTP status other than 200 means, with the error's code and message and the seconds of a Retry-After.
+
+    Example:
+        >>> read_status(500).then, read_status(400, "context_length_exceeded").reason, read_status(401).then
+        ('retry', 'context length', 'fatal')
+    """
     if status == 429:
         if code == "insufficient_quota":
             return Trouble("fatal", "quota", detail)
-        return Trouble("retry", "429", detail, wait=retry_after(error.response.headers), overload=True)
+        return Trouble("retry", "429", detail, wait=wait, overload=True)
     if status in (401, 403, 404):
         return Trouble("fatal", str(status), detail)
     if status >= 500 or status in (408, 409, 425):
-        return Trouble("retry", str(status), detail, wait=retry_after(error.response.headers), fault=True)
+        return Trouble("retry", str(status), detail, wait=wait, fault=True)
     told = f"{code} {detail}"
     if _CONTEXT.search(told):
         return Trouble("final", "context length", detail)

@@ -19,9 +19,6 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 
-# The published teacher call (gpt-4o-2024-11-20; one-shot CFT's teachers alike).
-SAMPLING = {"temperature": 0.3, "top_p": 0.95, "max_tokens": 3200}
-
 _JUDGE = (
     "Below are a question and a solution that someone proposed. Judge whether the solution is right.\n\n"
     "Go through it step by step and check each step by working it out yourself. If a step fails, quote the first one "
@@ -39,6 +36,13 @@ _END = (
 
 # name -> instruction. `boxed` is the one-shot style: the critique also holds a corrected, boxed answer.
 PRESETS = {"plain": _JUDGE + _END, "boxed": _JUDGE + _BOXED + _END}
+
+_REFINE = (
+    "Below are a question, a student's answer to it, and a critique of that answer. Write the answer that the student "
+    "should have given: a complete solution to the question, step by step, that keeps what is sound in the student's "
+    "answer and puts right what the critique shows to be wrong. Where the critique itself is mistaken, follow the "
+    "mathematics. Mention neither the student nor the critique, and put the final answer in \\boxed{}."
+)
 
 _THINK = re.compile(r"\A\s*(?:<think>)?.*?</think>", re.DOTALL)
 _HEADING = re.compile(r"\A[#*_ \t]*Critique:?[*_]*:?[*_ \t]*\r?\n")
@@ -94,10 +98,47 @@ def clean_critique(answer: str) -> str:
         >>> clean_critique("<think>Hm.</think>\n\n**Critique:**\nNo, 42.\n\nConclusion: wrong [END]\nSo:")
         'No, 42.\n\nConclusion: wrong [END]'
     """
-    text = _THINK.sub("", answer, count=1) if "</think>" in answer else answer
-    if text.lstrip().startswith("<think>"):
-        return ""
-    text = _HEADING.sub("", text.strip()).strip()
+    text = _HEADING.sub("", clean_answer(answer)).strip()
     if end := _VERDICT_LINE.search(text):
         text = text[: end.end()]
     return text
+
+
+def refine_messages(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    r"""The conversation that asks for the answer refined by the critique (CGD); the reference answer is not shown.
+
+    Args:
+        record: A row with `query`, `response` and `critique`.
+
+    Returns:
+        One message, `[{"role": "user", "content": ...}]`.
+
+    Example:
+        >>> row = {"query": "What is 6 x 7?", "response": "43", "critique": "6 x 7 is 42."}
+        >>> refine_messages(row)[0]["content"][-71:]
+        "Question:\nWhat is 6 x 7?\n\nStudent's answer:\n43\n\nCritique:\n6 x 7 is 42.\n"
+    """
+    asked = f"Question:\n{record['query']}\n\nStudent's answer:\n{record['response']}"
+    return [{"role": "user", "content": f"{_REFINE}\n\n{asked}\n\nCritique:\n{record['critique']}\n"}]
+
+
+def answer_messages(query: str, system: str = "") -> list[dict[str, str]]:
+    """The conversation that asks for an answer to a query, under a system turn if there is one.
+
+    Example:
+        >>> answer_messages("What is 6 x 7?", "Reason step by step.")
+        [{'role': 'system', 'content': 'Reason step by step.'}, {'role': 'user', 'content': 'What is 6 x 7?'}]
+    """
+    turns = [{"role": "system", "content": system}] if system else []
+    return [*turns, {"role": "user", "content": query}]
+
+
+def clean_answer(answer: str) -> str:
+    """A model's answer without its thinking; "" where it holds nothing else.
+
+    Example:
+        >>> clean_answer("<think>Hm.</think> 42."), clean_answer("<think>Hm, 6 x 7")
+        ('42.', '')
+    """
+    text = _THINK.sub("", answer, count=1) if "</think>" in answer else answer
+    return "" if text.lstrip().startswith("<think>") else text.strip()

@@ -93,9 +93,16 @@ class Selection:
 
     def forget_after(self, step: int) -> None:
         """Drops what is there of later steps: from a run that began anew, or goes on from an earlier checkpoint."""
-        for path in (self.run / _KEPT).glob("**/step-*"):
-            if int(path.name.split(".")[0].rpartition("-")[2]) > step:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        later = [
+            path
+            for path in (self.run / _KEPT).glob("**/step-*")
+            if int(path.name.split(".")[0].rpartition("-")[2]) > step
+        ]
+        for path in later:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if later:  # until the next checkpoint is scored nothing is chosen
+            for name in (SELECTION_FILE, "selection.png", "best"):
+                _remove(self.run / name)
 
     def unscored(self) -> dict[int, Path]:
         """Checkpoints without a score; one that was trained anew (same step, other run) has none."""
@@ -199,13 +206,20 @@ def link_model(checkpoint: Path, target: Path) -> None:
 def point_best(run: Path, target: Path) -> None:
     """Makes RUN/best a link to `target` (relative to RUN), or a copy where links are not allowed."""
     best, scratch = run / "best", run / f".best.{os.getpid()}"
-    if best.is_dir() and not best.is_symlink():
-        shutil.rmtree(best)
+    if not best.is_symlink():
+        _remove(best)
     try:
         os.symlink(target, scratch, target_is_directory=True)
     except OSError:
         shutil.copytree(run / target, scratch)
     os.replace(scratch, best)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_weights(checkpoint: Path) -> None:
@@ -359,7 +373,6 @@ def whole_copy(checkpoint: Path, deepspeed_config: Any) -> Iterator[tuple[Any, A
     transformers shards what `from_pretrained` loads, and lets `generate` wait for the other processes, as long as it
     finds the launcher's settings; they are put aside meanwhile.
     """
-    import torch
     from accelerate import PartialState
     from transformers.integrations import deepspeed
 
@@ -370,11 +383,8 @@ def whole_copy(checkpoint: Path, deepspeed_config: Any) -> Iterator[tuple[Any, A
     try:
         model, tokenizer = load_model(str(checkpoint))
         yield model.to(PartialState().device), tokenizer
-        del model
     finally:
         if fsdp is not None:
             os.environ["ACCELERATE_USE_FSDP"] = fsdp
         if deepspeed_config is not None:
             deepspeed.set_hf_deepspeed_config(deepspeed_config)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

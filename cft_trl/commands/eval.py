@@ -1,0 +1,187 @@
+"""`cft eval`: a model's scores on the benchmarks, strict beside the published leniency."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cft_trl.commands.generation import _at_least_0, _share, trained_preset
+from cft_trl.commands.settings import positive, whole_number
+from cft_trl.errors import CFTError
+
+HELP = """\
+Lets a model answer benchmarks and grades every answer twice: strict (mathematically equal) and paper (the published
+grader, which accepts wrong numbers; for comparison with published figures only).
+
+examples:
+  cft eval runs/mine                                                 the six published sets, 7,336 problems
+  cft eval smollm2-135m --tasks gsm8k:100,math-500:50 --max-new-tokens 512
+  cft eval runs/mine --tasks aime24,amc23 --samples 32 --temperature 0.6    avg@32 and pass@k
+  cft eval Qwen/Qwen2.5-Math-7B --backend vllm --tasks all --judge gpt-4o-2024-11-20
+  cft eval my-model --backend endpoint --base-url http://localhost:8000/v1
+  cft eval runs/mine --tasks math-500 --mode direct,single_pass,two_stage --temperature 0.1,0.3,0.6
+
+tasks: six (math, minerva-math, gsm8k, olympiadbench, aime24, amc23), all, or names, each with a limit if wanted
+(gsm8k:100 is the first 100); also math-500, aime25, theoremqa, gpqa-diamond, mmlu-pro, ifeval, mt-bench and
+math-validation. The data come from the Hub, or from the folder that CFT_BENCHMARKS_DIR names.
+
+Every generation is kept in OUTPUT/generations/, the scores in OUTPUT/evaluation.json; the same command again goes on
+where an interrupted run was. `cft grade OUTPUT` counts the scores again from the generations.
+"""
+
+
+def run(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    from cft_trl.evaluation.backends import Backend
+    from cft_trl.evaluation.runner import EvalSettings, parse_tasks, run_evaluation
+
+    modes, temperatures = _unique(options.mode, "--mode"), _unique(options.temperature, "--temperature")
+    settings = EvalSettings(
+        tasks=parse_tasks(options.tasks, options.limit),
+        graders=tuple(_unique(options.grader.split(","), "--grader")),
+        samples=options.samples,
+        temperature=max(temperatures),
+        top_p=options.top_p,
+        seed=options.seed,
+        max_new_tokens=options.max_new_tokens,
+        prompt_preset=options.prompt_preset or trained_preset(options.model),
+        judge=options.judge,
+    )
+    grid = [replace(settings, mode=mode, temperature=at) for mode in modes for at in temperatures]
+    output = options.output or Path("runs") / f"eval-{Path(options.model).name}"
+    with Backend(
+        options.backend,
+        options.model,
+        base_url=options.base_url,
+        api_key_env=options.api_key_env,
+        revision=options.revision,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        concurrency=options.concurrency,
+    ) as backend:
+        results = []
+        for one in grid:
+            folder = output if len(grid) == 1 else output / f"{one.mode}-t{one.temperature:g}"
+            results.append(run_evaluation(one, backend, folder))
+    print_scores(results[0], output) if len(results) == 1 else print_grid(results, output)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cft eval", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
+    parser.add_argument("--tasks", default="six", help="see above (default %(default)s)")
+    parser.add_argument("--limit", type=positive, help="the first so many problems of each task")
+    parser.add_argument("--backend", default="transformers", help="transformers (default), vllm or endpoint")
+    parser.add_argument("--base-url", help="the endpoint's address")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
+    parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")
+    parser.add_argument("--samples", type=positive, default=1, help="generations per problem; more need a temperature")
+    parser.add_argument("--temperature", type=_numbers, default=[0.0], help="0 is greedy (default); or several: 0,0.3")
+    parser.add_argument("--top-p", type=_share, default=1.0, help="default 1, all tokens")
+    parser.add_argument("--seed", type=whole_number, default=0, help="what samples are drawn from (default 0)")
+    parser.add_argument("--max-new-tokens", type=positive, help="per generation (default 2048, as published)")
+    parser.add_argument(
+        "--mode", type=lambda text: text.split(","), default=["direct"], help="direct (default), single_pass, two_stage"
+    )
+    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
+    parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
+    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
+    parser.add_argument("--concurrency", type=positive, default=64, help="requests in flight (default %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder (default runs/eval-MODEL)")
+    return parser
+
+
+def _numbers(text: str) -> list[float]:
+    return [_at_least_0(part) for part in text.split(",")]
+
+
+def _unique(values: list[Any], option: str) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise CFTError(f"{option} {','.join(map(str, values))}: one is named twice")
+    return values
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def print_scores(result: dict[str, Any], output: Path | None = None) -> None:
+    """One run's scores, a line per task."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    sampled = f", {result['samples']} samples at T {result['temperature']:g}" if result["samples"] > 1 else ""
+    title = f"{result['model']} ({result['backend']}, {result['mode']}{sampled})"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("task", no_wrap=True)
+    table.add_column("problems", justify="right")
+    if "strict" in result["graders"]:
+        table.add_column("strict, %", justify="right", no_wrap=True)
+    if "paper" in result["graders"]:
+        table.add_column("paper*, %", justify="right", no_wrap=True, style="dim")
+    for name in ("tokens", "cut off", "no answer"):
+        table.add_column(name, justify="right")
+    graders = [grader for grader in ("strict", "paper") if grader in result["graders"]]
+    for name, task in result["tasks"].items():
+        cells = [score_cell(task["scores"].get(grader)) for grader in graders]
+        tokens = task["mean_completion_tokens"]
+        rest = [
+            "-" if tokens is None else f"{tokens:.0f}",
+            share_cell(task["truncated"]),
+            share_cell(task["no_answer"]),
+        ]
+        table.add_row(name, str(task["problems"]), *cells, *rest)
+        for more in ("loose", "instruction_strict", "instruction_loose", "judge", "turn_1", "turn_2"):
+            if more in task["scores"]:
+                table.add_row(f"  {more.replace('_', ' ')}", "", score_cell(task["scores"][more]))
+        for k, value in task.get("pass_at_k", {}).get("strict", {}).items():
+            table.add_row(f"  pass@{k}", "", f"{100 * value:.1f}")
+    console = Console()
+    console.print(table)
+    console.print("In brackets the 95% interval.", style="dim", end=" ")
+    star = "* published leniency, for comparison only: it accepts wrong numbers"
+    console.print(star if "paper" in graders else "", style="dim")
+    for name, task in result["tasks"].items():
+        if task["failed"]:
+            console.print(f"{name}: {task['failed']:.1%} failed (the prompt is longer than the model's context, …)")
+    if output:
+        told = f"Scores: {output}/evaluation.json; every generation: {output}/generations/"
+        console.print(told, highlight=False, soft_wrap=True)
+
+
+def print_grid(results: list[dict[str, Any]], output: Path) -> None:
+    """Strict scores of several modes and temperatures, a line per combination."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{results[0]['model']}: {results[0]['graders'][0]} scores in % by mode and temperature")
+    for name in ("mode", "T", *results[0]["tasks"]):
+        table.add_column(name)
+    for result in results:
+        cells = [score_cell(task["scores"].get(result["graders"][0])) for task in result["tasks"].values()]
+        table.add_row(result["mode"], f"{result['temperature']:g}", *cells)
+    console = Console()
+    console.print(table)
+    console.print(f"Each in its own folder under {output}/", highlight=False, soft_wrap=True)
+
+
+def score_cell(score: dict[str, Any] | None) -> str:
+    """A score with its interval; a judge's is from 1 to 10."""
+    if score is None:
+        return "-"
+    low, high = score["interval_95"]
+    if "hits" not in score:
+        return f"{score['score']:.2f} ({low:.1f} to {high:.1f})"
+    return f"{100 * score['score']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def share_cell(value: float | None) -> str:
+    """A share in per cent, or a dash where there is none."""
+    return "-" if value is None else f"{value:.1%}"

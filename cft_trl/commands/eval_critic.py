@@ -1,0 +1,116 @@
+"""`cft eval-critic`: does the model tell right solutions from wrong ones, and where they go wrong?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cft_trl.commands.settings import positive
+
+HELP = """\
+Lets a model critique labelled solutions: does it tell the right ones from the wrong, and name the first wrong step?
+
+examples:
+  cft eval-critic runs/mine                                       ProcessBench from the Hub, 3,400 solutions
+  cft eval-critic runs/mine --subsets gsm8k --limit 50            a first look
+  cft eval-critic smollm2-135m --data arithmetic                  the embedded test problems
+  cft eval-critic runs/mine --data rows.jsonl --output runs/mine/critic
+  cft eval-critic Qwen/Qwen2.5-Math-7B --backend vllm             starts a vLLM server
+  cft eval-critic my-model --backend endpoint --base-url http://localhost:8000/v1
+
+--data takes processbench, arithmetic, a folder with ProcessBench's files, or any file, folder or Hub id of rows with
+query, response and verdict. Every critique is kept in OUTPUT/generations/, the figures in OUTPUT/critic.json; the same
+command again goes on where an interrupted run was.
+"""
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cft eval-critic",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
+    parser.add_argument("--data", default="processbench", help="see above (default %(default)s)")
+    parser.add_argument("--subsets", help="of ProcessBench: gsm8k,math,olympiadbench,omnimath (default: all)")
+    parser.add_argument("--limit", type=positive, help="rows of each subset")
+    parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
+    parser.add_argument("--base-url", help="the endpoint's address")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
+    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
+    parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder (default runs/critic-MODEL)")
+    given = parser.parse_args(argv)
+    from cft_trl.commands.generation import trained_preset
+    from cft_trl.evaluation.backends import Backend
+    from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
+
+    output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
+    settings = CriticSettings(
+        data=given.data,
+        subsets=tuple(name.strip() for name in (given.subsets or "").split(",") if name.strip()),
+        limit=given.limit,
+        prompt_preset=given.prompt_preset or trained_preset(given.model),
+        max_new_tokens=given.max_new_tokens,
+    )
+    with Backend(
+        given.backend,
+        given.model,
+        base_url=given.base_url,
+        api_key_env=given.api_key_env,
+        revision=given.revision,
+        dtype=given.dtype,
+        batch_size=given.batch_size,
+    ) as backend:
+        _print(run_eval_critic(settings, backend, output), output)
+    return 0
+
+
+def _print(result: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['model']} as a critic")
+    for column in ("", *result["subsets"]):
+        table.add_column(column, justify="left" if not column else "right")
+    scores = list(result["subsets"].values())
+    steps = [score.get("first_error", {}) for score in scores]
+
+    def row(name: str, values: list[str]) -> None:
+        if any(value != "-" for value in values):
+            table.add_row(name, *values)
+
+    row("solutions", [str(score["rows"]) for score in scores])
+    row("verdict right", [_figure(score, "accuracy", "interval_95") for score in scores])
+    row("  always the commoner verdict", [f"{score['majority_rate']:.1%}" for score in scores])
+    row("  of right solutions", [_figure(score, "accuracy_right", "interval_95_right") for score in scores])
+    row("  of wrong solutions", [_figure(score, "accuracy_wrong", "interval_95_wrong") for score in scores])
+    row("F1 of the two", [_figure(score, "f1", "f1_interval_95") for score in scores])
+    row("first wrong step named", [_figure(step, "accuracy", "interval_95") for step in steps])
+    row("  a step at random", [f"{step['chance']:.1%}" if step else "-" for step in steps])
+    row("F1 with the step (ProcessBench)", [_figure(step, "f1", "f1_interval_95") for step in steps])
+    row("no verdict", [f"{score['no_verdict'] / score['rows']:.1%}" for score in scores])
+    row("cut at the limit", [f"{score['truncated']:.1%}" for score in scores])
+    row("failed", [str(score["failed"]) if score["failed"] else "-" for score in scores])
+    console = Console()
+    console.print(table)
+    console.print("In brackets the 95% interval. A critique without a verdict counts as a miss.", style="dim")
+    if "f1" in result.get("average", {}):
+        step = result["average"].get("first_error_f1")
+        with_step = f", with the step {step:.1%}" if step is not None else ""
+        console.print(f"Average F1 over the subsets: {result['average']['f1']:.1%}{with_step}", highlight=False)
+    console.print(
+        f"Figures: {output}/critic.json; every critique: {output}/generations/", highlight=False, soft_wrap=True
+    )
+
+
+def _figure(score: dict[str, Any], name: str, interval: str) -> str:
+    if name not in score:
+        return "-"
+    low, high = score[interval]
+    return f"{score[name]:.1%} ({low:.0%} to {high:.0%})"

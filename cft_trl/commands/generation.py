@@ -1,0 +1,229 @@
+"""What `cft solve` and `cft critique` share: the model they ask, the texts they read, the streaming to the terminal.
+
+cft critique runs/mine --query "What is 2 + 2?" --response @answer.txt     a text: given, @file, or - (standard input)
+cft solve runs/mine --input problems.jsonl --output solved.jsonl           many rows: JSONL in, JSONL out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cft_trl.commands.settings import positive, whole_number
+from cft_trl.errors import CFTError
+from cft_trl.inference import Endpoint, Event, LocalModel
+from cft_trl.prompts import PRESETS
+
+_COLOURS = {"right": "32", "wrong": "31", "": "33"}  # green, red, yellow
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """The model's place, sampling, and files of rows."""
+    parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --base-url the model's name there")
+    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
+    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    parser.add_argument("--max-new-tokens", type=positive, default=2048, help="limit per text (default %(default)s)")
+    parser.add_argument("--temperature", type=_at_least_0, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top-p", type=_share, default=1.0, help="default 1, all tokens")
+    parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
+    parser.add_argument("--batch-size", type=positive, default=16, help="rows computed together (default %(default)s)")
+    parser.add_argument(
+        "--prompt-preset", choices=sorted(PRESETS), help="critique prompt (default: the run's, or paper)"
+    )
+    parser.add_argument(
+        "--input", metavar="FILE", help="rows: JSONL, JSON, CSV or Parquet; - is JSONL on standard input"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="JSONL for the rows of --input (default: the screen)"
+    )
+
+
+def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
+    """The model that the options name.
+
+    Raises:
+        CFTError: It cannot be found or loaded. An endpoint is not asked yet.
+    """
+    if options.base_url:
+        if not options.base_url.startswith(("http://", "https://")):
+            raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
+        return Endpoint(options.model, options.base_url, options.api_key_env)
+    from transformers.utils import logging
+
+    from cft_trl.models import load_model
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    model, tokenizer = load_model(options.model, dtype=options.dtype, revision=options.revision)
+    import torch
+
+    return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
+
+
+def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `run_mode` and `stream_mode` that the options give."""
+    return {
+        "max_new_tokens": options.max_new_tokens,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "prompt_preset": options.prompt_preset or trained_preset(options.model),
+    }
+
+
+def trained_preset(model: str) -> str:
+    """The critique prompt that a run's folder says it was trained with; "paper" where nothing says.
+
+    Example:
+        >>> trained_preset("Qwen/Qwen2.5-Math-7B")
+        'paper'
+    """
+    for folder in (Path(model), Path(model).parent):
+        if (folder / "quickstart.json").is_file():
+            return "compact"
+        try:
+            preset = json.loads((folder / "settings.json").read_text(encoding="utf-8")).get("prompt_preset")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if preset in PRESETS:
+            return preset
+    return "paper"
+
+
+def read_text(value: str, option: str) -> str:
+    """The text that an option gives: itself, `@file`, or `-` for standard input.
+
+    Raises:
+        CFTError: The file cannot be read, or the text is empty.
+    """
+    try:
+        if value == "-":
+            value = sys.stdin.read()
+        elif value.startswith("@"):
+            value = Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CFTError(f"{option} {value}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not value.strip():
+        raise CFTError(f"{option} is empty; give a text, @file, or - for standard input")
+    return value.strip()
+
+
+def read_rows(source: str, columns: Mapping[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+    """The rows of a file, each with the columns asked for.
+
+    Args:
+        source: A file, or "-" for JSON lines on standard input.
+        columns: Column -> other names it goes by.
+
+    Raises:
+        CFTError: The file cannot be read, holds no rows, or one lacks a column or has it empty.
+    """
+    rows = []
+    for row, where in _lines(source):
+        if not isinstance(row, dict):
+            raise CFTError(f"{where}: a row must be an object with columns; got {type(row).__name__}")
+        for name, others in columns.items():
+            found = next((column for column in (name, *others) if row.get(column) is not None), None)
+            if found is None:
+                wanted = " or ".join((name, *others))
+                raise CFTError(f"{where}: no column {wanted}; found {', '.join(map(str, row)) or 'none'}")
+            if not isinstance(row[found], str) or not row[found].strip():
+                raise CFTError(f"{where}: column '{found}' holds no text; give one or leave the row out")
+            row = {**row, name: row[found]}
+        rows.append(row)
+    if not rows:
+        raise CFTError(f"--input {source}: no rows in it")
+    return rows
+
+
+def _lines(source: str) -> Iterator[tuple[Any, str]]:
+    if source != "-":
+        from cft_trl.sources.files import SUFFIXES, read_files
+
+        if not source.endswith(SUFFIXES):
+            raise CFTError(f"--input {source}: give a file ending in {', '.join(SUFFIXES)}, or - for standard input")
+        yield from read_files([source])
+        return
+    for number, line in enumerate(sys.stdin, 1):
+        try:
+            if line.strip():
+                yield json.loads(line), f"standard input, line {number}"
+        except ValueError as error:
+            raise CFTError(f"standard input, line {number}: not JSON: {error}; give one object per line") from None
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], output: Path | None) -> None:
+    """JSON lines into a file, whole or not at all, or onto standard output."""
+    from cft_trl.folders import write_text
+
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    if output is None:
+        print(text)
+    else:
+        write_text(output, text)
+
+
+def check_output(output: Path | None) -> None:
+    """Before hours of work: there is a folder that the file can be written to.
+
+    Raises:
+        CFTError: There is not.
+    """
+    if output is not None:
+        from cft_trl.folders import check_writable
+
+        if output.is_dir():
+            raise CFTError(f"--output {output} is a folder; give a file name ending in .jsonl")
+        check_writable(output.parent)
+
+
+def show(events: Iterable[Event]) -> None:
+    """Writes the pieces as they come, with a heading before each text but the first, and verdicts in colour.
+
+    Raises:
+        CFTError: There is no text, and why.
+    """
+    before = None
+    for event in events:
+        if event.outcome is not None:
+            print(flush=True)
+            if event.outcome.failure:
+                raise CFTError(event.outcome.failure)
+            if event.outcome.finish_reason == "length":
+                print("cft: the text was cut at --max-new-tokens", file=sys.stderr)
+        elif event.kind == "verdict":
+            word = event.text or "none"
+            coloured = f"\033[1;{_COLOURS[event.text]}m{word}\033[0m" if sys.stdout.isatty() else word
+            print(f"\n\nverdict: {coloured}", end="")
+        else:
+            if before not in (None, (event.kind, event.round)):
+                print(f"\n\n--- {event.kind} {event.round} ---")
+            before = event.kind, event.round
+            print(event.text, end="", flush=True)
+
+
+def _at_least_0(text: str) -> float:
+    return _number(text, 0.0, float("inf"), "a number of 0 or more")
+
+
+def _share(text: str) -> float:
+    value = _number(text, 0.0, 1.0, "a number above 0, at most 1")
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, at most 1")
+    return value
+
+
+def _number(text: str, least: float, most: float, wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most or value == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+    return value

@@ -1,0 +1,125 @@
+"""`cft select`: the best of a run's checkpoints, on problems that are in no reported benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cft_trl.commands.settings import positive
+from cft_trl.errors import CFTError
+
+HELP = """\
+Scores every checkpoint of a run on validation problems and keeps the best: RUN/selection.json holds the curve, RUN/best
+is a model folder. A checkpoint that was scored with the same settings is not scored again.
+
+examples:
+  cft select runs/mine                                       500 problems of MATH train
+  cft select runs/mine --limit 100 --keep 3
+  cft select runs/mine --benchmark arithmetic-critic         verdicts of held-out arithmetic critiques
+  cft select runs/mine --benchmark problems.jsonl            columns query, gold; or query, response, verdict
+  cft select runs/mine --backend vllm                        a server per checkpoint (CFT_VLLM_PYTHON)
+  cft select runs/mine --backend endpoint --base-url http://localhost:8000/v1
+                                                             it serves the models checkpoint-N
+
+While training: select_benchmark: math-validation in the run's YAML file scores each checkpoint as it is saved.
+A validation set with problems of a reported benchmark is refused, and the benchmark named, unless --force is given.
+"""
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cft select",
+        usage="cft select RUN [options]",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="folder of a training run, with checkpoint-N")
+    parser.add_argument("--benchmark", default="math-validation", help="default %(default)s; arithmetic-critic; a file")
+    parser.add_argument("--limit", type=positive, help="use the first so many problems")
+    parser.add_argument("--keep", type=positive, default=1, help="keep so many of the best (default %(default)s)")
+    parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
+    parser.add_argument("--base-url", help="of --backend endpoint; it serves each checkpoint by its folder's name")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
+    parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
+    parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
+    parser.add_argument("--prompt-preset", choices=("compact", "paper"), help="critique prompt (default: the run's)")
+    parser.add_argument("--force", action="store_true", help="take problems that a reported benchmark holds too")
+    options = parser.parse_args(argv)
+    if not options.run.is_dir():
+        raise CFTError(f"'{options.run}' is no folder; give the output_dir of a training run")
+    if (options.backend == "endpoint") != (options.base_url is not None):
+        raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
+    from cft_trl.commands.generation import trained_preset
+    from cft_trl.evaluation.validation import load_validation
+    from cft_trl.folders import check_writable
+    from cft_trl.training.selection import SELECTION_FILE, Selection, select, tell
+
+    check_writable(options.run)
+    validation = load_validation(
+        options.benchmark, options.limit, max_new_tokens=options.max_new_tokens, force=options.force
+    )
+    preset = options.prompt_preset or trained_preset(str(options.run))
+    selection = Selection(options.run, validation, preset, options.keep, options.backend)
+    for note in validation.notes:
+        print(f"note: {note}")
+
+    def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Any]:
+        return _generate(options, validation.max_new_tokens, checkpoint, conversations, f"step {step}")
+
+    result = select(selection, generate, on_point=lambda point: print(tell(point), flush=True))
+    _show(result)
+    print(f"\nbest: {result['verdict']}\n{options.run / 'best'} is the model, {options.run / SELECTION_FILE} the curve")
+    return 0
+
+
+def _generate(
+    options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
+) -> list[Any]:
+    from cft_trl.inference import Endpoint, LocalModel
+    from cft_trl.progress import progress
+
+    with progress(label, len(conversations)) as advance:
+
+        def generated(generator: Any) -> list[Any]:
+            return generator.generate(conversations, max_new_tokens=max_new_tokens, on_result=lambda *_: advance(1))
+
+        if options.backend == "endpoint":
+            return generated(Endpoint(checkpoint.name, options.base_url, options.api_key_env))
+        if options.backend == "vllm":
+            from cft_trl.servers import vllm_server
+
+            with vllm_server(str(checkpoint), served_name=checkpoint.name) as url:
+                return generated(Endpoint(checkpoint.name, url))
+        import torch
+        from transformers.utils import logging
+
+        from cft_trl.models import load_model
+
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
+        model, tokenizer = load_model(str(checkpoint))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return generated(LocalModel(model.to(device), tokenizer, options.batch_size))
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Checkpoints on {result['benchmark']}, {result['rows']} rows")
+    for column in ("step", "right", "95% interval", ""):
+        table.add_column(column, justify="left" if not column else "right")
+    for point in result["curve"]:
+        low, high = point["interval_95"]
+        mark = "best" if point["step"] == result["winner"]["step"] else ""
+        if point["step"] in result["overlapping"]:
+            mark = "overlaps the best"
+        share = f"{point['score']:.1%} ({point['hits']}/{point['of']})"
+        table.add_row(str(point["step"]), share, f"{low:.1%} to {high:.1%}", mark)
+    console = Console()
+    console.print()
+    console.print(table)

@@ -1,0 +1,79 @@
+"""`cft solve`: a question answered by a model, alone or with the model as its own critic."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from cft_trl.commands.generation import (
+    add_generation_options,
+    check_output,
+    open_generator,
+    read_rows,
+    read_text,
+    sampling_of,
+    show,
+    write_rows,
+)
+from cft_trl.errors import CFTError
+
+HELP = """\
+Answers a question, or every question of a file. A critique-tuned model is asked as any other is: mode direct.
+
+examples:
+  cft solve runs/quickstart "What is 12 x 4 - 6?"
+  cft solve runs/quickstart "What is 12 x 4 - 6?" --mode two_stage --temperature 0.6 --seed 1
+  cft solve Qwen/Qwen2.5-Math-7B - < question.txt
+  cft solve my-model "What is 2 + 2?" --base-url http://localhost:8000/v1
+  cft solve runs/quickstart --input problems.jsonl --output solved.jsonl     rows with a column query
+
+modes:
+  direct        the answer
+  single_pass   solution, critique of it and correction, in one text
+  two_stage     a solution, then in a fresh prompt a critique of it; unless that says right, another solution from
+                scratch, at most 8 times (above temperature 0: greedily it would be the same solution again)
+"""
+
+
+def run(argv: list[str]) -> int:
+    from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+
+    parser = argparse.ArgumentParser(
+        prog="cft solve",
+        usage="cft solve MODEL [QUESTION] [options]",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_generation_options(parser)
+    parser.add_argument("question", nargs="?", help="the question; @file reads it, - takes standard input")
+    parser.add_argument("--mode", choices=("direct", "single_pass", "two_stage"), default="direct")
+    parser.add_argument("--max-rounds", type=int, choices=range(1, 9), default=8, help="of two_stage (default 8)")
+    parser.add_argument("--system", default=MATH_SYSTEM, help="system turn; '' for none (default: %(default)s)")
+    options = parser.parse_intermixed_args(argv)
+    if (options.question is None) == (options.input is None):
+        raise CFTError('give either a question or --input FILE, e.g. cft solve MODEL "What is 2 + 2?"')
+    if options.output and not options.input:
+        raise CFTError("--output belongs to --input; for one question redirect the output with >")
+    from cft_trl.inference import run_mode, stream_mode
+
+    asked = {"mode": options.mode, "system": options.system or None, "max_rounds": options.max_rounds}
+    asked |= sampling_of(options)
+    if options.question is not None:
+        question = read_text(options.question, "the question")
+        show(stream_mode(open_generator(options), question, **asked))
+        return 0
+    from cft_trl.progress import progress
+
+    rows = read_rows(options.input, {"query": ("problem", "question")})
+    check_output(options.output)
+    generator = open_generator(options)
+    with progress("solutions", len(rows)) as advance:
+        outcomes = run_mode(generator, [row["query"] for row in rows], on_result=lambda *_: advance(1), **asked)
+    made = (
+        {**row, "response": outcome.text, "finish_reason": outcome.finish_reason, "failure": outcome.failure}
+        | ({"rounds": [asdict(part) for part in outcome.rounds]} if options.mode == "two_stage" else {})
+        for row, outcome in zip(rows, outcomes, strict=True)
+    )
+    write_rows(made, options.output)
+    return 3 if any(outcome.failure for outcome in outcomes) else 0

@@ -1,0 +1,189 @@
+"""`cft eval-critic`: a model critiques labelled solutions; every generation is kept and every figure counted from them.
+
+    OUT/critic.json                     the figures, by subset, with everything that they depend on
+    OUT/generations/gsm8k.parquet       id, query, response, truth, first_error, text, verdict, named_step, …
+    OUT/journal/critic.jsonl            each critique as it came; the same command goes on from there after kill -9
+    OUT/run.json                        whose folder it is
+
+Critiques are asked for as in training: one user turn, no system turn, greedily.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cft_trl.errors import CFTError
+from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
+from cft_trl.evaluation.critic import judge, score_verdicts
+from cft_trl.evaluation.processbench import CriticRow, load_critic_rows
+from cft_trl.folders import check_writable, write_text
+from cft_trl.progress import progress
+from cft_trl.prompts import Prompting, chat_messages
+from cft_trl.synthesis.journal import Journal, request_key
+
+FILE = "critic.json"
+COLUMNS = {
+    "id": "string", "subset": "string", "query": "string", "response": "string", "truth": "string",
+    "first_error": "int32", "steps": "int32", "prompt": "string", "text": "string", "finish_reason": "string",
+    "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
+}  # fmt: skip
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class CriticSettings:
+    """What a critic is asked; the model and where it runs are a `Backend`.
+
+    Attributes:
+        data, subsets, limit: As for `load_critic_rows`.
+        prompt_preset: Wording of the prompt, as the model was trained with.
+        max_new_tokens: Limit per critique.
+    """
+
+    data: str = "processbench"
+    subsets: tuple[str, ...] = ()
+    limit: int | None = None
+    prompt_preset: str = "paper"
+    max_new_tokens: int = 512
+
+
+def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) -> dict[str, Any]:
+    """Lets the model critique the rows and counts; what is in the folder already is not asked again.
+
+    Args:
+        settings: What is asked.
+        backend: Who is asked. Its model is loaded only if a critique is missing.
+        output: The folder; made if it is not there.
+
+    Returns:
+        The content of `critic.json`.
+
+    Raises:
+        CFTError: The rows, the model or the endpoint cannot be had, or the folder is of another run. What was generated
+            until then is kept.
+    """
+    rows = load_critic_rows(settings.data, settings.subsets or None, settings.limit)
+    check_writable(output)
+    _claim(output, settings, backend)
+    started = time.time()
+    asked = [(row, *_request(row, settings, backend)) for of_subset in rows.values() for row in of_subset]
+    with Journal(output / "journal", "critic") as journal:
+        kept = sum(key in journal for _, _, key in asked)
+        _generate({key: messages for _, messages, key in asked if key not in journal}, settings, backend, journal)
+        lines = [_line(row, messages, journal.get(key) or {}) for row, messages, key in asked]
+    figures = {}
+    for subset in rows:
+        of_subset = [line for line in lines if line["subset"] == subset]
+        _write(output / "generations" / f"{subset}.parquet", of_subset)
+        figures[subset] = score_lines(of_subset)
+    result = {
+        "model": backend.model,
+        "revision": backend.revision,
+        "backend": backend.kind,
+        **asdict(settings),
+        "temperature": 0.0,
+        "subsets": figures,
+        **({"average": _average(figures)} if len(figures) > 1 else {}),
+        **circumstances(),
+        "seconds": round(time.time() - started, 1),
+        "from_journal": kept,
+    }
+    write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
+    return result
+
+
+def score_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A subset's figures from its rows in `generations/<subset>.parquet`; nothing else is needed for them."""
+    counted = [line["completion_tokens"] for line in lines if line["completion_tokens"] is not None]
+    return {
+        **score_verdicts(lines),
+        "mean_completion_tokens": sum(counted) / len(counted) if counted else None,
+        "truncated": sum(line["finish_reason"] == "length" for line in lines) / len(lines),
+        "failed": sum(line["finish_reason"] == "failed" for line in lines),
+    }
+
+
+def _request(row: CriticRow, settings: CriticSettings, backend: Backend) -> tuple[Messages, str]:
+    messages = chat_messages(Prompting("cft", preset=settings.prompt_preset).user_turn(row))
+    return messages, request_key(backend.source, messages, {"temperature": 0.0, "max_tokens": settings.max_new_tokens})
+
+
+def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: Backend, journal: Journal) -> None:
+    """Fills the journal with what is missing."""
+    if not todo:
+        return
+    keys = list(todo)
+    generator = backend.generator()
+    with progress("critiques", len(keys)) as advance, out_of_memory("the model's memory is used up while it generates"):
+
+        def keep(index: int, generation: Any) -> None:
+            journal.append(keys[index], asdict(generation))
+            advance(1)
+
+        generator.generate(list(todo.values()), max_new_tokens=settings.max_new_tokens, temperature=0.0, on_result=keep)
+
+
+def _claim(output: Path, settings: CriticSettings, backend: Backend) -> None:
+    """Says whose folder it is. Limit and subsets may change from one call to the next: what is there is used again."""
+    asked = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
+    mine = json.loads(json.dumps({"command": "eval-critic", **backend.identity(), **asked}))
+    path = output / "run.json"
+    if not path.is_file():
+        if any(output.iterdir()):
+            raise CFTError(f"'{output}' holds files that are not of `cft eval-critic`; give another --output")
+        write_text(path, json.dumps(mine, indent=1))
+        return
+    try:
+        theirs = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CFTError(f"{path}: cannot be read ({error}); give another --output") from None
+    if theirs.get("command") != mine["command"]:
+        raise CFTError(f"'{output}' holds a run of another kind, not of `cft eval-critic`; give another --output")
+    name = next((name for name in mine if theirs.get(name) != mine[name]), None)
+    if name:
+        what = "other weights under this name" if name == "weights" else f"{name} {theirs.get(name)}, not {mine[name]}"
+        raise CFTError(f"'{output}' holds a run with {what}; give another --output")
+
+
+def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any]) -> dict[str, Any]:
+    text = answer.get("text") or ""
+    found = judge(row, text)
+    return {
+        **{name: row[name] for name in ("id", "subset", "query", "response")},
+        **{name: found[name] for name in ("truth", "first_error", "steps", "verdict", "named_step")},
+        "prompt": json.dumps(messages, ensure_ascii=False),
+        "text": text,
+        "finish_reason": answer.get("finish_reason", "failed"),
+        **{name: answer.get(name) for name in ("prompt_tokens", "completion_tokens")},
+    }
+
+
+def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(list(COLUMNS.items()))), partial, compression="zstd")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CFTError(f"{path}: cannot be written ({error.strerror or error}); make room and run it again") from None
+
+
+def _average(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """ProcessBench's last column: means over the subsets, each with the same weight."""
+    flat = [
+        {**score, **{f"first_error_{name}": value for name, value in score.get("first_error", {}).items()}}
+        for score in figures.values()
+    ]
+    names = ("accuracy", "accuracy_right", "accuracy_wrong", "f1", "first_error_accuracy", "first_error_f1")
+    return {name: sum(s[name] for s in flat) / len(flat) for name in names if all(name in score for score in flat)}

@@ -1,0 +1,110 @@
+r"""MT-Bench: two turns per question, each judged from 1 to 10 by a model behind any OpenAI-compatible endpoint.
+
+    judge = parse_judge("gpt-4o-2024-11-20")             # or "MODEL@http://localhost:8000/v1"
+    judge_turns([{"id": "mt-bench-0.1", "text": "Hawaii …", "meta": {"turns": ["Compose …", "Rewrite …"], "turn": 1}}],
+                judge, journal)
+    # [{"score": 7.0, "judgement": "Vivid, but …\nScore: 7"}]
+
+The prompt is this file's own, so its scores compare with each other and not with the published ones, which come from
+another judge and another prompt. A judgement without a readable score is counted as such and enters no mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cft_trl.endpoint import Endpoint
+from cft_trl.errors import CFTError
+from cft_trl.synthesis.journal import Journal, request_key
+
+SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
+_INSTRUCTION = (
+    "You grade answers of an assistant. Read the conversation, then grade the assistant's LAST answer only: is it "
+    "correct, does it do what was asked, is it complete, clear and as long as it needs to be? Length and confident "
+    "tone earn nothing. First give your reasons in a few sentences. Then end with one line of the form\nScore: N\n"
+    "where N is a whole number from 1 (useless) to 10 (could not be better)."
+)
+_SCORE = re.compile(r"score\W{0,6}(\d{1,2}(?:\.\d+)?)\b(?!\s*%)", re.IGNORECASE)
+
+
+def parse_judge(text: str) -> Endpoint:
+    """ "MODEL" or "MODEL@URL" as an endpoint.
+
+    Raises:
+        CFTError: No model before the "@", or an address that is none.
+
+    Example:
+        >>> parse_judge("qwen@http://localhost:8000/v1").model
+        'qwen'
+    """
+    model, _, url = text.partition("@")
+    if not model or (url and not url.startswith(("http://", "https://"))) or ("@" in text and not url):
+        raise CFTError(f"--judge {text!r}: give MODEL, or MODEL@URL as in judge@http://localhost:8000/v1")
+    return Endpoint(model, url or None)
+
+
+def judge_messages(row: Mapping[str, Any], answers: Sequence[str]) -> list[dict[str, str]]:
+    """The conversation up to the answer that is judged, between rules, with the reference where there is one.
+
+    Args:
+        row: With `meta`: `turns` (the user's), `turn` (which answer is judged, 1 or 2), and maybe `reference`.
+        answers: The model's answers up to and with that one.
+    """
+    meta, spoken = row["meta"], []
+    for turn, answer in zip(meta["turns"], answers, strict=False):
+        spoken += [f"[user]\n{turn}", f"[assistant]\n{answer or '(nothing)'}"]
+    references = meta.get("reference") or []
+    if len(references) >= meta["turn"] and references[meta["turn"] - 1]:
+        spoken.append(f"[a correct answer, for you only]\n{references[meta['turn'] - 1]}")
+    return [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": "\n\n".join(spoken)}]
+
+
+def parse_score(judgement: str) -> float | None:
+    """The last score from 1 to 10 that a judgement states, or None.
+
+    Example:
+        >>> parse_score("Clear and right.\\n**Score:** 8/10"), parse_score("Score: 15"), parse_score("Good.")
+        (8.0, None, None)
+    """
+    found = _SCORE.findall(judgement)
+    score = float(found[-1]) if found else None
+    return score if score is not None and 1 <= score <= 10 else None
+
+
+def judge_turns(
+    rows: Sequence[Mapping[str, Any]], judge: Any, journal: Journal, on_result: Callable[[int], Any] | None = None
+) -> list[dict[str, Any]]:
+    """Lets the judge grade each row; judgements in the journal are not asked for again.
+
+    Args:
+        rows: All answers, `id` "mt-bench-0.1" for turn 1 of question 0, with `text` and `meta`.
+        judge: An `Endpoint`.
+        journal: Keeps each judgement as it comes.
+        on_result: Called with 1 for each judgement.
+
+    Returns:
+        Per row `score` (None if unreadable) and `judgement`.
+
+    Raises:
+        CFTError: The judge cannot be reached or has stopped answering.
+    """
+    texts = {row["id"]: row["text"] for row in rows}
+    asked, keys = [], []
+    for row in rows:
+        question, turn = row["id"].rpartition(".")[0], row["meta"]["turn"]
+        messages = judge_messages(row, [texts[f"{question}.{number}"] for number in range(1, turn + 1)])
+        asked.append(messages)
+        keys.append(request_key(judge.model, messages, SAMPLING))
+    missing = [at for at, key in enumerate(keys) if key not in journal]
+
+    def keep(position: int, generation: Any) -> None:
+        journal.append(keys[missing[position]], {"text": generation.text, "finish_reason": generation.finish_reason})
+        if on_result:
+            on_result(1)
+
+    if missing:
+        judge.generate([asked[at] for at in missing], on_result=keep, stop=(), **SAMPLING)
+    judgements = [(journal.get(key) or {}).get("text", "") for key in keys]
+    return [{"score": parse_score(text), "judgement": text} for text in judgements]

@@ -1,0 +1,166 @@
+"""Is one run better than another? Both answered the same problems, so the problems are compared one by one.
+
+    compare([1, 0, 0, 1], [1, 1, 1, 1])
+    # Comparison(problems=4, difference=0.5, interval_95=(0.0, 1.0), test="McNemar", p=0.5, first_only=0, second_only=2)
+
+With one sample per problem the test is McNemar's, exact: only problems that one run alone solved tell them apart. With
+several samples a problem has a share of right ones; the problems are then drawn anew, 10,000 times, with replacement.
+Samples of one problem are not independent, so it is never the samples that are drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same problems.
+
+    Attributes:
+        problems: How many.
+        difference: Mean of the second minus mean of the first, as a share.
+        interval_95: Of the difference, by the paired bootstrap.
+        test: "McNemar" or "paired bootstrap".
+        p: Two-sided: how probable so large a difference is between runs that are equally good.
+        first_only, second_only: Problems on which the first did better, and the second.
+    """
+
+    problems: int
+    difference: float
+    interval_95: tuple[float, float]
+    test: str
+    p: float
+    first_only: int
+    second_only: int
+
+
+def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Comparison:
+    """Compares two runs, problem by problem.
+
+    Args:
+        first, second: Per problem, in the same order, the share of right samples: 0 or 1 where there is one sample.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: The two are not equally long, or empty.
+
+    Example:
+        >>> result = compare([0, 0, 0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1])
+        >>> result.difference, result.p, result.test
+        (0.75, 0.03125, 'McNemar')
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if a.shape != b.shape or not a.size:
+        raise ValueError(f"{a.size} and {b.size} problems; give the same ones, at least one")
+    difference = b - a
+    means = resampled_means(difference, np.random.default_rng(seed))
+    first_only, second_only = int((difference < 0).sum()), int((difference > 0).sum())
+    single = bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
+    return Comparison(
+        problems=len(a),
+        difference=float(difference.mean()),
+        interval_95=interval(means),
+        test="McNemar" if single else "paired bootstrap",
+        p=mcnemar(first_only, second_only) if single else _bootstrap_p(difference.mean(), means),
+        first_only=first_only,
+        second_only=second_only,
+    )
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """The exact McNemar test: is a coin that fell so unevenly a fair one? (McNemar 1947; two-sided, binomial.)
+
+    Args:
+        first_only: Problems that only the first run solved.
+        second_only: Problems that only the second run solved.
+
+    Returns:
+        The p value; 1.0 where the runs solved the same problems.
+
+    Example:
+        >>> mcnemar(1, 9), mcnemar(0, 0)
+        (0.021484375, 1.0)
+    """
+    flips, fewer = first_only + second_only, min(first_only, second_only)
+    # Whole numbers up to the one division: 2**-5000 is no float.
+    term = tail = 1
+    for k in range(1, fewer + 1):
+        term = term * (flips - k + 1) // k
+        tail += term
+    return min(1.0, 2 * tail / 2**flips)
+
+
+def resampled_means(values: Sequence[float], rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Means of `resamples` draws with replacement -> float array of that length.
+
+    A draw of n from few different values is a multinomial count of them: the same distribution as drawing each, in a
+    thousandth of the time.
+    """
+    distinct, counts = np.unique(np.asarray(values, dtype=float), return_counts=True)
+    drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
+    return drawn @ distinct / counts.sum()
+
+
+def interval(means: np.ndarray) -> tuple[float, float]:
+    """The middle 95% of bootstrap means."""
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def compare_averages(
+    first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]], seed: int = 0
+) -> tuple[float, tuple[float, float], float]:
+    """The difference of two runs' averages over benchmarks, each benchmark with the same weight.
+
+    Args:
+        first, second: Per benchmark the per-problem scores, as in `compare`.
+
+    Returns:
+        The difference (second minus first), its 95% interval and p value, from problems drawn within each benchmark.
+
+    Example:
+        >>> zeros, ones = [0.0] * 20, [1.0] * 20
+        >>> compare_averages({"a": zeros, "b": zeros}, {"a": ones, "b": zeros})[:2]
+        (0.5, (0.5, 0.5))
+    """
+    rng = np.random.default_rng(seed)
+    gaps = [np.asarray(second[name], dtype=float) - np.asarray(first[name], dtype=float) for name in first]
+    means = np.mean([resampled_means(gap, rng) for gap in gaps], axis=0)
+    difference = float(np.mean([gap.mean() for gap in gaps]))
+    return difference, interval(means), _bootstrap_p(difference, means)
+
+
+def average_interval(scores: Mapping[str, Sequence[float]], seed: int = 0) -> tuple[float, float]:
+    """The 95% interval of an average over benchmarks, from problems drawn within each."""
+    rng = np.random.default_rng(seed)
+    return interval(np.mean([resampled_means(values, rng) for values in scores.values()], axis=0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p values for their number (Holm 1979): six benchmarks are six chances to find a difference.
+
+    Example:
+        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _bootstrap_p(difference: float, means: np.ndarray) -> float:
+    """How often draws from runs without a difference (the means, moved to 0) are as far from 0 as the one seen."""
+    # Means of the same values added in another order differ in the last digit.
+    as_far = np.abs(means - difference) >= abs(difference) - 1e-12
+    p = (1 + int(as_far.sum())) / (1 + len(means))
+    return 1.0 if math.isclose(difference, 0.0, abs_tol=1e-12) else p

@@ -1,0 +1,315 @@
+r"""The engine that respond, critique and refine share: each row's questions to each teacher, asked once and kept.
+
+    plan = Plan("critique", samples=2, sampling={"temperature": 0.3}, messages=..., unaskable=..., read=...)
+    report = ask_rows(rows, plan, [Teacher("gpt-4o-2024-11-20")], "out")
+
+A `Plan` says what is asked about a row and what becomes of the answer. A row goes out once per teacher and sample, or
+leaves a failure under the id that it would have had:
+
+    {"id": "5c0e.gpt-4o-2024-11-20.1", "row": "5c0e", "stage": "critique", "reason": "context length",
+     "teacher": "gpt-4o-2024-11-20", "sample": 1, "detail": "This model's maximum context length is ..."}
+
+It goes through the rows three times. First it checks them, before anything is paid for. Then it asks, in whatever order
+answers come, and only fills the journal (out/journal/critique.jsonl). Last it writes the stage's files from the
+journal. So the output is a function of rows and answers alone, however often the asking was killed; no answer waits in
+memory for its turn, and no row is held longer than its neighbours are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from cft_trl.errors import CFTError, nearest
+from cft_trl.records import COLUMNS, to_record
+from cft_trl.synthesis.client import Answer, Counts, Request
+from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.stages import StageReport, StageWriter
+
+Record = dict[str, Any]
+Progress = Callable[[Mapping[str, Counts]], None]
+
+_NEIGHBOURS = 2048  # among so many rows those with the same query are brought together
+_CHUNK = 512  # rows that are finished and written together
+_TELL_EVERY_S = 0.2
+
+
+class AnyTeacher(Protocol):
+    """What is asked: an endpoint, a model in this process, or the reference."""
+
+    model: str
+
+    def ask_all(
+        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncIterator[tuple[Request, Answer]]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage asks.
+
+    Attributes:
+        stage: Its name.
+        samples: Answers per row and teacher.
+        sampling: Sampling parameters of each request. With a `seed` the k-th sample is asked with seed + k.
+        messages: record -> the conversation.
+        unaskable: record -> why it cannot be asked about ("empty response"), or None.
+        read: (record, teacher's model, sample, answer) -> the columns that the answer changes, or the reason why it is
+            of no use.
+        numbered: Whether new ids always name teacher and sample; else only where there are several.
+        finish: Changes finished records in place, many at once (grading them).
+    """
+
+    stage: str
+    samples: int
+    sampling: Mapping[str, Any]
+    messages: Callable[[Record], list[dict[str, str]]]
+    unaskable: Callable[[Record], str | None]
+    read: Callable[[Record, str, int, Answer], Mapping[str, Any] | str]
+    numbered: bool = False
+    finish: Callable[[list[Record]], None] = field(default=lambda records: None)
+
+
+def ask_rows(
+    rows: Iterable[Mapping[str, Any]],
+    plan: Plan,
+    teachers: Sequence[AnyTeacher],
+    folder: str | Path,
+    *,
+    shard: str | None = None,
+    progress: Progress | None = None,
+) -> StageReport:
+    """Asks every teacher about every row and writes the stage's files.
+
+    Args:
+        rows: Records (or rows of any layout of `cft_trl.records`), gone through several times: a `RowFile`, a list or
+            a dataset, no generator.
+        plan: What is asked.
+        teachers: Who is asked; all of them about every row, at the same time.
+        folder: The build's folder. The same folder again asks only what is missing from its journal.
+        shard: This part's name where several processes share the folder.
+        progress: Called about five times a second while answers come in, and at the end, with the counts by teacher.
+
+    Returns:
+        The report: `written + failures.total()` is rows x teachers x samples, and `details["teachers"]` holds each
+        teacher's `answers`, `truncated`, `prompt_tokens` and `completion_tokens`.
+
+    Raises:
+        CFTError: A row that cannot be read, two rows with one id, another run in this folder, or a teacher that cannot
+            go on. Nothing is written then but the journal.
+    """
+    _check_teachers(plan, teachers)
+    with Journal(Path(folder) / "journal", f"{plan.stage}-{shard}" if shard else plan.stage) as journal:
+        read = _check_rows(rows)
+        counts = {teacher.model: Counts(total=read * plan.samples) for teacher in teachers}
+        run_async(_ask(rows, plan, teachers, journal, counts, progress))
+        with StageWriter(folder, plan.stage, shard) as out:
+            out.report.read = read
+            _write(rows, plan, teachers, journal, out)
+    return out.report
+
+
+def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
+    """The rows as records. Where the response is empty too: that is one row's failure, and not the end of the run."""
+    for at, row in enumerate(rows):
+        if tuple(row) == COLUMNS:
+            yield row
+        elif isinstance(row.get("response"), str) and not row["response"].strip() and row.get("id") is not None:
+            yield {**to_record({**row, "response": "-"}, f"row {at}"), "response": ""}
+        else:
+            yield to_record(row, f"row {at}")
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end, also where a loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+def _check_teachers(plan: Plan, teachers: Sequence[AnyTeacher]) -> None:
+    if not teachers:
+        raise CFTError(f"{plan.stage}: no teacher given; name at least one to ask")
+    if len({teacher.model for teacher in teachers}) < len(teachers):
+        raise CFTError(
+            f"{plan.stage}: two teachers have the same model name; the rows of one could not be told from the other's"
+        )
+
+
+def _check_rows(rows: Iterable[Mapping[str, Any]]) -> int:
+    """Reads all rows once; returns how many there are."""
+    import numpy as np
+
+    if iter(rows) is rows:
+        raise CFTError("rows: a generator can be read only once; give a list, a dataset or a RowFile")
+    names = array("q", (hash(record["id"]) for record in records_of(rows)))  # eight bytes a row, not its text
+    ordered = np.sort(np.frombuffer(names, dtype=np.int64)) if names else np.empty(0, np.int64)
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    seen: set[int] = set()
+    for at, record in enumerate(records_of(rows) if twice else ()):
+        if (name := hash(record["id"])) in seen:
+            raise CFTError(f"row {at}: id {record['id']!r} is an earlier row's too; ids must tell the rows apart")
+        seen |= twice & {name}
+    return len(names)
+
+
+def _requests(record: Record, plan: Plan, teacher: AnyTeacher) -> list[Request]:
+    # A teacher that reads the row itself says what of it identifies the answer; the others are shown the messages.
+    messages = getattr(teacher, "question", plan.messages)(record)
+    return [Request(teacher.model, messages, plan.sampling, sample, tag=record) for sample in range(plan.samples)]
+
+
+@dataclass(frozen=True)
+class PrefixOrder:
+    """All requests to one teacher, those about the same query next to each other (for a server's prefix cache).
+
+    They are made anew each time they are gone through.
+    """
+
+    rows: Iterable[Mapping[str, Any]]
+    plan: Plan
+    teacher: AnyTeacher
+
+    def __iter__(self) -> Iterator[Request]:
+        records = records_of(self.rows)
+        while some := list(islice(records, _NEIGHBOURS)):
+            first: dict[str, int] = {}
+            for at, record in enumerate(some):
+                first.setdefault(record["query"], at)
+            for record in sorted(some, key=lambda record: first[record["query"]]):
+                if not self.plan.unaskable(record):
+                    yield from _requests(record, self.plan, self.teacher)
+
+
+async def _ask(
+    rows: Iterable[Mapping[str, Any]],
+    plan: Plan,
+    teachers: Sequence[AnyTeacher],
+    journal: Journal,
+    counts: Mapping[str, Counts],
+    progress: Progress | None,
+) -> None:
+    async def fill(teacher: AnyTeacher) -> None:
+        requests = PrefixOrder(rows, plan, teacher)
+        async with aclosing(teacher.ask_all(requests, journal, counts=counts[teacher.model])) as answers:
+            async for _ in answers:
+                pass
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_TELL_EVERY_S)
+            progress(counts)
+
+    telling = asyncio.create_task(tell()) if progress else None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for teacher in teachers:
+                group.create_task(fill(teacher))
+    except* CFTError as stopped:
+        raise stopped.exceptions[0] from None
+    finally:
+        if telling:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+            progress(counts)
+
+
+def _write(
+    rows: Iterable[Mapping[str, Any]], plan: Plan, teachers: Sequence[AnyTeacher], journal: Journal, out: StageWriter
+) -> None:
+    """The last pass: rows in their order, then teachers in theirs, then samples."""
+    several = plan.numbered or len(teachers) * plan.samples > 1
+    sums = {t.model: {"answers": 0, "truncated": 0, "prompt_tokens": 0, "completion_tokens": 0} for t in teachers}
+    out.report.details["teachers"] = sums
+    out.report.details["sampling"] = {**plan.sampling, "samples": plan.samples}
+    waiting: list[Record] = []
+
+    def flush() -> None:
+        plan.finish(waiting)
+        for row in waiting:
+            out.row(row)
+        waiting.clear()
+
+    for record in records_of(rows):
+        unaskable = plan.unaskable(record)
+        for teacher in teachers:
+            keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher)]
+            for sample, key in enumerate(keys):
+                name = f"{record['id']}.{teacher.model}.{sample}" if several else record["id"]
+                answer = {"failure": unaskable} if key is None else journal.get(key) or {"failure": "not asked"}
+                _count(sums[teacher.model], answer)
+                found = answer.get("failure") or plan.read(record, teacher.model, sample, answer)
+                if isinstance(found, str):
+                    more = {"teacher": teacher.model, "sample": sample, "detail": answer.get("detail", "")}
+                    out.failure(name, found, row=record["id"], **more)
+                else:
+                    waiting.append({**record, "id": name, **found})
+        if len(waiting) >= _CHUNK:
+            flush()
+    flush()
+
+
+def _count(sums: dict[str, int], answer: Answer) -> None:
+    if "failure" not in answer:
+        sums["answers"] += 1
+        sums["truncated"] += answer["finish_reason"] == "length"
+        sums["prompt_tokens"] += answer.get("prompt_tokens") or 0
+        sums["completion_tokens"] += answer.get("completion_tokens") or 0
+
+
+def check_settings(section: str, settings: Any, choices: Mapping[str, Sequence[str]], models: str) -> None:
+    """Checks what the sections respond, critique and refine of a recipe have in common.
+
+    Args:
+        section: The section's name, with which each error begins.
+        settings: The dataclass; a field it lacks is not checked.
+        choices: The values that a field may have, by field.
+        models: The field that names the teachers; one name, or a list as YAML gives it, becomes a tuple.
+
+    Raises:
+        CFTError: The first wrong value ("critique.samples=0: give a whole number from 1").
+    """
+
+    def check(name: str, right: Callable[[Any], bool], told: str) -> None:
+        value = getattr(settings, name, None)
+        if hasattr(settings, name) and not right(value):
+            raise CFTError(f"{section}.{name}={value!r}: give {told}")
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
+    def whole(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    for name, known in choices.items():
+        value = getattr(settings, name)
+        if value not in known:
+            hint = nearest(str(value), known)
+            raise CFTError(f"{section}.{name}={value!r}: unknown{hint}; give {' or '.join(known)}")
+    names = getattr(settings, models)
+    names = (names,) if isinstance(names, str) else tuple(names or ())
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise CFTError(f"{section}.{models}={list(names)!r}: give teachers by name, as in 'openai:gpt-4o-2024-11-20'")
+    object.__setattr__(settings, models, names)
+    check("samples", lambda value: whole(value, 1), "a whole number from 1")
+    check("temperature", lambda value: number(value) and 0 <= value <= 2, "a number from 0 to 2")
+    check("top_p", lambda value: number(value) and 0 < value <= 1, "a number over 0 and up to 1")
+    check("max_tokens", lambda value: whole(value, 1), "a whole number from 1")
+    check("seed", lambda value: value is None or whole(value, 0), "a whole number from 0, or null")
+
+
+def sampling_of(settings: Any) -> dict[str, Any]:
+    """The sampling parameters of a stage's settings, as the endpoint is sent them; no seed where there is none."""
+    names = ("temperature", "top_p", "max_tokens", "seed")
+    return {name: value for name in names if (value := getattr(settings, name, None)) is not None}

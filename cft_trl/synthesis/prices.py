@@ -1,0 +1,103 @@
+"""What teachers cost: a small table, and "unknown" for what is not in it.
+
+    gpt-4o-2024-11-20: {in: 2.50, out: 10.00}       US dollars per million tokens, in `prices.yaml`
+
+A model that runs on the user's own machine (vllm, transformers, reference) has no price per token. One at an endpoint
+that is not in the table has the cost None, which is printed as "unknown" and never added up as 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from cft_trl.errors import CFTError
+
+TABLE = "CFT_PRICES"  # the environment variable that names the user's own table
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The table.
+
+    Attributes:
+        date: When these were the prices.
+        models: Model -> dollars per million tokens (in, out).
+        batch: What the Batch API costs of them.
+    """
+
+    date: str
+    models: Mapping[str, tuple[float, float]]
+    batch: float = 0.5
+
+    def cost(self, teacher: str, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float | None:
+        """Dollars for so many tokens of a teacher ("openai:gpt-4o"); None where its price is not known.
+
+        Example:
+            >>> prices = Prices("2025-08-15", {"gpt-4o": (2.5, 10.0)})
+            >>> prices.cost("openai:gpt-4o", 1_000_000, 100_000), prices.cost("openai:gpt-4o", 1_000_000, 0, batch=True)
+            (3.5, 1.25)
+            >>> prices.cost("openai:another", 5, 5), prices.cost("reference", 5, 5)
+            (None, 0.0)
+        """
+        kind, _, model = teacher.partition(":")
+        if kind != "openai":
+            return 0.0
+        price = self.models.get(model.partition("@")[0])
+        if price is None:
+            return None
+        dollars = (price[0] * prompt_tokens + price[1] * completion_tokens) / 1e6
+        return dollars * self.batch if batch else dollars
+
+
+def read_prices() -> Prices:
+    """The package's table, with the user's own over it.
+
+    Raises:
+        CFTError: The user's table cannot be read.
+    """
+    prices = _read(resources.files("cft_trl").joinpath("synthesis/prices.yaml").read_text(encoding="utf-8"))
+    own = os.environ.get(TABLE)
+    if not own:
+        return prices
+    try:
+        mine = _read(Path(own).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CFTError(f"{TABLE}={own}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CFTError(
+            f"{TABLE}={own}: expected 'date: 2025-08-15' and 'models: {{NAME: {{in: 2.5, out: 10}}}}'"
+        ) from None
+    return Prices(mine.date, {**prices.models, **mine.models}, mine.batch)
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+    """The sum; None where one of them is not known."""
+    costs = list(costs)
+    return None if None in costs else sum(cost for cost in costs if cost)
+
+
+def dollars(cost: float | None) -> str:
+    """For people.
+
+    Example:
+        >>> dollars(1234.5), dollars(0.0123), dollars(0), dollars(None)
+        ('$1,234.50', '$0.0123', '$0', 'unknown')
+    """
+    if cost is None:
+        return "unknown"
+    return "$0" if not cost else f"${cost:,.2f}" if cost >= 1 else f"${cost:.3g}"
+
+
+def _read(text: str) -> Prices:
+    import yaml
+
+    try:
+        table = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    models = {name: (float(price["in"]), float(price["out"])) for name, price in table["models"].items()}
+    return Prices(str(table["date"]), models, float(table.get("batch", 0.5)))

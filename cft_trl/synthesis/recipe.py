@@ -1,0 +1,280 @@
+r"""A recipe: what `cft build` does, as one YAML file with a section per stage.
+
+    name: webinstruct
+    source: {corpus: webinstruct, limit: 600000}
+    critique: {teachers: ["openai:gpt-4o-2024-11-20"], samples: 1}
+    filter: {require_verdict: true}
+
+A section's keys are the fields of that stage's settings (`CritiqueSettings`, ...), where they are described. A section
+that is not there has its defaults, and a stage whose defaults ask for nothing passes its rows on. `to_yaml` writes
+every value that a build ran with, so that its file alone makes the dataset again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cft_trl.errors import CFTError, nearest
+from cft_trl.sources.corpus import SourceSettings
+from cft_trl.synthesis.critique import CritiqueSettings
+from cft_trl.synthesis.decontaminate import DecontaminateSettings
+from cft_trl.synthesis.filters import FilterSettings
+from cft_trl.synthesis.publish import PublishSettings
+from cft_trl.synthesis.refine import RefineSettings
+from cft_trl.synthesis.respond import RespondSettings
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_SECRET = re.compile(r"(?i)(api[_-]?key|authorization|headers|extra_headers|hf_token|token|password|secret)")
+_USER = re.compile(r"//[^/@\s]*@")  # "https://name:password@host": the part that no file may hold
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of every stage, in the order they run.
+
+    Attributes:
+        name: Of the dataset and, by default, of the folder it is built in.
+    """
+
+    name: str
+    source: SourceSettings
+    respond: RespondSettings = field(default_factory=RespondSettings)
+    critique: CritiqueSettings = field(default_factory=CritiqueSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+    filter: FilterSettings = field(default_factory=FilterSettings)
+    decontaminate: DecontaminateSettings = field(default_factory=DecontaminateSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
+
+
+STAGES = tuple(part.name for part in dataclasses.fields(Recipe) if part.name != "name")
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe's file.
+
+    Args:
+        path: The YAML file.
+        overrides: Values over the file's, "critique.samples=2"; the value is read as YAML. Parts of a mapping can be
+            named too: "critique.sampling.temperature=0".
+
+    Returns:
+        The recipe.
+
+    Raises:
+        CFTError: The file cannot be read or is no YAML mapping; a key is unknown (the nearest is named); a value is of
+            the wrong type or refused by its stage.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "recipe.yaml"
+        >>> _ = path.write_text("name: mine\\nsource: {corpus: arithmetic, limit: 20}")
+        >>> recipe = read_recipe(path, ["source.limit=5"])
+        >>> recipe.name, recipe.source.corpus, recipe.source.limit
+        ('mine', 'arithmetic', 5)
+    """
+    content = _load(Path(path))
+    for override in overrides:
+        _override(content, override)
+    return to_recipe(content, str(path))
+
+
+def to_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from the content of its file; errors begin with `where`. Raises as `read_recipe`."""
+    hints = typing.get_type_hints(Recipe)
+    for name in content:
+        if name not in hints:
+            raise CFTError(f"{where}: unknown section {name!r}{nearest(str(name), hints)}; known: {', '.join(hints)}")
+    if "name" not in content:
+        raise CFTError(f"{where}: no name; begin with a line like 'name: webinstruct'")
+    name = _typed(content["name"], str, f"{where}: name")
+    sections = {stage: _section(hints[stage], content.get(stage), where, stage) for stage in STAGES}
+    try:
+        return Recipe(name, **sections)
+    except CFTError as error:
+        raise CFTError(f"{where}: {error}") from None
+
+
+def to_yaml(recipe: Recipe) -> str:
+    r"""The recipe with every value, in a form that `read_recipe` reads back; passwords in addresses are left out.
+
+    Example:
+        >>> to_yaml(Recipe("mine", SourceSettings("gsm8k"))).splitlines()[:3]
+        ['name: mine', 'source:', '  corpus: gsm8k']
+    """
+    import yaml
+
+    text = yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
+    return _USER.sub("//", text)
+
+
+def with_settings(recipe: Recipe, stage: str, **values: Any) -> Recipe:
+    """A copy with some of a stage's settings replaced."""
+    return dataclasses.replace(recipe, **{stage: dataclasses.replace(getattr(recipe, stage), **values)})
+
+
+def _load(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = _read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CFTError(f"recipe '{path}' cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CFTError(f"recipe '{path}' is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise CFTError(f"recipe '{path}' holds no sections; begin with a line like 'name: webinstruct'")
+    return content
+
+
+def _read_yaml(text: str) -> Any:
+    """YAML where only true and false are truth values: `agree: off` is the word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: typing.ClassVar = {
+            first: [pair for pair in pairs if first in "tTfF" or pair[0] != "tag:yaml.org,2002:bool"]
+            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    return yaml.load(text, Loader)
+
+
+def _override(content: dict[str, Any], text: str) -> None:
+    import yaml
+
+    keys, equals, value = text.partition("=")
+    *path, last = keys.strip().split(".")
+    if not equals or not last or not all(path):
+        raise CFTError(f"--set {text!r}: write section.key=value, e.g. --set critique.samples=2")
+    place = content
+    for at, key in enumerate(path):
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
+        if not isinstance(place, dict):
+            raise CFTError(f"--set {text!r}: {'.'.join(path[: at + 1])} is no section")
+    try:
+        place[last] = _read_yaml(value)
+    except yaml.YAMLError:
+        place[last] = value
+
+
+def _section(settings: type, content: Any, where: str, section: str) -> Any:
+    """A settings dataclass from a mapping of its fields."""
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping):
+        raise CFTError(f"{where}, section {section}: expected keys and values, got {_told(content)}")
+    hints = {part.name: hint for part, hint in zip(dataclasses.fields(settings), _hints(settings), strict=True)}
+    values = {}
+    for key, value in content.items():
+        _refuse_secret(key, f"{where}, section {section}")
+        if key not in hints:
+            known = f"{nearest(str(key), hints)}; known: {', '.join(hints)}"
+            raise CFTError(f"{where}, section {section}: unknown key {key!r}{known}")
+        values[key] = _typed(value, hints[key], f"{where}: {section}.{key}")
+    try:
+        return settings(**values)
+    except CFTError as error:
+        raise CFTError(f"{where}: {error}") from None
+    except TypeError as error:
+        raise CFTError(f"{where}, section {section}: {error}") from None
+
+
+def _hints(settings: type) -> list[Any]:
+    hints = typing.get_type_hints(settings)
+    return [hints[part.name] for part in dataclasses.fields(settings)]
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value as the type that a field declares; YAML's lists become tuples."""
+    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hint is Any:
+        return value
+    if kind in (typing.Union, types.UnionType):
+        return _one_of(value, inner, where)
+    if kind is typing.Literal:
+        if value not in inner:
+            raise CFTError(f"{where}={value}: unknown{nearest(str(value), inner)}; known: {', '.join(map(str, inner))}")
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _section(kind, value, *where.split(": ", 1))
+    if kind in (tuple, list, Sequence, frozenset, set):
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            value = [value]  # one teacher may be written without brackets
+        if not isinstance(value, (list, tuple)):
+            raise CFTError(f"{where}: expected a list, got {_told(value)}")
+        fixed = kind is tuple and inner and inner[-1] is not Ellipsis
+        if fixed and len(inner) != len(value):
+            raise CFTError(f"{where}: expected {len(inner)} values, got {len(value)}")
+        each = inner if fixed else [inner[0] if inner else Any] * len(value)
+        return tuple(
+            _typed(one, like, f"{where}[{at}]") for at, (one, like) in enumerate(zip(value, each, strict=True))
+        )
+    if kind in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise CFTError(f"{where}: expected keys and values, got {_told(value)}")
+        for key in value:
+            _refuse_secret(key, where)
+        return {key: _typed(one, inner[1] if inner else Any, f"{where}.{key}") for key, one in value.items()}
+    return _scalar(value, kind, where)
+
+
+def _scalar(value: Any, kind: type, where: str) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    raise CFTError(f"{where}: expected {names.get(kind, kind.__name__)}, got {_told(value)}")
+
+
+def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    wrong = None
+    for kind in kinds:
+        if kind is type(None):
+            continue
+        try:
+            return _typed(value, kind, where)
+        except CFTError as error:
+            wrong = wrong or error
+    raise wrong or CFTError(f"{where}: expected nothing, got {_told(value)}")
+
+
+def _told(value: Any) -> str:
+    names = {dict: "keys and values", list: "a list", type(None): "nothing"}
+    return names.get(type(value), f"{value!r}")
+
+
+def _refuse_secret(key: Any, where: str) -> None:
+    if isinstance(key, str) and _SECRET.fullmatch(key):
+        raise CFTError(f"{where}: {key!r} does not belong into a recipe; keys come from the environment only")
+
+
+def plain(value: Any) -> Any:
+    """Settings as what YAML and JSON can hold."""
+    if dataclasses.is_dataclass(value):
+        return {part.name: plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value

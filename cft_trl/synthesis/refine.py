@@ -1,0 +1,125 @@
+r"""The refine stage: the answer that a student is to learn to write instead of its own.
+
+    report = run_refine(rows, RefineSettings("critique"), [Teacher("gpt-4o-2024-11-20")], "out")
+
+With "critique" (CGD, arXiv 2505.11628) the teacher sees query, response and critique and writes the refined answer,
+greedily, without the reference answer and without any filter of correctness:
+
+    {"id": "5c0e", "query": "What is 6 x 7?", "response": "43", "critique": "6 x 7 is 42. ...",
+     "refinement": "6 x 7 = 42, so the answer is $\\boxed{42}$.", ...,
+     "meta": {"refinement_teacher": "gpt-4o-2024-11-20", "refinement_finish_reason": "stop",
+              "refinement_completion_tokens": 21}}
+
+With "teacher" it sees the query alone: the rows of distilled SFT. With "none" rows pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cft_trl.errors import CFTError
+from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+from cft_trl.synthesis.asking import (
+    AnyTeacher,
+    Plan,
+    Progress,
+    Record,
+    ask_rows,
+    check_settings,
+    records_of,
+    sampling_of,
+)
+from cft_trl.synthesis.client import Answer
+from cft_trl.synthesis.stages import StageReport, StageWriter
+from cft_trl.synthesis.teacher_prompts import answer_messages, clean_answer, refine_messages
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """The recipe's section `refine`. Its defaults are CGD's published call, once it is asked for.
+
+    Attributes:
+        answers: "none" leaves rows as they are; "critique" asks for the answer refined by the critique; "teacher" for
+            the teacher's own answer to the query.
+        teachers: Who is asked; one.
+        temperature, top_p: Sampling. The published call is greedy.
+        max_tokens: The longest refinement, in the teacher's tokens.
+        seed: For endpoints that take one.
+
+    Raises:
+        CFTError: A value that cannot be.
+    """
+
+    answers: str = "none"
+    teachers: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_settings("refine", self, {"answers": ("none", "critique", "teacher")}, "teachers")
+        if len(self.teachers) > 1:
+            raise CFTError(f"refine.teachers={list(self.teachers)}: a row has one refinement; give one teacher")
+
+
+def run_refine(
+    rows: Iterable[Mapping[str, Any]],
+    settings: RefineSettings,
+    teachers: Sequence[AnyTeacher],
+    folder: str | Path,
+    *,
+    shard: str | None = None,
+    progress: Progress | None = None,
+) -> StageReport:
+    """Gives every row its refinement; writes the stage `refine`.
+
+    Args:
+        rows: Records, re-iterable; with "critique" those without one become failures.
+        settings: What is asked.
+        teachers: The one opened teacher; none with "none".
+        folder, shard, progress: As for `cft_trl.synthesis.asking.ask_rows`.
+
+    Returns:
+        The stage's report.
+
+    Raises:
+        CFTError: More than one teacher; else as for `ask_rows`.
+    """
+    if settings.answers == "none":
+        with StageWriter(folder, "refine", shard) as out:
+            for record in records_of(rows):
+                out.report.read += 1
+                out.row(record)
+        return out.report
+    if len(teachers) > 1:
+        raise CFTError(f"refine.teachers: {len(teachers)} given; a row has one refinement, so give one teacher")
+    by_critique = settings.answers == "critique"
+
+    def unaskable(record: Record) -> str | None:
+        needed = ("query", "response", "critique") if by_critique else ("query",)
+        lacking = [column for column in needed if not (record[column] or "").strip()]
+        return f"no {lacking[0]}" if lacking else None
+
+    plan = Plan(
+        stage="refine",
+        samples=1,
+        sampling=sampling_of(settings),
+        messages=refine_messages if by_critique else lambda record: answer_messages(record["query"], MATH_SYSTEM),
+        unaskable=unaskable,
+        read=_read,
+    )
+    return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
+
+
+def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
+    text = clean_answer(answer["text"])
+    if not text:
+        return "empty answer"
+    meta = {**(record["meta"] or {}), "refinement_teacher": model}
+    meta["refinement_finish_reason"] = answer["finish_reason"]
+    meta["refinement_completion_tokens"] = answer.get("completion_tokens")
+    return {"refinement": text, "teacher": record["teacher"] or model, "meta": meta}

@@ -1,0 +1,135 @@
+r"""The respond stage: the corpus' own responses, or new ones by models, several of a query where that is wanted.
+
+    report = run_respond(rows, RespondSettings("models", samples=4), [Teacher("Qwen/Qwen2.5-7B")], "out")
+
+With "models" a row goes out once per model and sample, with the response in place of its own. Where the row has a
+reference answer, the response is graded (strictly, see evaluation/grading.py):
+
+    {"id": "5c0e.Qwen/Qwen2.5-7B.3", "query": "What is 6 x 7?", "response": "It is $\\boxed{43}$.", "verdict": "wrong",
+     "reference_answer": "42", "response_source": "Qwen/Qwen2.5-7B", ...,
+     "meta": {"sample": 3, "finish_reason": "stop", "completion_tokens": 12}}
+
+With "corpus" rows pass as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+from cft_trl.synthesis.asking import (
+    AnyTeacher,
+    Plan,
+    Progress,
+    Record,
+    ask_rows,
+    check_settings,
+    records_of,
+    sampling_of,
+)
+from cft_trl.synthesis.client import Answer
+from cft_trl.synthesis.stages import StageReport, StageWriter
+from cft_trl.synthesis.teacher_prompts import answer_messages, clean_answer
+
+# What a row says of the response that is replaced.
+_OF_THE_RESPONSE = ("label", "error_kind", "first_error_step")
+
+
+@dataclass(frozen=True)
+class RespondSettings:
+    """The recipe's section `respond`. The sampling is one-shot CFT's published one.
+
+    Attributes:
+        answers: "corpus" keeps each row's own response; "models" asks for new ones.
+        models: Who is asked ("vllm:Qwen/Qwen2.5-7B"; see synthesis/teachers.py), each about every query.
+        samples: Responses per query and model.
+        temperature, top_p: Sampling.
+        max_tokens: The longest response, in the model's tokens.
+        seed: For endpoints that take one; the k-th sample is asked with seed + k.
+        system: The system turn; "" for none.
+
+    Raises:
+        CFTError: A value that cannot be.
+    """
+
+    answers: str = "corpus"
+    models: tuple[str, ...] = ()
+    samples: int = 1
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 2048
+    seed: int | None = None
+    system: str = MATH_SYSTEM
+
+    def __post_init__(self) -> None:
+        check_settings("respond", self, {"answers": ("corpus", "models")}, "models")
+
+
+def run_respond(
+    rows: Iterable[Mapping[str, Any]],
+    settings: RespondSettings,
+    teachers: Sequence[AnyTeacher],
+    folder: str | Path,
+    *,
+    shard: str | None = None,
+    progress: Progress | None = None,
+) -> StageReport:
+    """Gives every row its response or responses; writes the stage `respond`.
+
+    Args:
+        rows: Records, re-iterable. With "models" their own response is not looked at.
+        settings: Whose responses.
+        teachers: The opened models, one for each that `settings` names; none with "corpus".
+        folder, shard, progress: As for `cft_trl.synthesis.asking.ask_rows`.
+
+    Returns:
+        The stage's report.
+
+    Raises:
+        CFTError: As for `ask_rows`; or rows have reference answers and there is no math-verify to grade with.
+    """
+    if settings.answers == "corpus":
+        with StageWriter(folder, "respond", shard) as out:
+            for record in records_of(rows):
+                out.report.read += 1
+                if (record["response"] or "").strip():
+                    out.row(record)
+                else:
+                    out.failure(record["id"], "empty response")
+        return out.report
+
+    def read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
+        text = clean_answer(answer["text"])
+        if not text:
+            return "empty answer"
+        meta = {name: value for name, value in (record["meta"] or {}).items() if name not in _OF_THE_RESPONSE}
+        meta |= {"sample": sample, "finish_reason": answer["finish_reason"]}
+        meta["completion_tokens"] = answer.get("completion_tokens")
+        fields = {"response": text, "response_source": model, "meta": meta}
+        return fields | dict.fromkeys(("critique", "verdict", "refinement", "teacher"))
+
+    plan = Plan(
+        stage="respond",
+        samples=settings.samples,
+        sampling=sampling_of(settings),
+        messages=lambda record: answer_messages(record["query"], settings.system),
+        unaskable=lambda record: None if (record["query"] or "").strip() else "empty query",
+        read=read,
+        numbered=True,
+        finish=_grade,
+    )
+    return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
+
+
+def _grade(records: list[Record]) -> None:
+    """Sets the verdict of each record that has a reference answer."""
+    from cft_trl.evaluation.grading import grade_many
+
+    known = [record for record in records if (record["reference_answer"] or "").strip()]
+    if known:
+        hits = grade_many((record["response"], record["reference_answer"]) for record in known)
+        for record, hit in zip(known, hits, strict=True):
+            record["verdict"] = "right" if hit else "wrong"

@@ -1,0 +1,62 @@
+"""`cft build --executor local --tasks N`: the same dataset as in one process."""
+
+from __future__ import annotations
+
+import pytest
+
+from cft_trl.cli import main
+from cft_trl.errors import CFTError
+from cft_trl.synthesis.build import Spread, build
+from cft_trl.synthesis.recipe import STAGES, to_recipe, with_settings
+from cft_trl.synthesis.stages import stage_path
+
+RECIPE = to_recipe(
+    {
+        "name": "tasks",
+        "source": {"corpus": "arithmetic", "limit": 30},
+        "critique": {"teachers": "reference"},
+        "decontaminate": {"benchmarks": "none"},
+    }
+)
+HERE = Spread("local", 2)
+
+
+def rows(folder) -> list[bytes]:
+    return [stage_path(folder, stage).read_bytes() for stage in STAGES]
+
+
+@pytest.mark.slow
+def test_two_tasks_leave_what_one_process_leaves(tmp_path):
+    build(RECIPE, tmp_path / "one")
+    job = build(RECIPE, tmp_path / "two", spread=HERE)
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+    assert job.reports["critique"].details["teachers"]["reference"]["answers"] == 30
+    assert build(RECIPE, tmp_path / "two", spread=HERE).kept == list(STAGES)
+
+
+@pytest.mark.slow
+def test_settings_that_go_and_come_back_do_not_mix(tmp_path):
+    """What tasks left for one recipe is not taken for another's."""
+    other = with_settings(RECIPE, "critique", samples=2)
+    for recipe in (RECIPE, other, RECIPE, other):
+        job = build(recipe, tmp_path / "out", spread=HERE)
+        assert job.reports["critique"].written == 30 * recipe.critique.samples
+    build(other, tmp_path / "one")
+    assert rows(tmp_path / "one") == rows(tmp_path / "out")
+
+
+def test_a_build_goes_on_as_it_began(tmp_path):
+    build(RECIPE, tmp_path / "out")
+    changed = with_settings(RECIPE, "critique", samples=2)
+    with pytest.raises(CFTError, match="was begun without --executor"):
+        build(changed, tmp_path / "out", spread=HERE)
+    # Where nothing is asked for, it does not matter.
+    assert build(with_settings(RECIPE, "filter", right_ratio=0.2), tmp_path / "out", spread=HERE).kept[-1] == "refine"
+
+
+def test_an_executor_needs_a_number_of_tasks(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\nsource: {corpus: arithmetic, limit: 5}\n")
+    for flags in (["--tasks", "2"], ["--executor", "local"]):
+        assert main(["build", str(recipe), *flags]) == 2
+        assert "--executor and --tasks go together" in capsys.readouterr().err

@@ -1,0 +1,357 @@
+"""Choosing a checkpoint: on what, which one, and what is left of the others; with one process and with two.
+
+The distributed tests launch the recipe as `test_distributed.py` does. What they hold against a run of two processes is
+its own checkpoints: every text that was scored is what the saved model writes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from test_distributed import BACKENDS, launch, needs_deepspeed, tiny, two  # noqa: F401 - `tiny` is a fixture
+
+from cft_trl.cli import main
+from cft_trl.errors import CFTError
+from cft_trl.evaluation import validation as validation_module
+from cft_trl.evaluation.intervals import wilson_interval
+from cft_trl.evaluation.validation import load_validation, normalised
+from cft_trl.generators import Generation, LocalModel
+from cft_trl.models import load_model
+from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
+
+REPORTED = {
+    "math": [{"query": "What is $2 + 2$?", "gold": "4"}, {"query": "How many primes are below 10?", "gold": "4"}],
+    "gsm8k": [{"query": "Ann has 3 eggs and eats 1. How many are left?", "gold": "2"}],
+}
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    """The benchmarks of this test: two that can be read, and a validation set that shares a problem with one."""
+
+    def load(name, folder=None):
+        if name == "math-validation":
+            return [{"id": f"v{i}", "query": f"{i} + 1?", "gold": str(i + 1)} for i in range(3)] + REPORTED["math"][:1]
+        if name not in REPORTED:
+            raise CFTError(f"{name}: no such file")
+        return REPORTED[name]
+
+    monkeypatch.setattr(validation_module, "load_benchmark", load)
+
+
+def write_rows(path, *rows) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+# ---- what it is chosen on --------------------------------------------------------------------------------------------
+
+
+def test_the_drawn_set_loses_what_is_reported_too_and_says_so(reported):
+    found = load_validation(limit=10)
+    assert [row["id"] for row in found.rows] == ["v0", "v1", "v2"]
+    assert (found.kind, found.max_new_tokens) == ("answers", 2048)
+    unchecked, left_out = found.notes
+    assert "gpqa-diamond" in unchecked
+    assert "gsm8k" not in unchecked
+    assert left_out == "left out: 1 of its problems in math"
+    [system, user] = found.conversations("paper")[0]
+    assert (system["role"], user["content"]) == ("system", "0 + 1?")
+
+
+@pytest.mark.parametrize("query", ["what is 2+2?", "How many\nprimes are below $10$?"])
+def test_a_set_that_overlaps_what_is_reported_is_refused(reported, tmp_path, query):
+    path = write_rows(tmp_path / "mine.jsonl", {"query": "1 + 1?", "gold": "2"}, {"query": query, "answer": 4})
+    with pytest.raises(CFTError, match="overlaps what is reported: 1 of its problems in math;"):
+        load_validation(path)
+    forced = load_validation(path, force=True)
+    assert len(forced.rows) == 2
+    assert "forced: 1 of its problems in math" in forced.notes[-1]
+    with pytest.raises(CFTError, match="1 of its problems in gsm8k"):
+        load_validation("gsm8k")
+
+
+def test_real_validation_problems_are_in_nothing_that_is_reported(shared_data, monkeypatch):
+    monkeypatch.setenv("CFT_BENCHMARKS_DIR", str(shared_data / "benchmarks"))
+    found = load_validation()
+    test = {normalised(row["query"]) for row in validation_module.load_benchmark("math")}
+    assert not test & {normalised(row["query"]) for row in found.rows}
+    assert 490 <= len(found.rows) <= 500
+    with pytest.raises(CFTError, match="500 of its problems in math, 500 of its problems in math-500"):
+        load_validation("MATH_500")
+
+
+def test_files_of_both_kinds(reported, tmp_path):
+    answers = write_rows(
+        tmp_path / "a.jsonl",
+        {"problem": "1 + 1?", "solution": r"It is $\boxed{2}$."},
+        {"question": "3 + 4?", "answer": "3 + 4 = 7 #### 7"},
+        {"query": "1 / 2?", "gold": 0.5},
+    )
+    found = load_validation(answers, max_new_tokens=30)
+    assert [row["gold"] for row in found.rows] == ["2", "7", "0.5"]
+    texts = [r"so \boxed{2}", "I add them up.\nI am not sure what comes out of it.", r"\boxed{\frac{1}{2}}"]
+    summary, hits = found.score([Generation(text, "length" if i else "stop", 1, 1) for i, text in enumerate(texts)])
+    assert hits == [True, False, True]
+    assert (summary["hits"], summary["of"], summary["truncated"], summary["no_answer"]) == (2, 3, 2 / 3, 1 / 3)
+
+    labelled = write_rows(tmp_path / "v.jsonl", {"query": "1?", "response": "1", "verdict": "right"},
+                          {"query": "2?", "response": "3", "verdict": False})  # fmt: skip
+    found = load_validation(labelled)
+    assert (found.kind, found.max_new_tokens, found.rows[1]["verdict"]) == ("verdicts", 512, "wrong")
+    texts = ["Conclusion: wrong [END]", "Conclusion: wrong [END]"]
+    summary, hits = found.score([Generation(text, "stop", 1, 1) for text in texts])
+    assert (hits, summary["no_verdict"]) == ([False, True], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"query": "1?", "response": "1"}], "line 1: no verdict to compare with"),
+        ([{"query": "1?", "gold": "1"}, {"query": "1?", "response": "1", "verdict": "right"}], "holds both"),
+        ([{"query": "1?", "gold": ""}], "no answer found"),
+        ([], "no rows"),
+    ],
+)
+def test_files_that_nothing_can_be_chosen_on(reported, tmp_path, rows, said):
+    with pytest.raises(CFTError, match=said):
+        load_validation(write_rows(tmp_path / "x.jsonl", *rows))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("math-validaton",), "did you mean 'math-validation'"), (("mt-bench",), "no answers to grade"),
+     (("gsm8k", 0), "limit=0: give 1 or more")],
+)  # fmt: skip
+def test_names_that_nothing_can_be_chosen_on(reported, arguments, said):
+    with pytest.raises(CFTError, match=said):
+        load_validation(*arguments)
+
+
+# ---- which one -------------------------------------------------------------------------------------------------------
+
+
+def point(step: int, hits: int, low: float, high: float) -> dict:
+    return {"step": step, "hits": hits, "of": 100, "score": hits / 100, "interval_95": [low, high], "fingerprint": "f"}
+
+
+def test_the_best_wins_the_earlier_of_equals_and_what_is_not_clear_is_said():
+    curve = [point(2, 30, 0.2, 0.4), point(4, 70, 0.6, 0.8), point(6, 70, 0.6, 0.8), point(8, 58, 0.48, 0.67)]
+    assert [p["step"] for p in ranked(curve)] == [4, 6, 8, 2]
+    chosen = choose(curve, {2, 4, 6, 8})
+    assert chosen["winner"]["step"] == 4
+    assert chosen["overlapping"] == [6, 8]
+    assert "not clearly better than steps 6, 8" in chosen["verdict"]
+    assert "no other checkpoint's" in choose([point(2, 10, 0.0, 0.2), point(4, 60, 0.5, 0.7)], {2, 4})["verdict"]
+    assert "fingerprint" not in chosen["curve"][0]
+    left = choose(curve, {2, 8})
+    assert (left["winner"]["step"], left["overlapping"]) == (8, [4, 6])
+    assert "step 4 had 70, but its model is gone" in left["verdict"]
+
+
+# ---- while training --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tokenizers, tiny_model, rows, make_config):
+    """`trained(callback, **settings)` -> the trainer after a short run with the callback."""
+    from datasets import Dataset
+
+    from cft_trl import CFTTrainer
+
+    def train(callback, resume=None, **settings):
+        defaults = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 1}
+        config = make_config(**{**defaults, **settings})
+        tokenizer = tokenizers("chatml")
+        trainer = CFTTrainer(
+            tiny_model(tokenizer), config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+            callbacks=[callback],
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    return train
+
+
+def arithmetic(limit: int = 4):
+    return load_validation("arithmetic-critic", limit, max_new_tokens=6)
+
+
+def scored_texts(run, step: int) -> list[str]:
+    [path] = run.glob(f"_selected/*/step-{step}.jsonl")
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()]
+
+
+def written_texts(folder, validation) -> list[str]:
+    generator = LocalModel(*load_model(str(folder), dtype="float32"))
+    made = generator.generate(validation.conversations("paper"), max_new_tokens=validation.max_new_tokens)
+    return [generation.text for generation in made]
+
+
+def test_every_checkpoint_is_scored_as_saved_and_the_best_stays(trained, monkeypatch, capsys):
+    hits = {2: [True, False, False, False], 4: [True, True, True, False], 6: [True, True, False, True]}
+    steps = iter(hits)
+    score = validation_module.ValidationSet.score
+
+    def planted(self, generations):
+        given = hits[next(steps)]
+        interval = list(wilson_interval(sum(given), 4))
+        return {
+            **score(self, generations)[0],
+            "hits": sum(given),
+            "score": sum(given) / 4,
+            "interval_95": interval,
+        }, given
+
+    monkeypatch.setattr(validation_module.ValidationSet, "score", planted)
+    trainer = trained(SelectBestCheckpoint(arithmetic(), keep=2))
+    run = Path(trainer.args.output_dir)
+    result = json.loads((run / "selection.json").read_text())
+    assert [(p["step"], p["hits"]) for p in result["curve"]] == [(2, 1), (4, 3), (6, 3)]
+    assert result["winner"]["step"] == 4
+    assert result["kept"] == ["_selected/step-4", "_selected/step-6"]
+    assert sorted(path.name for path in run.glob("_selected/step-*")) == ["step-4", "step-6"]
+    assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-6"]  # step 4 is there all the same
+    assert (run / "best").resolve() == (run / "_selected" / "step-4").resolve()
+    assert not list((run / "best").glob("*.pt"))
+    assert scored_texts(run, 4) == written_texts(run / "best", arithmetic())
+    assert scored_texts(run, 6) == written_texts(run / "checkpoint-6", arithmetic())
+    assert (run / "selection.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("validation ") == 3
+    trainer.create_model_card()
+    card = (run / "README.md").read_text()
+    assert "| 4 | 75.0% (3/4) |" in card
+    assert card.count("## Choice of the checkpoint") == 1
+    assert card.index("![Score of each checkpoint](selection.png)") < card.index("## Use")
+
+
+def test_a_resumed_run_scores_what_the_killed_one_had_not(trained):
+    run = Path(trained(SelectBestCheckpoint(arithmetic()), save_total_limit=3).args.output_dir)
+    before = (run / "selection.json").read_text()
+    # Killed after the save of step 4 and before it was scored.
+    shutil.rmtree(run / "checkpoint-6")
+    for path in run.glob("_selected/*/step-4.*"):
+        path.unlink()
+    trained(SelectBestCheckpoint(arithmetic()), resume=str(run / "checkpoint-4"), save_total_limit=3)
+    assert (run / "selection.json").read_text() == before
+
+    # A run that begins anew takes over nothing.
+    trained(SelectBestCheckpoint(arithmetic()), max_steps=2)
+    assert [p["step"] for p in json.loads((run / "selection.json").read_text())["curve"]] == [2]
+
+
+def test_nothing_to_choose_from(trained):
+    with pytest.raises(CFTError, match="save_strategy=no"):
+        trained(SelectBestCheckpoint(arithmetic()), save_strategy="no")
+    with pytest.raises(CFTError, match="keep=0"):
+        SelectBestCheckpoint(arithmetic(), keep=0)
+
+
+# ---- afterwards ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tokenizers, tiny_model, tmp_path):
+    """The folder of a run with three checkpoints and a card."""
+    folder = tmp_path / "run"
+    for step in (2, 4, 10):
+        checkpoint = folder / f"checkpoint-{step}"
+        tiny_model(tokenizers("chatml")).save_pretrained(checkpoint)
+        tokenizers("chatml").save_pretrained(checkpoint)
+        (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        (checkpoint / "optimizer.pt").write_bytes(b"moments")
+    (folder / "checkpoint-12").mkdir()  # cut short
+    (folder / "README.md").write_text("# Mine\n\nText.\n\n## Use\n\nSo.\n")
+    return folder
+
+
+def test_cft_select_and_again(run, capsys, monkeypatch):
+    words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "3", "--max-new-tokens", "4"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "best: step 2: 0 of 3; not clearly better than steps 4, 10" in shown
+    result = json.loads((run / "selection.json").read_text())
+    assert [p["step"] for p in result["curve"]] == [2, 4, 10]
+    assert (result["rows"], result["kind"], result["generator"]) == (3, "verdicts", "transformers")
+    load_model(str(run / "best"))
+    assert all((run / f"checkpoint-{step}" / "optimizer.pt").is_file() for step in (2, 4, 10))
+    card = (run / "README.md").read_text()
+    assert card.startswith("# Mine\n\nText.\n\n<!-- selection -->\n## Choice of the checkpoint")
+    assert card.endswith("<!-- /selection -->\n\n## Use\n\nSo.\n")
+
+    asked = []
+    monkeypatch.setattr("cft_trl.commands.select._generate", lambda *given: asked.append(given) or [])
+    assert main([*words, "--keep", "2"]) == 0  # nothing is generated again
+    assert (asked, sorted(path.name for path in run.glob("_selected/step-*"))) == ([], ["step-2", "step-4"])
+    assert (run / "README.md").read_text() == card
+
+
+def test_only_what_changed_is_scored_again(run):
+    validation, asked = arithmetic(2), []
+
+    def generate(step, checkpoint, conversations):
+        asked.append(step)
+        if step == 10 and asked.count(10) == 1:
+            raise InterruptedError
+        return [Generation("Conclusion: right [END]", "stop", 1, 1)] * len(conversations)
+
+    selection = Selection(run, validation)
+    with pytest.raises(InterruptedError):
+        select(selection, generate)
+    assert json.loads((run / "selection.json").read_text())["winner"]["step"] == 2
+    select(selection, generate)
+    (run / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4, "trained": "anew"}')
+    select(selection, generate)
+    select(Selection(run, arithmetic(1)), generate)
+    assert asked == [2, 4, 10, 10, 4, 2, 4, 10]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere"], "'nowhere' is no folder"),
+        (["{run}", "--benchmark", "nonsense"], "neither known"),
+        (["{run}", "--backend", "endpoint"], "belong together"),
+        (["{run}/checkpoint-2", "--benchmark", "arithmetic-critic"], "no complete checkpoint-N"),
+    ],
+)
+def test_a_mistake_is_one_line(run, words, said, capsys):
+    assert main(["select", *(word.replace("{run}", str(run)) for word in words)]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+def test_checkpoints_without_weights_are_told(run, capsys):
+    (run / "checkpoint-4" / "model.safetensors").unlink()
+    words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "1", "--max-new-tokens", "2"]
+    assert main(words) == 2
+    assert "checkpoint-4' holds no weights to score: set zero3_save_16bit_model" in capsys.readouterr().err
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("backend", ["ddp", "zero3", "fsdp2"])
+def test_two_processes_choose_among_what_they_saved(tiny, tmp_path, backend):  # noqa: F811
+    launcher, rows, micro_batches = BACKENDS[backend]
+    if backend.startswith("zero"):
+        needs_deepspeed()
+    finished = launch(
+        two(launcher), tmp_path, tiny, per_device_train_batch_size=rows, gradient_accumulation_steps=micro_batches,
+        select_benchmark="arithmetic-critic", select_limit=5, save_only_model=backend == "ddp",
+    )  # fmt: skip
+    assert [process["world"] for process in finished.processes] == [2, 2]
+    assert [process["steps"] for process in finished.processes] == [4, 4]  # training went on sharded after the choice
+    result = json.loads((finished.folder / "selection.json").read_text())
+    assert [(p["step"], p["of"]) for p in result["curve"]] == [(2, 5), (4, 5)]
+    validation = load_validation("arithmetic-critic", 5)
+    for step in (2, 4):
+        assert scored_texts(finished.folder, step) == written_texts(finished.folder / f"checkpoint-{step}", validation)
+    load_model(str(finished.folder / "best"))
+    assert "## Choice of the checkpoint" in (finished.folder / "README.md").read_text()
