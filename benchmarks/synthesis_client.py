@@ -212,11 +212,11 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--samples", type=int, default=4, help="responses to each question")
     parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--compared", type=int, default=96, help="critiques of part 2")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each of them")
+    parser.add_argument("--compared", type=int, default=96, help="critiques of parts 2 and 3")
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of each in part 2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=96, help="cache blocks of the server of part 3")
-    parser.add_argument("--folder", type=Path, help="keeps the run's folder; one that is done is not run again")
+    parser.add_argument("--folder", type=Path, help="keeps the run's files here")
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -228,7 +228,7 @@ def main() -> None:
             conversations = [critique_messages(row) for row in rows]
             parts.append(compare(url, conversations[: options.compared], options))
         with server("--num-gpu-blocks-override", str(options.blocks)) as url:
-            parts.append(compare_orders(url, conversations, options))
+            parts.append(compare_orders(url, conversations[: options.compared], options))
     told = f"vLLM {vllm} on this machine's CPU, {os.environ.get('CFT_VLLM_OPTIONS', '')}; model {MODEL}.\n"
     titles = ("The run", "Our client against a bare loop", "Neighbours in the prefix cache")
     body = told + "".join(f"\n### {title}\n\n{part}\n" for title, part in zip(titles, parts, strict=True))

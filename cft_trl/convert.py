@@ -71,7 +71,8 @@ def convert(
     Args:
         source: A file, glob, folder or Hub id, as `load_local` takes it.
         output: A .jsonl, .jsonl.gz or .parquet file. It appears when it is whole. Rows that cannot be converted are
-            listed in `<output>.failures.jsonl`, which is not there when there are none.
+            listed in `<output>.failures.jsonl`, which is not there when there are none. Parquet holds the layout's own
+            columns; further ones that a published row had come back in the other formats only.
         to: "records", "webinstruct_cft" or "messages".
         layout: Which of these to read where a row has the columns of several; by default the first of them, as listed.
         name: The configuration of a Hub dataset.

@@ -81,6 +81,7 @@ def backend(generator, **identity):
         return generator
 
     one = SimpleNamespace(model="m", source="m", revision=None, kind="transformers", opened=0, generator=open_generator)
+    one.commit = lambda: None
     one.identity = lambda: {"model": "m", "weights": [], **identity}
     return one
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 from faulty_server import KEY, FaultyServer
 
+from cft_trl.cli import main
 from cft_trl.synthesis.recipe import STAGES
 from cft_trl.synthesis.stages import RowFile, stage_path
 
@@ -29,6 +28,18 @@ KILLS = 3
 
 def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
     return subprocess.run([*CFT, *arguments], capture_output=True, text=True, timeout=240, **options)
+
+
+@pytest.fixture
+def call(capsys):
+    """The command in this process, where nothing is killed: `call(arguments)` as `run`."""
+
+    def call(arguments: list[str]) -> subprocess.CompletedProcess:
+        capsys.readouterr()
+        code = main(["build", *arguments])
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture
@@ -75,9 +86,11 @@ def killed_builds(server: FaultyServer, command: list[str], journal: Path, rows:
 
 
 def run_through_faults(tmp_path: Path, recipe_file: Path, rows: int) -> None:
+    at_once = rows // 12
+    limits = ("--limit", str(rows), "--max-concurrency", str(at_once))
     began = time.monotonic()
     with FaultyServer(faults=0.2) as server:
-        command = arguments(recipe_file, tmp_path / "killed" / "out", server.url, "--limit", str(rows))
+        command = arguments(recipe_file, tmp_path / "killed" / "out", server.url, *limits)
         journal = tmp_path / "killed" / "out" / "journal" / "critique.jsonl"
         killed_builds(server, command, journal, rows)
         last = run(command)
@@ -88,7 +101,7 @@ def run_through_faults(tmp_path: Path, recipe_file: Path, rows: int) -> None:
     assert len(answered) == rows
     again = {key: count for key, count in answered.items() if count > 1}
     # What was in flight at a kill, or under the server's restart, was answered and never read.
-    assert sum(again.values()) - len(again) <= (KILLS + 1) * 128
+    assert sum(again.values()) - len(again) <= (KILLS + 1) * at_once
     ids = [row["id"] for row in RowFile(stage_path(folder, "decontaminate"))]
     ids += [line["row"] for line in RowFile(folder / "failures.jsonl")]
     assert sorted(ids) == sorted(row["id"] for row in RowFile(stage_path(folder, "source")))
@@ -146,8 +159,8 @@ def test_a_kill_between_asking_and_publishing_leaves_nothing_half(tmp_path, reci
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path, recipe_file):
-    with FaultyServer(delay=0.2) as server:
-        command = arguments(recipe_file, tmp_path / "out", server.url, "--max-concurrency", "4")
+    with FaultyServer(delay=0.1) as server:
+        command = arguments(recipe_file, tmp_path / "out", server.url, "--max-concurrency", "4", "--limit", "24")
         process = subprocess.Popen([*CFT, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while lines(tmp_path / "out" / "journal" / "critique.jsonl") < 8:
             time.sleep(0.01)
@@ -157,7 +170,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(tmp_path, recipe_file):
         assert err.splitlines()[-1] == "cft: stopped; the same command goes on from where it was"
         assert "Traceback" not in err
         assert run(command).returncode == 0
-        assert server.arrived.total() <= 40 + 4, "only what was in flight was asked for again"
+        assert server.arrived.total() <= 24 + 4, "only what was in flight was asked for again"
 
 
 # ---- wrong things ----
@@ -172,23 +185,24 @@ def refused(process: subprocess.CompletedProcess) -> str:
     return told[0]
 
 
-def test_a_server_that_is_not_there(tmp_path, recipe_file):
-    told = refused(run(arguments(recipe_file, tmp_path / "out", "http://127.0.0.1:9/v1")))
+def test_a_server_that_is_not_there(tmp_path, recipe_file, call):
+    told = refused(call(arguments(recipe_file, tmp_path / "out", "http://127.0.0.1:9/v1")))
     assert "the server cannot be reached" in told
     assert "127.0.0.1:9" in told
 
 
-def test_a_wrong_key_is_told_and_stands_nowhere(tmp_path, recipe_file):
+def test_a_wrong_key_is_told_and_stands_nowhere(tmp_path, recipe_file, call, monkeypatch):
     wrong = "planted-wrong-5d1c"
+    monkeypatch.setenv("OPENAI_API_KEY", wrong)
     with FaultyServer() as server:
-        process = run(arguments(recipe_file, tmp_path / "out", server.url), env={**os.environ, "OPENAI_API_KEY": wrong})
+        process = call(arguments(recipe_file, tmp_path / "out", server.url))
     assert "the key is not accepted; set OPENAI_API_KEY" in refused(process)
     stands_nowhere(wrong, tmp_path, process)
 
 
-def test_the_right_key_stands_nowhere_either(tmp_path, recipe_file):
+def test_the_right_key_stands_nowhere_either(tmp_path, recipe_file, call):
     with FaultyServer(faults=0.2) as server:
-        process = run(arguments(recipe_file, tmp_path / "out", server.url))
+        process = call(arguments(recipe_file, tmp_path / "out", server.url))
     assert process.returncode == 0, process.stderr
     stands_nowhere(KEY, tmp_path, process)
 
@@ -199,27 +213,27 @@ def stands_nowhere(key: str, folder: Path, process: subprocess.CompletedProcess)
     assert not found
 
 
-def test_an_unknown_model(tmp_path, recipe_file):
+def test_an_unknown_model(tmp_path, recipe_file, call):
     with FaultyServer(models="another") as server:
-        told = refused(run(arguments(recipe_file, tmp_path / "out", server.url)))
+        told = refused(call(arguments(recipe_file, tmp_path / "out", server.url)))
     assert "no such model" in told
     assert "teacher m at" in told
 
 
-def test_a_teacher_of_an_unknown_kind_is_refused_before_anything_is_read(tmp_path, recipe_file):
-    told = refused(run([str(recipe_file), "--output", str(tmp_path / "out"), "--teacher", "opnai:gpt-4o"]))
+def test_a_teacher_of_an_unknown_kind_is_refused_before_anything_is_read(tmp_path, recipe_file, call):
+    told = refused(call([str(recipe_file), "--output", str(tmp_path / "out"), "--teacher", "opnai:gpt-4o"]))
     assert "did you mean 'openai'?" in told
     assert not (tmp_path / "out").exists()
 
 
-def test_rows_that_cannot_be_asked_about_or_answered_are_failures_with_reasons(tmp_path, recipe_file):
+def test_rows_that_cannot_be_asked_about_or_answered_are_failures_with_reasons(tmp_path, recipe_file, call):
     texts = {"fine": "42", "long": "TOO-LONG", "filtered": "FORBIDDEN", "mute": "ALWAYS-EMPTY", "blank": "  "}
     rows = [{"id": name, "query": f"6 x 7, {name}?", "response": text} for name, text in texts.items()]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with FaultyServer() as server:
         local = ["--set", "source.corpus=local", "--set", f"source.path={path}", "--set", "source.limit=null"]
-        process = run(arguments(recipe_file, tmp_path / "out", server.url, *local))
+        process = call(arguments(recipe_file, tmp_path / "out", server.url, *local))
     assert process.returncode == 3, process.stderr
     assert "3 of them without an answer" in process.stdout
     found = {line["row"]: line["reason"] for line in RowFile(tmp_path / "out" / "failures.jsonl")}
@@ -232,7 +246,7 @@ def test_rows_that_cannot_be_asked_about_or_answered_are_failures_with_reasons(t
     assert [row["id"] for row in RowFile(stage_path(tmp_path / "out", "decontaminate"))] == ["fine"]
 
 
-def test_a_teacher_that_refuses_or_writes_another_language_fills_no_dataset(tmp_path, recipe_file, monkeypatch):
+def test_a_teacher_that_refuses_or_writes_another_language_fills_no_dataset(tmp_path, recipe_file, monkeypatch, call):
     refusal = "I'm sorry, but I can't help with judging this."
     spanish = (
         "La solución no es correcta, porque el segundo paso suma dos números que había que multiplicar, y por eso el "
@@ -245,15 +259,15 @@ def test_a_teacher_that_refuses_or_writes_another_language_fills_no_dataset(tmp_
     answers = itertools.cycle([refusal, spanish, english, english])
     monkeypatch.setattr("faulty_server.answer_to", lambda text, seed: next(answers))
     with FaultyServer() as server:
-        process = run(arguments(recipe_file, tmp_path / "out", server.url, "--set", "filter.language=en"))
+        process = call(arguments(recipe_file, tmp_path / "out", server.url, "--set", "filter.language=en"))
     assert process.returncode == 0, process.stderr
     reasons = Counter(line["reason"] for line in RowFile(tmp_path / "out" / "failures.jsonl"))
     assert reasons == {"verdict: none stated": 10, "language: critique in es": 10}
     assert len(RowFile(stage_path(tmp_path / "out", "decontaminate"))) == 20
 
 
-def test_a_misspelt_key_names_the_nearest(tmp_path, recipe_file):
-    told = refused(run([str(recipe_file), "--output", str(tmp_path / "out"), "--set", "critique.teacher=reference"]))
+def test_a_misspelt_key_names_the_nearest(tmp_path, recipe_file, call):
+    told = refused(call([str(recipe_file), "--output", str(tmp_path / "out"), "--set", "critique.teacher=reference"]))
     assert "unknown key 'teacher' (did you mean 'teachers'?)" in told
 
 
@@ -269,7 +283,7 @@ def test_two_builds_in_one_folder_at_once(tmp_path, recipe_file):
         assert first.returncode == 0, err
 
 
-@pytest.mark.parametrize("kilobytes", [8, pytest.param(24, marks=pytest.mark.slow), 80])
+@pytest.mark.parametrize("kilobytes", [8, *(pytest.param(more, marks=pytest.mark.slow) for more in (24, 80))])
 def test_a_full_disk_is_one_line_and_nothing_half(tmp_path, recipe_file, kilobytes):
     """No file may grow over so many kilobytes, which fails a write as a full disk does."""
 
@@ -285,9 +299,8 @@ def test_a_full_disk_is_one_line_and_nothing_half(tmp_path, recipe_file, kilobyt
     assert all(stage_path(tmp_path / "out", stage).exists() for stage in STAGES)
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, recipe_file):
+def test_a_folder_that_cannot_be_written(tmp_path, recipe_file, call):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with contextlib.suppress(OSError):
-        told = refused(run([str(recipe_file), "--teacher", "reference", "--output", str(blocked / "out")]))
-        assert "is not writable" in told
+    told = refused(call([str(recipe_file), "--teacher", "reference", "--output", str(blocked / "out")]))
+    assert "is not writable" in told

@@ -1,12 +1,14 @@
-"""`cft build --executor local --tasks N`: the same dataset as in one process."""
+"""Builds whose asking is done elsewhere: in several tasks (`--executor local --tasks N`), or through the Batch API."""
 
 from __future__ import annotations
 
 import pytest
+from batch_server import BatchServer
+from faulty_server import KEY, FaultyServer
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.build import Spread, build
+from cft_trl.synthesis.build import Spread, build, with_cost
 from cft_trl.synthesis.recipe import STAGES, to_recipe, with_settings
 from cft_trl.synthesis.stages import stage_path
 
@@ -60,3 +62,19 @@ def test_an_executor_needs_a_number_of_tasks(tmp_path, capsys):
     for flags in (["--tasks", "2"], ["--executor", "local"]):
         assert main(["build", str(recipe), *flags]) == 2
         assert "--executor and --tasks go together" in capsys.readouterr().err
+
+
+def test_the_batch_api_costs_half_and_makes_the_same_rows(tmp_path, monkeypatch):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("date: 2026-01-01\nmodels: {m: {in: 0, out: 100}}\n")
+    monkeypatch.setenv("CFT_PRICES", str(prices))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    cost, written = {}, {}
+    for batch, serve in ((False, FaultyServer), (True, BatchServer)):
+        with serve() as server:
+            recipe = with_settings(RECIPE, "critique", teachers=(f"openai:m@{server.url}",))
+            job = build(with_settings(recipe, "filter", agree="off"), tmp_path / str(batch) / "out", batch=batch)
+        cost[batch] = with_cost(job.reports["critique"], job).details["teachers"]["m"]["cost in US dollars"]
+        written[batch] = stage_path(job.folder, "critique").read_bytes()
+    assert written[True] == written[False]
+    assert cost[True] == cost[False] / 2 > 0

@@ -20,6 +20,9 @@ BENCHMARKS = {
         "What is $5 + 8$?",
         *(f"The value of x{n} squared {PHRASE}; find p + q + {n}." for n in range(6)),
     ],
+    "olympiadbench": [
+        "The polynomial $x^{4}+b x^{2}+c x+225$ has roots in arithmetic progression, $r_{1}<\\cdots<r_{4}$. Find $b$."
+    ],
     "math": ["Find the area of a square with side $3$. [asy] draw((0,0)--(3,0)--(3,3)--(0,3)--cycle); [/asy]"],
     "mmlu-pro": [
         "How many abelian groups are there of order 72?\n\nA. 4\nB. 6\n\nAnswer with the letter of the right option.",
@@ -59,6 +62,11 @@ def run(folder, queries, benchmarks=tuple(BENCHMARKS), **settings):
         (" ".join(PROBLEM.split()[:13]), "gsm8k-0 (1.00)"),  # one 13-gram
         (" ".join(PROBLEM.split()[:12]), ""),
         (PROBLEM.replace("seven rows", "rows").replace("gives away", "sells").replace("many", "more"), ""),
+        (
+            "The polynomial $x^4 + bx^2 + cx + 225$ has roots $r_1 < \\ldots < r_4$ in some order.",
+            "olympiadbench-0 (0.11)",
+        ),
+        ("For which $b$ are the roots of $x^4+bx^2+cx+225$ in arithmetic progression, if real?", ""),
         ("what is 5+8", "gsm8k-1 (exact)"),  # too short for 13-grams
         ("What is 5 - 8?", ""),
         ("What is 5 + 8? Explain.", ""),
@@ -95,6 +103,7 @@ def test_the_report_tells_every_benchmark_apart(tmp_path, benchmarks):
                 "near copies": 2,
                 "first hits": ["1: gsm8k-0 (exact)", "2: gsm8k-0 (0.42)", "3: gsm8k-1 (exact)"],
             },
+            "olympiadbench": {"problems": 1, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
             "math": {"problems": 1, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
             "mmlu-pro": {"problems": 2, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
         },

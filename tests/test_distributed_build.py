@@ -78,6 +78,9 @@ def test_what_several_tasks_leave_is_what_one_process_leaves(tmp_path):
     assert len(stamps) == 3
     assert run_distributed(ours, tmp_path / "three", tasks=3)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "three" / "journal").iterdir()} == stamps
+    stage_path(tmp_path / "three", "refine", shard_name(1, 3), "report").unlink()  # remembered as done, and is not
+    assert run_distributed(ours, tmp_path / "three", tasks=3)
+    assert what_is_left(tmp_path / "three") == expected
 
 
 def test_an_endpoint_that_fails_in_every_way_makes_no_difference(tmp_path):
@@ -100,6 +103,13 @@ def test_more_tasks_than_rows_and_a_stage_alone(tmp_path):
     assert read_report(tmp_path / "many", "refine") is None
     assert run_distributed(ours, tmp_path / "many", tasks=3, stages=("refine",))
     assert what_is_left(tmp_path / "many") == expected
+
+
+def test_recipes_that_take_turns_in_a_folder_do_not_mix(tmp_path):
+    for samples in (1, 2, 1):
+        ours = recipe(limit=4, critique={"teachers": ["reference"], "samples": samples})
+        assert run_distributed(ours, tmp_path, tasks=1)
+        assert read_report(tmp_path, "refine").written == 4 * samples
 
 
 def test_a_task_that_is_missing_is_not_merged_over(tmp_path):

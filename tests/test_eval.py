@@ -250,6 +250,20 @@ def test_a_model_that_does_not_fit_is_told_in_one_line(tmp_path, tokenizer, monk
         raise RuntimeError("shape mismatch")
 
 
+def test_a_hub_ids_revision_is_the_commit_that_was_used(tmp_path, monkeypatch):
+    # The cache's own layout: refs/main names the commit whose files lie in snapshots/.
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0123abcd")
+    (repository / "snapshots" / "0123abcd").mkdir(parents=True)
+    (repository / "snapshots" / "0123abcd" / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert Backend("transformers", "owner/name").commit() == "0123abcd"
+    assert Backend("endpoint", "owner/name", base_url="http://localhost:1/v1").commit() is None
+    (tmp_path / "config.json").write_text("{}")
+    assert Backend("transformers", str(tmp_path)).commit() is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -54,8 +54,11 @@ def test_steps_are_numbered_from_one_and_once():
     )
     assert row["response"] == "Step 1: Add.\n\nStep 2: 4 + 1 = 6\n\nStep 3: ### Step 9\nSo 6."
     assert (row["verdict"], row["first_error"]) == ("wrong", 2)
-    right = from_processbench(processbench_row(3), "r", "x")
+    right = from_processbench(processbench_row(3, final_answer_correct=False), "r", "x")
     assert (right["verdict"], right["first_error"]) == ("right", None)
+    # A right final answer does not make a wrong step right.
+    lucky = from_processbench(processbench_row(3, 0, final_answer_correct=True), "r", "x")
+    assert (lucky["verdict"], lucky["first_error"]) == ("wrong", 1)
 
 
 def test_real_processbench(shared_data):
@@ -66,7 +69,6 @@ def test_real_processbench(shared_data):
     raw = json.loads(gzip.decompress((shared_data / "critic" / "processbench_gsm8k.json.gz").read_bytes()))
     for row, given in zip(rows, raw, strict=True):
         assert (row["first_error"] or 0) == given["label"] + 1
-        # A right final answer does not make a wrong step right.
         assert row["verdict"] == ("right" if given["label"] == -1 else "wrong")
         for number in range(1, len(given["steps"]) + 1):
             assert f"Step {number}: " in row["response"]

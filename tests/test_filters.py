@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 
+import numpy
 import pytest
 
 from cft_trl.errors import CFTError
 from cft_trl.records import make_record
-from cft_trl.synthesis.filter_rules import Longest
+from cft_trl.synthesis.filter_rules import Longest, cut_longest
 from cft_trl.synthesis.filter_texts import NearDuplicates, foreign
 from cft_trl.synthesis.filters import ORDER, FilterSettings, run_filter
 from cft_trl.synthesis.stages import RowFile, stage_path
@@ -64,7 +65,7 @@ def test_rows_pass_unchanged_and_in_order(tmp_path):
         ({"reference_answer": "43.0"}, {}, "agree: calls a right response wrong"),
         ({"reference_answer": "42"}, {}, None),
         ({"reference_answer": "42", "verdict": "right"}, {}, "agree: calls a wrong response right"),
-        ({"reference_answer": "43", "response": "It was many ducks, as I said before."}, {}, None),
+        ({"reference_answer": "43", "response": "Many ducks, as I said before.", "verdict": "right"}, {}, None),
         ({"reference_answer": "42", "critique": BOX.format(43)}, {"boxed": "drop"}, "boxed: not the reference answer"),
         ({"reference_answer": "42", "critique": BOX.format(43)}, {"boxed": "report"}, None),
         ({"reference_answer": "42", "critique": BOX.format(42)}, {"boxed": "drop"}, None),
@@ -93,6 +94,8 @@ def test_a_row_goes_by_the_first_filter_in_the_order(tmp_path):
 
 def test_longest_50k_is_the_published_rule_in_proportion(tmp_path):
     assert Longest().scaled(600_000) == Longest(10_000, 80_000, 50_000)
+    removed = cut_longest(numpy.array([50, 10, 90, 30, 70, 20, 80, 40, 60, 0]), numpy.arange(10), Longest(1, 6, 4))
+    assert [rows.tolist() for rows, _ in removed] == [[9], [2], [1, 5], [3, 7]]  # 0; 90; 10, 20; 30, 40
     rows = [row(f"{n:04}", critique="x" * (1 + n * 7919 % 1000)) for n in range(1000)]
     lengths = sorted(len(one["critique"]) for one in rows)
     kept, gone, details = run(tmp_path, rows, preset="longest-50k")

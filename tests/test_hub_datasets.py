@@ -134,6 +134,22 @@ def test_a_dry_run_of_the_published_size(corpus_file, capsys):
     assert out.count("--- prompt ") == 3
 
 
+def test_real_gsm8k_rows_checked_against_the_real_benchmarks(shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("CFT_BENCHMARKS_DIR", str(shared_data / "benchmarks"))
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "out"
+    path = shared_data / "train" / "gsm8k.jsonl.gz"
+    recipe.write_text(
+        f"name: a\nsource: {{corpus: gsm8k, path: {path}, limit: 100}}\ncritique: {{teachers: reference}}"
+    )
+    assert main(["build", str(recipe), "--output", str(folder)]) == 0
+    rows = list(RowFile(stage_path(folder, "decontaminate")))
+    failures = [line["stage"] for line in RowFile(folder / "failures.jsonl")]
+    assert len(rows) + len(failures) == 100
+    assert len(rows) > 90, "train questions are no copies of the benchmarks'"
+    assert {row["verdict"] for row in rows} == {"right"}, "the corpus' own solutions"
+    assert "| gsm8k | 1319 |" in (folder / "README.md").read_text()
+
+
 def test_one_problem_becomes_many_critiques(tmp_path, monkeypatch):
     """2 solvers x 10 samples, half of them right, x 3 teachers, who are mistaken about attempt 4 and box 31 for 5."""
     attempts = itertools.count()

@@ -43,7 +43,7 @@ def folder(tmp_path):
 def client(code: str, hub: HubServer, tmp_path: Path, token: str | None = None) -> str:
     """What a process prints whose Hub is the server."""
     env = hub.environment(token, tmp_path / "home")
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -164,6 +164,22 @@ def test_only_our_tasks_are_imported_and_their_text_can_be_hashed():
     assert len(logger.hashes["cft_gsm8k|0"][0].example) == 16
 
 
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [("cft_gsm9k", "there is no task cft_gsm9k (did you mean 'cft_gsm8k'?)"), ("cft_gsm8k", "no file")],
+)
+def test_its_command_line_tells_a_mistake_in_one_line(task, told, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("CFT_BENCHMARKS_DIR", str(tmp_path))
+    # lighteval's own module sets up logging for the whole process; what fails here is its registry and our reader.
+    monkeypatch.setitem(sys.modules, "lighteval.__main__", SimpleNamespace(app=lambda: docs_of(task)))
+    with pytest.raises(SystemExit) as ended:
+        lighteval_shim.main()
+    assert ended.value.code == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
 def test_other_peoples_tasks_are_read_as_before():
     read = lighteval_shim._read_ours(lambda task: f"read {task.name}")
     assert read(SimpleNamespace(name="gsm8k")) == "read gsm8k"

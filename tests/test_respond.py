@@ -13,6 +13,7 @@ from cft_trl.evaluation.benchmarks import MATH_SYSTEM
 from cft_trl.records import COLUMNS, make_record
 from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
+from cft_trl.synthesis.reference_teacher import ReferenceTeacher
 from cft_trl.synthesis.respond import RespondSettings, run_respond
 from cft_trl.synthesis.stages import RowFile, stage_path
 
@@ -139,7 +140,9 @@ def test_a_wrong_setting_is_told_by_its_key(fields, told):
         RespondSettings(**fields)
 
 
-def test_models_that_are_missing_are_told(tmp_path):
+def test_models_that_are_missing_or_write_no_answers_are_told(tmp_path):
     with pytest.raises(CFTError, match="respond: no teacher given"):
         run_respond(ROWS, RespondSettings("models"), [], tmp_path)
+    with pytest.raises(CFTError, match="respond: the teacher 'reference' writes critiques only"):
+        run_respond(ROWS, RespondSettings("models"), [ReferenceTeacher()], tmp_path)
     assert not (tmp_path / "stages").exists()

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from faulty_server import FaultyServer
 from test_distributed import BACKENDS, launch, needs_deepspeed, tiny, two  # noqa: F401 - `tiny` is a fixture
 
 from cft_trl.cli import main
@@ -287,6 +288,18 @@ def test_cft_select_and_again(run, capsys, monkeypatch):
     assert main([*words, "--keep", "2"]) == 0  # nothing is generated again
     assert (asked, sorted(path.name for path in run.glob("_selected/step-*"))) == ([], ["step-2", "step-4"])
     assert (run / "README.md").read_text() == card
+
+
+def test_an_endpoint_serves_each_checkpoint_by_its_name(run, capsys):
+    words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "6", "--backend", "endpoint"]
+    with FaultyServer(faults=0.2, models="checkpoint-2,checkpoint-4,checkpoint-10") as server:
+        assert main([*words, "--base-url", server.url]) == 0
+    result = json.loads((run / "selection.json").read_text())
+    assert result["generator"] == "endpoint"
+    assert [p["no_verdict"] for p in result["curve"]] == [0, 0, 0]
+    with FaultyServer(models="checkpoint-2") as server:
+        assert main([*words, "--base-url", server.url, "--max-new-tokens", "9"]) == 2
+    assert "checkpoint-4 at http" in capsys.readouterr().err
 
 
 def test_only_what_changed_is_scored_again(run):

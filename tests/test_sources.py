@@ -253,6 +253,9 @@ def test_wrong_settings_are_told_by_their_key(fields, message):
         SourceSettings(**fields)
 
 
+NUMBER = '{"query": 1, "response": "a"}\n'
+
+
 @pytest.mark.parametrize(
     ("settings", "content", "message"),
     [
@@ -261,7 +264,12 @@ def test_wrong_settings_are_told_by_their_key(fields, message):
         (SourceSettings("gsm8k", path="FILE"), "", "it holds no rows"),
         (SourceSettings("gsm8k", path="FILE"), "{", "line 1: not JSON"),
         (SourceSettings("local", path="FILE"), '{"text": "a"}\n' * 3, "line 1: .*text"),
-        (SourceSettings("local", path="FILE"), '{"query": 1, "response": "a"}\n' * 30, "line 1: column 'query' is int"),
+        (SourceSettings("local", path="FILE"), NUMBER * 3, "line 1: column 'query' is int"),
+        (
+            SourceSettings("local", path="FILE"),
+            NUMBER * 20 + '{"query": "a", "response": "a"}',
+            "line 1: column 'query'",
+        ),
     ],
 )
 def test_a_corpus_that_cannot_be_read_leaves_nothing(tmp_path, settings, content, message):
@@ -283,6 +291,7 @@ def test_a_corpus_that_cannot_be_read_leaves_nothing(tmp_path, settings, content
         ("\u201cWhy\u201d is Janet\u2019s sum \u22121?", "why is janet's sum -1", True),
         ("What is 3.5?", "What is 35?", False),
         ("What is 2-3?", "What is 2 3?", False),
+        ("What is f(1,2)?", "What is f(1.2)?", False),
         ("What is 5!?", "What is 5?", False),
         ("Is f'(x) < 1?", "Is f(x) < 1?", False),
         ("The ratio 3:4", "The ratio 34", False),

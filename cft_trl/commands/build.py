@@ -20,9 +20,10 @@ examples:
   cft build recipe.yaml --set source.path=rows.jsonl --set critique.samples=2 --output runs/mine
   cft build recipe.yaml --push-to-hub my-name/my-critiques
 
-The same command goes on after an interruption: no answer is asked for twice. The key of an endpoint comes from the
-environment variable OPENAI_API_KEY. The folder then holds the dataset (data/, README.md), recipe.yaml as it was run,
-failures.jsonl with every row that is not in it and why, and journal/ with every answer.
+The same command goes on after an interruption: no answer is asked for twice. An endpoint's key comes from the
+environment variable OPENAI_API_KEY, or from the one named after '#': openai:MODEL@URL#MY_KEY. The folder then holds
+the dataset (data/, README.md), recipe.yaml as it was run, failures.jsonl with every row that is not in it and why, and
+journal/ with every answer.
 
 exit codes: 0 done; 3 done, but for some rows there was no answer; 2 a mistake in the input
 """

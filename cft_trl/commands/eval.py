@@ -121,7 +121,7 @@ def print_scores(result: dict[str, Any], output: Path | None = None) -> None:
     title = f"{result['model']} ({result['backend']}, {result['mode']}{sampled})"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("task", no_wrap=True)
-    table.add_column("problems", justify="right")
+    table.add_column("n", justify="right")
     if "strict" in result["graders"]:
         table.add_column("strict, %", justify="right", no_wrap=True)
     if "paper" in result["graders"]:

@@ -73,7 +73,7 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
     if path.is_dir() and saved and (lost := set(saved["tasks"]) - {file.stem for file in files}):
         raise CFTError(f"{path}: evaluation.json has {', '.join(sorted(lost))}, but there are no generations of it")
     table = Table(title=f"graded again: {path}, scores in %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("task", "generations", *graders, "no answer", "agrees"):
+    for name in ("task", "n", *graders, "no answer", "agrees"):
         table.add_column(name, no_wrap=name != "agrees")
     differing: list[str] = []
     for file in files:

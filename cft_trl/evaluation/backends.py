@@ -92,6 +92,16 @@ class Backend:
             "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
         }
 
+    def commit(self) -> str | None:
+        """The commit that a Hub id stands for, once it is in the cache; else the revision asked for."""
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.kind != "endpoint" and not Path(self.source).exists():
+            file = try_to_load_from_cache(self.source, "config.json", revision=self.revision)
+            if isinstance(file, str):
+                return Path(file).parent.name
+        return self.revision
+
     def _open(self) -> Any:
         from cft_trl.inference import Endpoint, LocalModel
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 
 RELEASE = "0.13."
 TASKS_FILE = Path(__file__).with_name("lighteval_tasks.py")
@@ -125,8 +125,20 @@ def main() -> None:
 
         app()
     except CFTError as error:
-        print(f"lighteval_shim: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(error)
+    except ValueError as error:
+        if "Cannot find task" not in str(error):
+            raise
+        from cft_trl.evaluation.benchmarks import BENCHMARKS
+
+        name = str(error).split()[3]
+        known = [PREFIX + benchmark.replace("-", "_") for benchmark in BENCHMARKS]
+        _end(f"there is no task {name}{nearest(name, known)}; ours: {', '.join(known)}")
+
+
+def _end(message: object) -> None:
+    print(f"lighteval_shim: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

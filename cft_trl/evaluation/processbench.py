@@ -58,7 +58,7 @@ def load_critic_rows(
     Example:
         >>> rows = load_critic_rows("arithmetic", limit=2)["arithmetic"]
         >>> [(row["verdict"], row["first_error"]) for row in rows]
-        [('right', None), ('right', None)]
+        [('wrong', 1), ('right', None)]
     """
     folder = Path(data).expanduser()
     if data in ("processbench", HUB_ID) or (folder.is_dir() and _subset_files(folder)):

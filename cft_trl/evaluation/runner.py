@@ -164,7 +164,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
     asked = asdict(settings)
     result = {
         "model": backend.model,
-        "revision": backend.revision,
+        "revision": backend.commit(),
         "backend": backend.kind,
         "mode": settings.mode,
         "prompt": settings.prompt,

@@ -81,7 +81,7 @@ class Seen:
             return True
         if self._sorted is None:
             return False
-        # A Python integer would be compared as a float, which has 53 bits.
+        # For a Python integer numpy would first turn the whole array into floats.
         at = self._sorted.searchsorted(self._sorted.dtype.type(value))
         return at < len(self._sorted) and int(self._sorted[at]) == value
 

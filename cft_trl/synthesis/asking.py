@@ -144,6 +144,9 @@ def _check_teachers(plan: Plan, teachers: Sequence[AnyTeacher]) -> None:
         raise CFTError(
             f"{plan.stage}: two teachers have the same model name; the rows of one could not be told from the other's"
         )
+    for teacher in teachers:
+        if hasattr(teacher, "question") and plan.stage != "critique":
+            raise CFTError(f"{plan.stage}: the teacher {teacher.model!r} writes critiques only; name a model")
 
 
 def _check_rows(rows: Iterable[Mapping[str, Any]]) -> int:

@@ -192,7 +192,8 @@ def with_cost(report: StageReport, job: Build) -> StageReport:
         tokens = sums.get("prompt_tokens") or 0, sums.get("completion_tokens") or 0
         cost = job.prices.cost(names.get(model, "openai:" + model), *tokens, job.batch)
         sums["cost in US dollars"] = "unknown" if cost is None else round(cost, 4)
-    report.details["prices of"] = job.prices.date
+    if any(name.startswith("openai:") for name in names.values()):
+        report.details["prices of"] = job.prices.date
     return report
 
 

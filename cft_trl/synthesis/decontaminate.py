@@ -11,10 +11,11 @@ common:
 Two tests, of queries only:
 
     exact     the same text but for typing (`fingerprints.normalised`), with or without its options (A, B, ...)
-    13-gram   13 words in a row that stand in a benchmark problem too. Words are runs of letters and digits, so
-              punctuation and operators play no part; drawings ([asy] ... [/asy]) are left out, and so are the options
-              of multiple-choice problems. An n-gram that five or more different problems of the benchmarks have is a
-              phrase ("where m and n are relatively prime positive integers. Find m + n.") and counts for nothing.
+    13-gram   13 words in a row that stand in a benchmark problem too. Words are runs of letters and digits, in formulas
+              single letters, so punctuation and operators play no part; drawings ([asy] ... [/asy]) are left out, and
+              so are the options of multiple-choice problems. An n-gram that five or more different problems of the
+              benchmarks have is a phrase ("where m and n are relatively prime positive integers. Find m + n.") and
+              counts for nothing.
 
 A query or problem of fewer than 13 words is compared exactly only.
 
@@ -264,19 +265,33 @@ def _stem(query: str) -> str:
 
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL)
 # One formula has many spellings.
-_SPELLING = re.compile(r"\\(?:left|right|displaystyle|limits|!|,|;|:|quad|qquad)(?![A-Za-z])|\\[dt](?=frac\b|binom\b)")
+_SPELLING = re.compile(
+    r"\\(?:left|right|displaystyle|limits|!|,|;|:|quad|qquad)(?![A-Za-z])|\\[dt](?=frac\b|binom\b)|\\[cl](?=dots\b)"
+)
+_DIALECT = ("\\d", "\\t", "\\c", "\\l")  # \dfrac, \tbinom, \cdots, \ldots: only this letter goes
+_FORMULA = re.compile(r"\$\$?[^$]+\$\$?|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
+_PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3}")
+_SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]|\d+")
 _WORD = re.compile(r"[^\W_]+")
 
 
 def _words(query: str) -> list[str]:
-    r"""The words of a query, for n-grams.
+    r"""The words of a query, for n-grams; in a formula each letter is one, for "jx^2" is also written "j x^{2}".
 
     Example:
         >>> _words(r"Find $\dfrac{1}{2} + \left( x_1 \right)$. [asy] draw((0,0)--(1,0)); [/asy]")
         ['find', 'frac', '1', '2', 'x', '1']
+        >>> _words("Is $jx^2 = 4ab$?") == _words("Is $j x^{2}=4 a b$?"), _words("He has $5 and she has $6.")[:4]
+        (True, ['he', 'has', '5', 'and'])
     """
-    text = _SPELLING.sub(lambda match: "\\" if match[0] in ("\\d", "\\t") else " ", _DRAWING.sub(" ", query))
+    text = _SPELLING.sub(lambda match: "\\" if match[0] in _DIALECT else " ", _DRAWING.sub(" ", query))
+    text = _FORMULA.sub(lambda match: _symbols(match[0]), text)
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _symbols(formula: str) -> str:
+    """A formula's symbols with spaces between them; what lies between two sums of dollars is no formula."""
+    return formula if _PROSE.search(formula) else " ".join(_SYMBOL.findall(formula))
 
 
 def _ngrams(words: list[str], size: int) -> numpy.ndarray:

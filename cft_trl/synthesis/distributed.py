@@ -15,7 +15,8 @@ datatrove spreads the tasks and remembers which are done; asking, keeping and re
 dies, even by `kill -9`, is told of, and the same command does what is missing.
 
 Slurm: see `cft_trl.synthesis.slurm`. Ray is the cluster at RAY_ADDRESS, or this machine. Tasks on other machines need
-the folder at the same path, and their keys in their environment.
+the folder at the same path, and their keys in their environment. Each task opens its own teachers: `vllm:` starts one
+server per task, so on one machine rather serve the model once and name it as `openai:MODEL@URL`.
 """
 
 from __future__ import annotations
@@ -141,9 +142,7 @@ def run_distributed(
     options = dict(teacher_options or {})
     job = Job(recipe, folder, tasks, tuple(stages), batch, options, _cut_source(folder, tasks))
     job.save()
-    for rank in range(tasks):  # what is remembered as done must be there
-        if read_report(folder, job.stages[-1], shard_name(rank, tasks)) is None:
-            (job.logs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
+    _forget_what_is_not_there(job)
     if job.missing():
         from cft_trl.synthesis.slurm import run_slurm
 
@@ -257,6 +256,16 @@ def _add_details(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
             have = sums.setdefault(model, dict.fromkeys(counts, 0))
             for key, count in counts.items():
                 have[key] += count
+
+
+def _forget_what_is_not_there(job: Job) -> None:
+    """Tasks that datatrove remembers as done run again where another job has had the files since, or they are gone."""
+    latest, done = job.folder / "tasks" / "latest", job.logs / "completions"
+    another = not latest.is_file() or latest.read_text(encoding="utf-8").strip() != job.logs.name
+    for rank in range(job.tasks):
+        if another or read_report(job.folder, job.stages[-1], shard_name(rank, job.tasks)) is None:
+            (done / f"{rank:05d}").unlink(missing_ok=True)
+    write_text(latest, job.logs.name)
 
 
 def _cut_source(folder: Path, tasks: int) -> str:

@@ -1,8 +1,8 @@
 """What a build shows while it runs: a table on a terminal, a line every ten seconds elsewhere.
 
-     stage     done            failed  in flight  tokens/s  cost    left
-     source    20,000 / 20,000     12
-     critique   4,310 / 20,000      3        128     9,412  $18.20  0:12:40
+     stage     done            left out  in flight  tokens/s  cost    left
+     source    20,000 / 20,000       12
+     critique   4,310 / 20,000        3        128     9,412  $18.20  0:12:40
 
     cft: critique: 4,310 of 20,000 done, 3 failed, 128 in flight, 9,412 tokens/s, $18.20, 0:12:40 left
 
@@ -179,7 +179,7 @@ class Live:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for name in ("stage", "done", "failed", "in flight", "tokens/s", "cost", "left"):
+        for name in ("stage", "done", "left out", "in flight", "tokens/s", "cost", "left"):
             table.add_column(name, justify="left" if name == "stage" else "right")
         now = time.monotonic()
         for stage in list(self._stages):

@@ -1,7 +1,7 @@
 """The dry run: what a recipe would ask and what it would cost, before anything is asked or written.
 
-    teacher                    requests  tokens in  tokens out  at most  cost
-    openai:gpt-4o-2024-11-20     50,000     19.5 M      10.0 M  160.0 M  $148.75 (at most $1,648.75)
+    stage     teacher                   requests   tokens in         out      at most     cost    at most
+    critique  openai:gpt-4o-2024-11-20    50,000  19,500,000  25,000,000  160,000,000  $298.75  $1,648.75
 
     and three prompts as they would be sent.
 
@@ -12,6 +12,7 @@ cannot be known: they are set to `EXPECTED`, and the most that the recipe allows
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from cft_trl.synthesis.stages import RowFile, stage_path
 from cft_trl.synthesis.teacher_prompts import answer_messages, critique_messages, refine_messages
 from cft_trl.synthesis.teachers import parse_teacher
 
-EXPECTED = {"respond": 400, "critique": 250, "refine": 400}  # tokens of an answer, by stage: assumed, not measured
+EXPECTED = {"respond": 500, "critique": 500, "refine": 500}  # tokens of an answer, by stage: assumed, not measured
 _CHARS_PER_TOKEN = 4
 _READ = 2000  # rows that are read where the source is larger
 _PROMPTS = 3
@@ -92,7 +93,8 @@ def tell(recipe: Recipe, found: Estimate, batch: bool = False, prices: Prices | 
     from rich.console import Console
     from rich.table import Table
 
-    console, prices = Console(), prices or read_prices()
+    # In a pipe rich would fold everything into 80 columns.
+    console, prices = Console(width=None if sys.stdout.isatty() else 120), prices or read_prices()
     about = "" if found.exact else f" at most; estimated from the first {_READ:,}"
     left_out = ", ".join(f"{reason} {number:,}" for reason, number in found.left_out.items())
     _print(f"{recipe.name}: {found.rows:,} rows{about}" + (f" (left out: {left_out})" if left_out else ""))
@@ -100,14 +102,14 @@ def tell(recipe: Recipe, found: Estimate, batch: bool = False, prices: Prices | 
         _print("no teacher is asked")
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("stage", "teacher", "requests", "tokens in", "tokens out", "at most", "cost", "at most"):
+    for name in ("stage", "teacher", "requests", "tokens in", "out", "at most", "cost", "at most"):
         table.add_column(name, justify="left" if name in ("stage", "teacher") else "right", overflow="fold")
     expected, most = [], []
     for one in found.asked:
         expected.append(prices.cost(one.teacher, one.tokens_in, one.tokens_out, batch))
         most.append(prices.cost(one.teacher, one.tokens_in, one.most_out, batch))
         numbers = (one.requests, one.tokens_in, one.tokens_out, one.most_out)
-        costs = (dollars(expected[-1]), dollars(most[-1])) if expected[-1] != 0 else ("own machine", "")
+        costs = (dollars(expected[-1]), dollars(most[-1])) if expected[-1] != 0 else ("none", "none")
         table.add_row(one.stage, one.teacher, *(f"{number:,}" for number in numbers), *costs)
     if len(found.asked) > 1:
         table.add_row("", "together", "", "", "", "", dollars(total(expected)), dollars(total(most)))

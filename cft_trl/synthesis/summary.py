@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from typing import Any
 
 from cft_trl.synthesis.build import Build, with_cost
@@ -32,7 +33,7 @@ def print_summary(job: Build) -> None:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.failures.most_common())
         kept = "(done before) " if stage in job.kept else ""
         table.add_row(stage, f"{report.read:,}", f"{report.written:,}", kept + reasons)
-    Console(soft_wrap=False).print(table, markup=False)
+    Console(width=None if sys.stdout.isatty() else 120).print(table, markup=False)
     for line in _lines(job):
         print(line)
 
