@@ -63,8 +63,8 @@ def run(folder, queries, benchmarks=tuple(BENCHMARKS), **settings):
         (" ".join(PROBLEM.split()[:12]), ""),
         (PROBLEM.replace("seven rows", "rows").replace("gives away", "sells").replace("many", "more"), ""),
         (
-            "The polynomial $x^4 + bx^2 + cx + 225$ has roots $r_1 < \\ldots < r_4$ in some order.",
-            "olympiadbench-0 (0.11)",
+            "The polynomial $x^4 + bx^2 + cx + 225$ has roots in arithmetic progression, $r_1<\\dots<r_4$. Find $b$.",
+            "olympiadbench-0 (1.00)",
         ),
         ("For which $b$ are the roots of $x^4+bx^2+cx+225$ in arithmetic progression, if real?", ""),
         ("what is 5+8", "gsm8k-1 (exact)"),  # too short for 13-grams

@@ -55,6 +55,10 @@ def test_every_generation_is_kept_with_both_verdicts_and_the_scores_are_theirs(t
         {"role": "user", "content": "What is 0 + 3?"},
     ]
     assert rows[0]["completion_tokens"] == len(rows[0]["text"].split())
+    # Importing lighteval turns it off for the whole process; whoever evaluates may go on training.
+    import torch
+
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("dies_after", [0, 3, 7])

@@ -85,7 +85,7 @@ FORMS = [
     ("The student made a mistake in calculating the remainder. 24 - 5 should be 19.", None),
     ("The first step is correct. The second step is also correct. The answer is wrong.", None),
     ("Step 1 is right. Step 2 is right.", None),
-    ('"24" is wrong.', None),  # in two steps
+    ('"pen" is wrong.', None),  # in two steps
     ("Conclusion: wrong [END]", None),
     ("", None),
     (None, None),

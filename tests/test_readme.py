@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 
 import pytest
 from conftest import REPOSITORY, make_model
+
+from cft_trl.cli import COMMANDS as COMMANDS_OF_CFT
+from cft_trl.cli import main
+from cft_trl.commands.settings import parse_settings
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -34,16 +39,21 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_are_understood(line):
+def test_commands_are_understood(line, capsys):
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         assert f"\n{words[1]}:" in (REPOSITORY / "Makefile").read_text()
         return
     for word in words:
-        if word.startswith("recipes/"):
+        if word.startswith(("recipes/", "hub_datasets/")):
             assert (REPOSITORY / word).is_file()
-    from cft_trl.commands.settings import parse_settings
-
+    if words[0] == "cft" and words[1] not in ("train", "preview"):
+        assert words[1] in COMMANDS_OF_CFT
+        with contextlib.suppress(SystemExit):
+            main([words[1], "--help"])
+        known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert {word for word in words if word.startswith("--")} <= known
+        return
     flags = words[2:] if words[0] == "cft" else words[words.index("recipes/cft.py") + 1 :]
     flags = [flag for flag in flags if flag not in ("--row", "3")]
     parse_settings([*flags, "--use_cpu", "true", "--bf16", "false"])

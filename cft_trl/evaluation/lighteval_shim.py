@@ -11,9 +11,10 @@ is lighteval's own command line, after `apply()`. What is wrong with lighteval 0
     a task's data come from the Hub, whatever their number         -> ours come through `benchmarks.load_benchmark`
     a task has no system turn, only words before the question      -> ours have one
     with transformers a temperature alone does not make it sample  -> it does
+    importing it turns automatic differentiation off               -> on again: who evaluates may go on training
 
-The first two are left alone where nothing is wrong (`reasons`); another release of lighteval is refused, for these are
-its insides.
+The first two are left alone where nothing is wrong (`reasons`); another release of lighteval is refused, for these
+are its insides.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ def apply() -> None:
         raise CFTError("evaluation needs lighteval, which is not installed; pip install 'cft-trl[eval]'") from None
     if not found.startswith(RELEASE):
         raise CFTError(f"lighteval {found}: cft-trl was tested with {RELEASE}0; pip install 'lighteval=={RELEASE}0'")
+    import torch
+
+    differentiates = torch.is_grad_enabled()
+    import lighteval.pipeline  # noqa: F401 (and with it all modules that do so)
+
+    pass
     from lighteval.models.model_input import GenerationParameters
     from lighteval.tasks.lighteval_task import LightevalTask
     from lighteval.tasks.prompt_manager import PromptManager
@@ -121,9 +128,11 @@ def main() -> None:
     """lighteval's command line; what is wrong with the input is told in one line, as `cft` does."""
     try:
         apply()
+        import torch
         from lighteval.__main__ import app
 
-        app()
+        with torch.no_grad():
+            app()
     except CFTError as error:
         _end(error)
     except ValueError as error:
