@@ -140,6 +140,7 @@ def main() -> None:
         asyncio.run(serve())
         return
     os.environ.setdefault("OPENAI_API_KEY", "none")
+    machine = f"{os.cpu_count()} cores of {processor()} (load before: {os.getloadavg()[0]:.1f})"
     with instant_server() as url:
         teacher = "reference" if options.teacher == "reference" else f"openai:m@{url}"
         results = [measure(rows, teacher) for rows in options.rows]
@@ -147,7 +148,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("cft-trl", "openai", "datasets", "pyarrow"))
     told = (
         f"## `cft build`, {'an instant local server' if options.teacher == 'server' else 'the reference teacher'}\n\n"
-        f"{date.today()}, {os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, {versions}; "
+        f"{date.today()}, {machine}, Python {platform.python_version()}, {versions}; "
         f"decontaminated against {checked}. Seconds in all (with start-up) and by stage.\n\n{table(results)}\n"
     )
     print(told)

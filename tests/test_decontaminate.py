@@ -14,6 +14,7 @@ PROBLEM = (
     "How many tulips are left in the garden after that?"
 )
 PHRASE = "can be written as p over q where p and q are coprime positive whole numbers"
+DRAWING = "draw((0,0)--(3,0)--(3,3)--(0,3)--(0,2)--(1,2)--(1,1)--cycle);"
 BENCHMARKS = {
     "gsm8k": [
         PROBLEM,
@@ -23,7 +24,7 @@ BENCHMARKS = {
     "olympiadbench": [
         "The polynomial $x^{4}+b x^{2}+c x+225$ has roots in arithmetic progression, $r_{1}<\\cdots<r_{4}$. Find $b$."
     ],
-    "math": ["Find the area of a square with side $3$. [asy] draw((0,0)--(3,0)--(3,3)--(0,3)--cycle); [/asy]"],
+    "math": ["Find the area of a square with side $3$. [asy] " + DRAWING + " [/asy]"],
     "mmlu-pro": [
         "How many abelian groups are there of order 72?\n\nA. 4\nB. 6\n\nAnswer with the letter of the right option.",
         "Which statement is true?\n\nA. Ducks lay.\nB. No duck does.\n\nAnswer with the letter of the right option.",
@@ -72,7 +73,7 @@ def run(folder, queries, benchmarks=tuple(BENCHMARKS), **settings):
         ("What is 5 + 8? Explain.", ""),
         (f"The length of the diagonal {PHRASE}; find p - q.", ""),  # a phrase of six problems
         (f"The value of x3 squared {PHRASE}; find p + q + 3.", "gsm8k-5 (exact)"),
-        ("draw((0,0)--(3,0)--(3,3)--(0,3)--cycle); draw((0,0)--(3,0)--(3,3)--(0,3)--cycle);", ""),
+        (f"What is shown here? [asy] {DRAWING} [/asy]", ""),
         ("How many abelian groups are there of order 72?\nA: 6\nB: 12", "mmlu-pro-0 (exact)"),
         ("How many abelian groups are there of order 72?", "mmlu-pro-0 (exact)"),
         ("Which statement is true?\nA: 1 = 2\nB: 1 = 1", ""),  # no question without its options

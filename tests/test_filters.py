@@ -165,20 +165,24 @@ def test_near_duplicates_are_those_of_a_comparison_of_all_pairs():
 
     rng = random.Random(0)
     vocabulary = [f"w{n}" for n in range(500)]
-    texts = [rng.choices(vocabulary, k=60) for _ in range(60)]
-    for n in range(60):  # copies with ever more words replaced
+    pairs = 300
+    texts = [rng.choices(vocabulary, k=60) for _ in range(pairs)]
+    for n in range(pairs):  # copies with one to eight words replaced: similarities from 0.9 down to 0.2
         copy = list(texts[n])
-        for at in rng.sample(range(60), n // 6):
+        for at in rng.sample(range(60), 1 + n % 8):
             copy[at] = "new"
         texts.append(copy)
     shingles = [{tuple(text[at : at + 5]) for at in range(56)} for text in texts]
-    truth = {n: len(shingles[n] & shingles[n - 60]) / len(shingles[n] | shingles[n - 60]) for n in range(60, 120)}
+    both = [(shingles[n], shingles[n + pairs]) for n in range(pairs)]
+    truth = {n + pairs: len(one & other) / len(one | other) for n, (one, other) in enumerate(both)}
     found = NearDuplicates(0.6)
     for text in texts:
         found.add(" ".join(text))
     like = found.duplicates()
-    assert all(other == n - 60 for n, other in like.items())
+    assert all(other == n - pairs for n, other in like.items())
     assert {n for n, share in truth.items() if share > 0.75} <= set(like)
+    # Buckets also hold pairs that are less alike; they are compared before they count.
+    assert sum(share < 0.45 for share in truth.values()) > 80
     assert not {n for n, share in truth.items() if share < 0.45} & set(like)
 
 

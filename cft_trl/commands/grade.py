@@ -132,9 +132,14 @@ def _self_test() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from cft_trl.evaluation.grading import self_test
+    from cft_trl.evaluation.grading import SELF_TESTED, self_test
+    from cft_trl.progress import progress
 
-    report = self_test()
+    report: dict[str, Any] = {}
+    with progress("self-test", len(SELF_TESTED)) as advance:
+        for name in SELF_TESTED:
+            report |= self_test(names=(name,))
+            advance(1)
     table = Table(title="the graders on the benchmarks' own golds")
     columns = "benchmark grader golds right_for_itself otherwise_spelled neighbour_refused 0_for_<0.05 5%_off"
     for name in columns.split():

@@ -34,7 +34,7 @@ from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import clean, extract_answer, squash
 from cft_trl.evaluation.benchmarks import load_benchmark
 
-__all__ = ["GRADERS", "extract_answer", "grade", "grade_many", "self_test"]
+__all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
 
 GRADERS = ("strict", "paper")
 
@@ -107,11 +107,11 @@ def grade_many(
 
 # ---- the self-test ---------------------------------------------------------------------------------------------------
 
-_SELF_TESTED = ("math", "math-500", "minerva-math", "gsm8k", "olympiadbench", "aime24", "amc23", "aime25", "theoremqa")
+SELF_TESTED = ("math", "math-500", "minerva-math", "gsm8k", "olympiadbench", "aime24", "amc23", "aime25", "theoremqa")
 
 
 def self_test(
-    folder: str | Path | None = None, names: Iterable[str] = _SELF_TESTED, *, processes: int = 2, limit_s: float = 5.0
+    folder: str | Path | None = None, names: Iterable[str] = SELF_TESTED, *, processes: int = 2, limit_s: float = 5.0
 ) -> dict[str, dict[str, Any]]:
     """Grades the benchmarks' own golds: each is right for itself and wrong for its neighbour.
 

@@ -62,7 +62,7 @@ def apply() -> None:
     differentiates = torch.is_grad_enabled()
     import lighteval.pipeline  # noqa: F401 (and with it all modules that do so)
 
-    pass
+    torch.set_grad_enabled(differentiates)
     from lighteval.models.model_input import GenerationParameters
     from lighteval.tasks.lighteval_task import LightevalTask
     from lighteval.tasks.prompt_manager import PromptManager
