@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             time.sleep(3)  # the launcher ends every process as soon as one has: let the first tell it once
         print(f"cft: {error}" + (f" (process {rank})" if rank else ""), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as in `cft preview ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tells it again at its exit
+        return 0
     except KeyboardInterrupt:
         print("cft: stopped; the same command goes on from where it was", file=sys.stderr)
         return 130

@@ -69,6 +69,15 @@ def test_help_teaches_by_example(capsys):
     assert capsys.readouterr().out.count("cft quickstart") == 2
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    script = "import sys; from cft_trl.cli import COMMANDS, main; COMMANDS['x' * 10**6] = 'y'; sys.exit(main([]))"
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (0, b"")
+
+
 def test_an_unknown_command_names_the_nearest(capsys):
     assert main(["trian"]) == 2
     assert "did you mean 'train'" in capsys.readouterr().err
