@@ -68,6 +68,11 @@ def run(folder, queries, benchmarks=tuple(BENCHMARKS), **settings):
             "olympiadbench-0 (1.00)",
         ),
         ("For which $b$ are the roots of $x^4+bx^2+cx+225$ in arithmetic progression, if real?", ""),
+        (" ".join(reversed(PROBLEM.split())), ""),
+        (
+            f"The value of x3 squared {PHRASE}; find p + q + 3. " + " ".join(PROBLEM.split()[-14:]),
+            "gsm8k-5 (1.00), gsm8k-0 (0.21)",
+        ),
         ("what is 5+8", "gsm8k-1 (exact)"),  # too short for 13-grams
         ("What is 5 - 8?", ""),
         ("What is 5 + 8? Explain.", ""),
@@ -87,32 +92,34 @@ def test_the_report_tells_every_benchmark_apart(tmp_path, benchmarks):
     half = (
         " ".join(PROBLEM.split()[:18]) + " and nothing of what follows stands anywhere else, whatever one may look at"
     )
-    queries = ["A fresh one?", PROBLEM, half, "What is 5 + 8?"]
+    near = PROBLEM.replace("the garden", "a park")
+    queries = ["A fresh one?", PROBLEM, half, "What is 5 + 8?", near]
     found, report = run(tmp_path, queries)
     assert found[0] == ""
-    assert report.failures == {"copy of a benchmark problem": 2, "13-gram of a benchmark problem": 1}
+    assert report.failures == {"copy of a benchmark problem": 2, "13-gram of a benchmark problem": 2}
     assert report.details == {
         "ngram": 13,
         "share": 0.0,
         "action": "drop",
-        "contaminated": 3,
+        "contaminated": 4,
         "benchmarks": {
             "gsm8k": {
                 "problems": 8,
                 "exact": 2,
-                "n-gram": 1,
-                "near copies": 2,
-                "first hits": ["1: gsm8k-0 (exact)", "2: gsm8k-0 (0.42)", "3: gsm8k-1 (exact)"],
+                "n-gram": 2,
+                "near copies": 3,
+                "first hits": ["1: gsm8k-0 (exact)", "2: gsm8k-0 (0.42)", "3: gsm8k-1 (exact)", "4: gsm8k-0 (0.79)"],
             },
             "olympiadbench": {"problems": 1, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
             "math": {"problems": 1, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
             "mmlu-pro": {"problems": 2, "exact": 0, "n-gram": 0, "near copies": 0, "first hits": []},
         },
     }
-    assert run(tmp_path, queries, share=0.5)[1].details["contaminated"] == 2
+    assert run(tmp_path, queries, share=0.5)[1].details["contaminated"] == 3
     reported = run(tmp_path, queries, action="report")[1]
-    assert (reported.written, reported.details["contaminated"]) == (4, 3)
-    assert run(tmp_path, [PROBLEM] * 25)[1].details["benchmarks"]["gsm8k"]["exact"] == 25
+    assert (reported.written, reported.details["contaminated"]) == (5, 4)
+    many = run(tmp_path, [PROBLEM] * 25)[1].details["benchmarks"]["gsm8k"]
+    assert (many["exact"], len(many["first hits"])) == (25, 20)
     assert run(tmp_path, queries, "none")[1].details["benchmarks"] == {}
 
 

@@ -333,14 +333,15 @@ def test_a_lead_that_is_killed_on_ray_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_task_that_is_killed_on_ray_is_run_again_by_itself(tmp_path):
+@pytest.mark.parametrize("whom", ["task", "actor"])
+def test_a_task_that_is_killed_on_ray_is_run_again_by_itself(tmp_path, whom):
     pytest.importorskip("ray")
     with FaultyServer(delay=0.3) as server:
         ours = recipe(to_server(server), limit=120)
         process = lead(ours, tmp_path / "ray", "ray")
         try:
             [task] = wait_for(lambda: asking_tasks(process, tmp_path / "ray"), "a task that asks")
-            task.send_signal(signal.SIGKILL)
+            (task if whom == "task" else task.parent()).send_signal(signal.SIGKILL)
             told = process.communicate(timeout=120)[1]  # datatrove's executor alone would wait for ever
             assert process.returncode == 0, told
         finally:

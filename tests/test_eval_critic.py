@@ -49,10 +49,15 @@ def tiny(tokenizers, tiny_model, tmp_path):
 
 
 def test_steps_are_numbered_from_one_and_once():
-    row = from_processbench(
-        processbench_row(3, 1, steps=["Add.", "**Step 1:** 4 + 1 = 6", "### Step 9\nSo 6."]), "r", "x"
-    )
-    assert row["response"] == "Step 1: Add.\n\nStep 2: 4 + 1 = 6\n\nStep 3: ### Step 9\nSo 6."
+    steps = ["Add.", "**Step 1:** 4 + 1 = 6", "### Step 3: So **6**.", "**Step 4: End.**\nSee step 2.", "Step 9"]
+    row = from_processbench(processbench_row(3, 1, steps=steps), "r", "x")
+    assert row["response"].split("\n\n") == [
+        "Step 1: Add.",
+        "Step 2: 4 + 1 = 6",
+        "Step 3: ### So **6**.",
+        "Step 4: **End.**\nSee step 2.",
+        "Step 5: Step 9",
+    ]
     assert (row["verdict"], row["first_error"]) == ("wrong", 2)
     right = from_processbench(processbench_row(3, final_answer_correct=False), "r", "x")
     assert (right["verdict"], right["first_error"]) == ("right", None)

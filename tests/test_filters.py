@@ -205,19 +205,27 @@ def test_a_critique_in_another_language_goes_in_spite_of_its_english_verdict(tmp
 
 
 @pytest.mark.parametrize(
+    ("critique", "language"),
+    [("Le produit vaut 24, donc la conclusion est incorrecte.", "fr"), ("第二步计算有误,正确答案是十九。", "zh")],
+)
+def test_few_words_of_another_language_are_enough(tmp_path, critique, language):
+    assert run(tmp_path, [row(critique=critique)], language="en")[1] == {"a": f"language: critique in {language}"}
+
+
+@pytest.mark.parametrize(
     "text",
     [
         r"$\frac{1}{2} + \frac{1}{3} = \frac{5}{6}$, so $x = \frac{5}{6}$.",
         "3 x 8 = 24. 24 - 5 = 19. OK.",
         r"\begin{align*} 2a + 3b &= 7 \\ a - b &= 1 \end{align*} Thus a = 2, b = 1.",
-        "Renaldo: 15 km, Ernesto: 12 km, Total: 27 km",
+        "Oranges: 12 kilos. Bananas: 9 kilos. Melons: 3 kilos. Total: 24 kilos",
+        "Der zweite Schritt ist falsch, 24 statt 25.",
         "Correct.",
         "",
     ],
 )
 def test_signs_and_short_texts_are_in_no_language(text):
     assert foreign(text, "en") is None
-    assert foreign(text, "de") is None
 
 
 def test_no_english_text_of_the_real_corpora_is_taken_for_another(shared_data):

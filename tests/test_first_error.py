@@ -79,6 +79,8 @@ FORMS = [
     ("The line `24 - 5 = 18` is an arithmetic mistake.", 2),
     ('"18 × 2 = 36 dollars" is incorrect.', 3),
     ("The claim “24-5=18” is wrong.", 2),
+    # a heading comes before words: a critique may quote them wrongly
+    ('Step 1: 8 × 2 = 16 is needed, not "24 - 5 = 18": a wrong operation.', 1),
     # no step
     ("The final answer is wrong.", None),
     ("The solution is wrong. The answer should be 38.", None),

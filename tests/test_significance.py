@@ -15,6 +15,7 @@ from cft_trl.evaluation.significance import (
     compare_averages,
     holm,
     mcnemar,
+    paired_interval,
     resampled_means,
 )
 
@@ -44,8 +45,26 @@ def test_single_samples_are_compared_by_mcnemar():
     assert (found.first_only, found.second_only, found.problems, found.test) == (2, 12, 100, "McNemar")
     assert found.p == mcnemar(2, 12)
     assert found.difference == pytest.approx(0.1)
-    # A paired interval: about 2 sqrt(14)/100 wide each way, far narrower than two unpaired ones.
+    # A paired interval: about 2 sqrt(14)/100 each way, far narrower than two unpaired ones.
     assert found.interval_95 == pytest.approx((0.03, 0.17), abs=0.015)
+
+
+@pytest.mark.parametrize(("a", "b", "problems"), [(0.1, 0.2, 100), (0.0, 0.05, 40), (0.02, 0.02, 60), (0.3, 0.4, 30)])
+def test_paired_intervals_cover(a, b, problems):
+    """Drawn 4,000 times, about 95% of the intervals hold the true difference, also where hardly any problem differs."""
+    cells = np.random.default_rng(4).multinomial(problems, [a, b, 1 - a - b], 4000)
+    inside = 0
+    for first, second, _ in cells:
+        low, high = paired_interval(int(first), int(second), problems)
+        assert low <= (second - first) / problems <= high
+        inside += low <= b - a <= high
+    assert 0.935 <= inside / 4000 <= 1.0
+
+
+def test_runs_that_solve_the_same_problems_may_still_differ():
+    assert paired_interval(0, 0, 10) == pytest.approx((-0.278, 0.278), abs=0.001)
+    assert paired_interval(0, 10, 10)[1] == 1.0
+    assert paired_interval(3, 7, 50) == pytest.approx([-x for x in paired_interval(7, 3, 50)[::-1]])
 
 
 def test_several_samples_are_compared_by_problem():
@@ -66,6 +85,7 @@ def test_equal_runs_do_not_differ():
     values = [0.0, 0.25, 1.0, 0.5]
     found = compare(values, values)
     assert (found.difference, found.p, found.interval_95) == (0.0, 1.0, (0.0, 0.0))
+    assert compare([0, 1, 1], [0, 1, 1]).p == 1.0
 
 
 def test_a_clear_difference_over_several_samples_is_found():

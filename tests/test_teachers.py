@@ -11,7 +11,9 @@ from conftest import make_model, make_tokenizer
 from faulty_server import KEY, FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.client import Counts, Request, Teacher
+from cft_trl.records import to_record
+from cft_trl.synthesis.client import Counts, Request
+from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.teachers import TeacherSpec, open_teachers, parse_teacher
 from cft_trl.synthesis.transformers_teacher import TransformersTeacher
@@ -124,32 +126,48 @@ def test_teachers_open_in_order_each_with_its_own_key_and_a_server_of_ours_with_
         monkeypatch.chdir(tmp_path)
         (tmp_path / "m").mkdir()
         specs = [f"openai:m@{server.url}#LAB_KEY", "vllm:./m", "reference", parse_teacher(f"openai:m@{server.url}")]
-        with open_teachers(specs, vllm_options=["--dtype", "float32"], max_concurrency=7, timeout=5.0) as teachers:
-            assert [type(teacher).__name__ for teacher in teachers] == [
-                "Teacher",
-                "Teacher",
-                "ReferenceTeacher",
-                "Teacher",
-            ]
-            assert [teacher.max_concurrency for teacher in teachers if isinstance(teacher, Teacher)] == [7, 7, 7]
-            for at in (0, 1):
-                [(_, answer)] = ask_all(teachers[at], [ask(f"q{at}")], tmp_path / str(at))
-                assert answer["text"] == answer_to(f"q{at}", None)
-            with pytest.raises(CFTError, match="set OPENAI_API_KEY"):
-                ask_all(teachers[3], [ask("q3")], tmp_path / "3")
-            assert log == [("./m", "m", ["--dtype", "float32"])]
-    assert log[1:] == ["stopped"]
+        teachers = open_teachers(specs, vllm_options=["--dtype", "float32"], max_concurrency=7, timeout=5.0)
+        kinds = [type(teacher).__name__ for teacher in teachers]
+        assert kinds == ["Teacher", "VllmTeacher", "ReferenceTeacher", "Teacher"]
+        assert [teachers[at].max_concurrency for at in (0, 1, 3)] == [7, 7, 7]
+        assert log == []
+        for at in (0, 1):
+            [(_, answer)] = ask_all(teachers[at], [ask(f"q{at}")], tmp_path / str(at))
+            assert answer["text"] == answer_to(f"q{at}", None)
+        assert log == [("./m", "m", ["--dtype", "float32"]), "stopped"]
+        ask_all(teachers[1], [ask("q1")], tmp_path / "1")  # from the journal
+        assert len(log) == 2
+        with pytest.raises(CFTError, match="set OPENAI_API_KEY"):
+            ask_all(teachers[3], [ask("q3")], tmp_path / "3")
+
+
+def test_servers_of_ours_take_turns(tmp_path, monkeypatch):
+    running, most = [], []
+    with FaultyServer(delay=0.05, models="a,b,c") as server:
+
+        @contextmanager
+        def stand_in(source, **options):
+            running.append(source)
+            most.append(len(running))
+            yield server.url
+            running.remove(source)
+
+        monkeypatch.setattr("cft_trl.servers.vllm_server", stand_in)
+        rows = [{"id": "1", "query": "2+2?", "response": "5"}, {"id": "2", "query": "2+3?", "response": "5"}]
+        teachers = open_teachers(["vllm:a", "vllm:b", "vllm:c"])
+        report = run_critique([to_record(row) for row in rows], CritiqueSettings(), teachers, tmp_path)
+    assert (report.written, most, running) == (6, [1, 1, 1], [])
 
 
 def test_a_wrong_name_opens_nothing(monkeypatch):
     monkeypatch.setattr("cft_trl.servers.vllm_server", lambda *args, **kwargs: pytest.fail("a server was started"))
-    with pytest.raises(CFTError, match="did you mean 'openai'"), open_teachers(["vllm:m", "opnai:m"]):
-        pass
+    with pytest.raises(CFTError, match="did you mean 'openai'"):
+        open_teachers(["vllm:m", "opnai:m"])
 
 
 def test_only_openai_teachers_go_through_the_batch_api():
-    with open_teachers(["openai:m", "openai:n@http://h/v1", "reference"], batch=True) as teachers:
-        assert [getattr(teacher, "batch", None) for teacher in teachers] == [True, True, None]
+    teachers = open_teachers(["openai:m", "openai:n@http://h/v1", "reference"], batch=True)
+    assert [getattr(teacher, "batch", None) for teacher in teachers] == [True, True, None]
 
 
 # ---- in this process ----
@@ -255,13 +273,13 @@ def test_what_a_batch_gave_is_kept_when_the_run_is_cancelled_in_the_next(teacher
     from cft_trl.generators import LocalModel
 
     batches = []
-    compute = LocalModel._batch
+    compute = LocalModel._advance
 
-    def counted(self, prompts, *rest):
-        batches.append(len(prompts))
-        return compute(self, prompts, *rest)
+    def counted(self, rows, *rest):
+        batches.append(len(rows))
+        return compute(self, rows, *rest)
 
-    monkeypatch.setattr(LocalModel, "_batch", counted)
+    monkeypatch.setattr(LocalModel, "_advance", counted)
     requests = [ask(text, temperature=0, max_tokens=4) for text in TEXTS]
 
     async def cancelled():

@@ -7,9 +7,9 @@ r"""Which step does a critique call the first wrong one?
 Steps count from 1, as the numbers in the prompt do. The rules, first that applies:
 
 1. A sentence that says it outright ("the first error is in step 3", "first wrong step: 3", "goes wrong at step 3").
-2. The first sentence, or half of one ("..., but step 3 is wrong"), that finds fault, by the number of its own step;
-   else by words it quotes that exactly one step holds; else by the heading it stands under ("Step 2: ..."). Under
-   "Answer:", after headings of steps, that is the last step.
+2. The first sentence, or half of one ("..., but step 3 is wrong"), that finds fault: by the step it names itself; else
+   by the heading it stands under ("Step 2: ..."; "Answer:", after headings of steps, is the last step); else by words
+   it quotes, if exactly one step holds them.
 3. A sentence that finds no fault ("there is no error in step 2") names none. Neither does one that finds fault with
    nothing in particular.
 
@@ -127,7 +127,7 @@ def first_error_step(critique: str | None, steps: Sequence[str] = ()) -> int | N
             if number:
                 return number
     for text, heading in parts:
-        if _finds_fault(text) and (number := _mention(text, steps) or _quoted(text, steps) or heading):
+        if _finds_fault(text) and (number := _mention(text, steps) or heading or _quoted(text, steps)):
             return number
     return None
 

@@ -33,7 +33,7 @@ ARITHMETIC_ROWS = 300
 
 CriticRow = dict[str, Any]
 
-_OWN_NUMBER = re.compile(r"\s*[#*\s]*step\s*\d{1,3}\s*(?:[:.)]|\u2014)[*\s]*(?=\S)", re.IGNORECASE)
+_OWN_NUMBER = re.compile(r"(?P<mark>[#*\s]*)step\s*\d{1,3}\s*[:.)\u2014](?P<bold>\*\*)?\s*(?=\S)", re.IGNORECASE)
 
 
 def load_critic_rows(
@@ -101,7 +101,7 @@ def from_processbench(row: Mapping[str, Any], where: str, subset: str) -> Critic
         raise CFTError(f"{where}: column 'steps' must be a list of texts, none of them empty")
     if not isinstance(label, int) or not -1 <= label < len(steps):
         raise CFTError(f"{where}: column 'label' is {label!r}; give the first wrong step from 0, or -1 for none")
-    numbered = [f"Step {number}: {_OWN_NUMBER.sub('', step, count=1).strip()}" for number, step in enumerate(steps, 1)]
+    numbered = [f"Step {number}: {_without_number(step)}" for number, step in enumerate(steps, 1)]
     return {
         "id": str(row.get("id") or where),
         "subset": subset,
@@ -112,6 +112,14 @@ def from_processbench(row: Mapping[str, Any], where: str, subset: str) -> Critic
         "first_error": None if label < 0 else label + 1,
         "level": None,
     }
+
+
+def _without_number(step: str) -> str:
+    """ "**Step 2:** Add." -> "Add."; "**Step 2: Add them up**" keeps its bold type."""
+    if match := _OWN_NUMBER.match(step):
+        mark = "" if match["bold"] else match["mark"].lstrip()
+        step = mark + step[match.end() :]
+    return step.strip()
 
 
 def _chosen(subsets: Iterable[str] | None) -> list[str]:

@@ -110,7 +110,16 @@ def to_markdown(report: Report) -> str:
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters.update(FILTERS, cell=_cell)
     template = resources.files("cft_trl").joinpath("templates/report.md.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report, PAPER=PAPER)
+    return environment.from_string(template).render(report, PAPER=PAPER, graded=graded_tasks(report))
+
+
+def graded_tasks(report: Report, graders: Sequence[str] = ("strict", "paper")) -> list[str]:
+    """The benchmarks with a score under one of these graders."""
+    return [
+        task
+        for task, of_task in report["scores"].items()
+        if any(grader in found for found in of_task.values() for grader in graders)
+    ]
 
 
 # ---- how figures are written -----------------------------------------------------------------------------------------

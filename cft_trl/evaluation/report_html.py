@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from cft_trl.evaluation.report import FILTERS, PAPER, Report
+from cft_trl.evaluation.report import FILTERS, PAPER, Report, graded_tasks
 
 COLOURS = 6  # as many as the template's style has
 
@@ -30,7 +30,7 @@ def to_html(report: Report) -> str:
         PAPER=PAPER,
         names=names,
         colour={name: at % COLOURS for at, name in enumerate(names)},
-        graded=[task for task in report["tasks"] if _of(report["scores"][task], "strict", "paper")],
+        graded=graded_tasks(report),
         pairs=_pairs(report),
         score_chart=_score_chart(report, names),
         difference_chart=_difference_chart(report),
@@ -52,10 +52,6 @@ def axis_ticks(low: float, high: float, steps: int = 5) -> list[float]:
     step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= steps)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(at * step, 10) for at in range(first, last + 1)]
-
-
-def _of(found: Mapping[str, Any], *graders: str) -> bool:
-    return any(grader in of_run for of_run in found.values() for grader in graders)
 
 
 def _pairs(report: Report) -> list[dict[str, Any]]:
@@ -88,7 +84,7 @@ def _percent_label(share: float) -> str:
 
 
 def _score_chart(report: Report, names: Sequence[str]) -> dict[str, Any] | None:
-    rows = {task: of_task for task, of_task in report["scores"].items() if _of(of_task, "strict")}
+    rows = {task: report["scores"][task] for task in graded_tasks(report, ("strict",))}
     if not rows:
         return None
     average = report["average"]

@@ -1,10 +1,12 @@
 """Is one run better than another? Both answered the same problems, so the problems are compared one by one.
 
     compare([1, 0, 0, 1], [1, 1, 1, 1])
-    # Comparison(problems=4, difference=0.5, interval_95=(0.0, 1.0), test="McNemar", p=0.5, first_only=0, second_only=2)
+    # Comparison(problems=4, difference=0.5, interval_95=(-0.102, 0.850), test="McNemar", p=0.5, first_only=0,
+    #            second_only=2)
 
-With one sample per problem the test is McNemar's, exact: only problems that one run alone solved tell them apart. With
-several samples a problem has a share of right ones; the problems are then drawn anew, 10,000 times, with replacement.
+With one sample per problem the test is McNemar's, exact: only problems that one run alone solved tell them apart; the
+interval comes from the same counts. With several samples a problem has a share of right ones; the problems are then
+drawn anew, 10,000 times, with replacement.
 Samples of one problem are not independent, so it is never the samples that are drawn.
 """
 
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cft_trl.evaluation.intervals import wilson_interval
+
 RESAMPLES = 10_000
 
 
@@ -26,7 +30,7 @@ class Comparison:
     Attributes:
         problems: How many.
         difference: Mean of the second minus mean of the first, as a share.
-        interval_95: Of the difference, by the paired bootstrap.
+        interval_95: Of the difference: `paired_interval`, or the paired bootstrap.
         test: "McNemar" or "paired bootstrap".
         p: Two-sided: how probable so large a difference is between runs that are equally good.
         first_only, second_only: Problems on which the first did better, and the second.
@@ -60,18 +64,14 @@ def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> C
     if a.shape != b.shape or not a.size:
         raise ValueError(f"{a.size} and {b.size} problems; give the same ones, at least one")
     difference = b - a
-    means = resampled_means(difference, np.random.default_rng(seed))
     first_only, second_only = int((difference < 0).sum()), int((difference > 0).sum())
-    single = bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
-    return Comparison(
-        problems=len(a),
-        difference=float(difference.mean()),
-        interval_95=interval(means),
-        test="McNemar" if single else "paired bootstrap",
-        p=mcnemar(first_only, second_only) if single else _bootstrap_p(difference.mean(), means),
-        first_only=first_only,
-        second_only=second_only,
-    )
+    if np.isin(np.concatenate([a, b]), (0.0, 1.0)).all():
+        test, p = "McNemar", mcnemar(first_only, second_only)
+        bounds = paired_interval(first_only, second_only, len(a))
+    else:
+        means = resampled_means(difference, np.random.default_rng(seed))
+        test, p, bounds = "paired bootstrap", _bootstrap_p(float(difference.mean()), means), interval(means)
+    return Comparison(len(a), float(difference.mean()), bounds, test, p, first_only, second_only)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -95,6 +95,27 @@ def mcnemar(first_only: int, second_only: int) -> float:
         term = term * (flips - k + 1) // k
         tail += term
     return min(1.0, 2 * tail / 2**flips)
+
+
+def paired_interval(first_only: int, second_only: int, problems: int) -> tuple[float, float]:
+    """The 95% interval of a paired difference of proportions, (second_only - first_only) / problems.
+
+    Joins the Wilson intervals of the two shares, which cannot both be large (the method of variance estimates recovery,
+    Zou and Donner 2008). Unlike a bootstrap it keeps its width where few problems tell the runs apart, or none.
+
+    Example:
+        >>> [round(bound, 3) for bound in paired_interval(2, 12, 100)], paired_interval(0, 0, 100)[1] > 0.03
+        ([0.027, 0.18], True)
+    """
+    shares = [count / problems for count in (first_only, second_only)]
+    (low_a, high_a), (low_b, high_b) = (wilson_interval(count, problems) for count in (first_only, second_only))
+    a, b = shares
+    correlation = math.sqrt(a * b / ((1 - a) * (1 - b))) if max(shares) < 1 else 0.0
+
+    def joined(x: float, y: float) -> float:
+        return math.sqrt(x * x + 2 * correlation * x * y + y * y)
+
+    return max(-1.0, b - a - joined(b - low_b, high_a - a)), min(1.0, b - a + joined(high_b - b, a - low_a))
 
 
 def resampled_means(values: Sequence[float], rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:

@@ -212,7 +212,6 @@ class _Index:
             owners.append(numpy.full(len(found), at))
             # The same problem in two benchmarks (MATH-500 lies within MATH) is one text.
             texts.append(numpy.full(len(found), fingerprint(*words), numpy.uint64))
-        self._lengths = [len(found) for found in grams[1:]]
         self._build(*(numpy.concatenate(parts) for parts in (grams, owners, texts)))
 
     def _build(self, grams: numpy.ndarray, owners: numpy.ndarray, texts: numpy.ndarray) -> None:
@@ -225,6 +224,7 @@ class _Index:
         kept |= ~numpy.isin(owners, owners[kept])  # a problem made of phrases alone keeps them
         order = numpy.argsort(grams[kept], kind="stable")
         self._grams, self._owners = grams[kept][order], owners[kept][order]
+        self._lengths = numpy.bincount(owners[kept], minlength=len(self._problems))
 
     def find(self, query: str) -> Sequence[Hit]:
         """The problems that a query has an n-gram or all of its text in common with, nearest first."""
@@ -240,7 +240,7 @@ class _Index:
         )  # fmt: skip
         hits = []
         for at in {*exact, *shared}:
-            share = shared[at] / max(1, min(len(grams), self._lengths[at]))
+            share = shared[at] / max(1, min(len(grams), int(self._lengths[at])))
             hits.append(Hit(*self._problems[at], at in exact, share))
         return sorted(hits, key=lambda hit: (not hit.exact, -hit.share, hit.problem))
 

@@ -30,7 +30,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -179,9 +179,8 @@ def ask_stage(
                 out.report.read += 1
                 out.row(row)
         return out.report
-    opened = open_teachers(names, batch=batch, **(teacher_options or {})) if names else nullcontext([])
-    with opened as teachers:
-        return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
+    teachers = open_teachers(names, batch=batch, **(teacher_options or {}))
+    return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
 
 
 def shard_name(rank: int, tasks: int) -> str:
@@ -332,17 +331,19 @@ def _run_ray(job: Job, workers: int) -> None:
     from cft_trl.synthesis.shards import ShardStep
 
     ours = not ray.is_initialized()
+    if ours:
+        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR", **here)
+        except Exception as error:  # of any kind: no cluster there, no memory, a start that took too long
+            at = f" at RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not here else ""
+            raise CFTError(f"Ray{at} cannot be used: {type(error).__name__}: {error}") from None
     logger.disable("datatrove")
     try:
-        if ours:
-            here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level="ERROR", **here)
         with telling(job):
             RayPipelineExecutor(
                 [ShardStep(str(job.path))], job.tasks, workers, logging_dir=str(job.logs), mem_per_cpu_gb=0.5
             ).run()
-    except ConnectionError as error:
-        raise CFTError(f"Ray at {os.environ.get('RAY_ADDRESS')}: cannot be reached ({error})") from None
     finally:
         logger.enable("datatrove")
         if ours:

@@ -3,21 +3,21 @@
     openai:gpt-4o-2024-11-20                        OpenAI's own endpoint; key in OPENAI_API_KEY
     openai:qwen@http://10.0.0.7:8000/v1             any compatible endpoint
     openai:qwen@https://llm.lab/v1#LAB_KEY          ... whose key is in the environment variable LAB_KEY
-    vllm:Qwen/Qwen2.5-72B-Instruct                  a server that we start and stop (see cft_trl/servers.py)
+    vllm:Qwen/Qwen2.5-72B-Instruct                  a server of ours, for as long as it is asked (see vllm_teacher.py)
     transformers:smollm2-135m                       a model in this process
     reference                                       no model: checks against the row's own reference
 
-    with open_teachers(["vllm:Qwen/Qwen2.5-72B-Instruct", "reference"]) as teachers:
-        run_critique(rows, settings, teachers, "out")
+    teachers = open_teachers(["vllm:Qwen/Qwen2.5-72B-Instruct", "reference"])
+    run_critique(rows, settings, teachers, "out")
 
 A key is only ever read from the environment, when a request is made; none can be written here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ KINDS = ("openai", "vllm", "transformers", "reference")
 FORMS = "openai:MODEL, openai:MODEL@URL, vllm:MODEL, transformers:MODEL or reference"
 
 _OPENAI_KEY = "OPENAI_API_KEY"
-_NO_KEY = ""  # names no variable: a server of our own gets nobody's key
 # Requests in flight that each kind can use: vLLM computes up to 256 at once by default.
 _IN_FLIGHT = {"openai": 128, "vllm": 256}
 
@@ -113,7 +112,6 @@ def parse_teacher(text: str) -> TeacherSpec:
     return TeacherSpec(kind, model, model, url.rstrip("/"), variable or _OPENAI_KEY)
 
 
-@contextmanager
 def open_teachers(
     specs: Sequence[str | TeacherSpec],
     *,
@@ -121,8 +119,8 @@ def open_teachers(
     vllm_options: Sequence[str] = (),
     max_concurrency: int | None = None,
     timeout: float = 600.0,
-) -> Iterator[list[AnyTeacher]]:
-    """Opens teachers for the `with` block; servers of ours start before it and stop after it.
+) -> list[AnyTeacher]:
+    """Teachers by name. A model is loaded, or its server started, when it is asked; servers of ours take turns.
 
     Args:
         specs: Whom to open, by name or read.
@@ -131,36 +129,30 @@ def open_teachers(
         max_concurrency: At most so many requests in flight to each; by default 128, or 256 to a vLLM server.
         timeout: Seconds for one request.
 
-    Yields:
+    Returns:
         The teachers, in the order of `specs`.
 
     Raises:
-        CFTError: A name that cannot be read, a model that is not there, a server that does not start.
+        CFTError: A name that cannot be read, a model that is not there.
     """
     from cft_trl.synthesis.client import Teacher
+    from cft_trl.synthesis.reference_teacher import ReferenceTeacher
+    from cft_trl.synthesis.transformers_teacher import TransformersTeacher
+    from cft_trl.synthesis.vllm_teacher import VllmTeacher
 
-    read = [parse_teacher(spec) if isinstance(spec, str) else spec for spec in specs]
-    with ExitStack() as opened:
-        teachers: list[AnyTeacher] = []
-        for spec in read:
-            most = max_concurrency or _IN_FLIGHT.get(spec.kind, 1)
-            if spec.kind == "openai":
-                teacher: AnyTeacher = Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch)
-            elif spec.kind == "vllm":
-                from cft_trl.servers import vllm_server
-
-                url = opened.enter_context(vllm_server(spec.source, served_name=spec.model, options=vllm_options))
-                teacher = Teacher(spec.model, url, _NO_KEY, most, timeout)
-            elif spec.kind == "transformers":
-                from cft_trl.synthesis.transformers_teacher import TransformersTeacher
-
-                teacher = TransformersTeacher(spec.source, name=spec.model)
-            else:
-                from cft_trl.synthesis.reference_teacher import ReferenceTeacher
-
-                teacher = ReferenceTeacher()
-            teachers.append(teacher)
-        yield teachers
+    turn = asyncio.Lock()
+    teachers: list[AnyTeacher] = []
+    for spec in [parse_teacher(spec) if isinstance(spec, str) else spec for spec in specs]:
+        most = max_concurrency or _IN_FLIGHT.get(spec.kind, 1)
+        if spec.kind == "openai":
+            teachers.append(Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch))
+        elif spec.kind == "vllm":
+            teachers.append(VllmTeacher(spec.source, turn, spec.model, tuple(vllm_options), most, timeout))
+        elif spec.kind == "transformers":
+            teachers.append(TransformersTeacher(spec.source, name=spec.model))
+        else:
+            teachers.append(ReferenceTeacher())
+    return teachers
 
 
 def _name(source: str) -> str:
