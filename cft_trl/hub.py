@@ -137,6 +137,8 @@ def selection_section(folder: Path) -> str:
         lines.append(
             f"| {point['step']} | {share} | {low:.1%} to {high:.1%} | {point[silent]:.1%} | {point['truncated']:.1%} |"
         )
+    if selection["majority_rate"] is not None:
+        lines.append(f"| always the more frequent verdict | {selection['majority_rate']:.1%} | | | |")
     if (folder / "selection.png").is_file():
         lines += ["", "![Score of each checkpoint](selection.png)"]
     return "\n".join(["<!-- selection -->", *lines, "<!-- /selection -->"])

@@ -74,6 +74,8 @@ def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
     figure, axes = plt.subplots(figsize=(6.5, 4), constrained_layout=True)
     axes.errorbar(steps, scores, yerr=[below, above], color=BLUE, marker="o", markersize=4, linewidth=1.4, capsize=3)
     axes.plot([winner["step"]], [winner["score"]], marker="o", markersize=9, color=ORANGE, linestyle="", label="best")
+    if selection["majority_rate"] is not None:
+        axes.axhline(selection["majority_rate"], linestyle="--", color=GREY, linewidth=1, label="majority")
     name = f"{selection['benchmark']}, {selection['rows']} rows"
     axes.set(title=f"Checkpoints on {name}", xlabel="step", ylabel="share right, 95% interval")
     axes.grid(alpha=0.25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -185,21 +186,42 @@ def test_other_peoples_tasks_are_read_as_before():
     assert read(SimpleNamespace(name="gsm8k")) == "read gsm8k"
 
 
+def prepare(folder, tokenizer, **benchmarks: int) -> dict[str, str]:
+    """A tiny model in the place of the quickstart's, benchmarks of so many made-up problems; the environment."""
+    make_model(tokenizer).save_pretrained(folder / "runs" / "quickstart")
+    tokenizer.save_pretrained(folder / "runs" / "quickstart")
+    (folder / "cft_trl").symlink_to(REPOSITORY / "cft_trl")
+    for name, size in benchmarks.items():
+        path = folder / "benchmarks" / name / "test.jsonl"
+        path.parent.mkdir(parents=True)
+        rows = [{"question": f"{n}+{n}?", "problem": f"{n}+{n}?", "answer": f"#### {2 * n}"} for n in range(size)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "CFT_BENCHMARKS_DIR": str(folder / "benchmarks"),
+            "HF_HOME": str(folder / "hf"), "HOME": str(folder)}  # fmt: skip
+
+
 @pytest.mark.slow
 def test_the_command_line_of_the_readme(tmp_path, tokenizer):
-    """As the README prints it, but for the model: a tiny one in the place of the quickstart's."""
-    make_model(tokenizer).save_pretrained(tmp_path / "runs" / "quickstart")
-    tokenizer.save_pretrained(tmp_path / "runs" / "quickstart")
-    folder = tmp_path / "benchmarks" / "aime24"
-    folder.mkdir(parents=True)
-    lines = [{"problem": f"Double {n}.", "answer": 2 * n} for n in range(30)]
-    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    environment = prepare(tmp_path, tokenizer, gsm8k=1319, math_500=500)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    [line] = [line for line in text.splitlines() if "lighteval_shim" in line and line.startswith("python")]
+    words = shlex.split(line)
+    words[words.index("--max-samples") + 1] = "2"
+    done = subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (result,) = (tmp_path / "results" / "results").rglob("*.json")
+    results = json.loads(result.read_text())["results"]
+    for task in ("cft_gsm8k|0", "cft_math_500|0"):
+        assert set(results[task]) >= {"strict", "paper"}, results[task]
+
+
+@pytest.mark.slow
+def test_samples_under_lightevals_command_line(tmp_path, tokenizer):
+    environment = prepare(tmp_path, tokenizer, aime24=30)
     command = [sys.executable, "-m", "cft_trl.evaluation.lighteval_shim", "accelerate",
                "model_name=runs/quickstart,batch_size=4,generation_parameters={temperature:0.6,top_p:0.95}",
-               "cft_aime24@n=2@k=2", "--custom-tasks", str(REPOSITORY / "cft_trl/evaluation/lighteval_tasks.py"),
+               "cft_aime24@n=2@k=2", "--custom-tasks", "cft_trl/evaluation/lighteval_tasks.py",
                "--max-samples", "3", "--output-dir", "results", "--save-details"]  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CFT_BENCHMARKS_DIR": str(tmp_path / "benchmarks"),
-                   "HF_HOME": str(tmp_path / "hf"), "HOME": str(tmp_path)}  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     (result,) = (tmp_path / "results" / "results").rglob("*.json")

@@ -97,6 +97,7 @@ def test_files_of_both_kinds(reported, tmp_path):
     texts = [r"so \boxed{2}", "I add them up.\nI am not sure what comes out of it.", r"\boxed{\frac{1}{2}}"]
     summary, hits = found.score([Generation(text, "length" if i else "stop", 1, 1) for i, text in enumerate(texts)])
     assert hits == [True, False, True]
+    assert found.majority_rate is None
     assert (summary["hits"], summary["of"], summary["truncated"], summary["no_answer"]) == (2, 3, 2 / 3, 1 / 3)
 
     labelled = write_rows(tmp_path / "v.jsonl", {"query": "1?", "response": "1", "verdict": "right"},
@@ -277,10 +278,13 @@ def test_cft_select_and_again(run, capsys, monkeypatch):
     result = json.loads((run / "selection.json").read_text())
     assert [p["step"] for p in result["curve"]] == [2, 4, 10]
     assert (result["rows"], result["kind"], result["generator"]) == (3, "verdicts", "transformers")
+    assert result["majority_rate"] == pytest.approx(2 / 3)
+    assert "always giving the more frequent verdict: 66.7%" in shown
     load_model(str(run / "best"))
     assert all((run / f"checkpoint-{step}" / "optimizer.pt").is_file() for step in (2, 4, 10))
     card = (run / "README.md").read_text()
     assert card.startswith("# Mine\n\nText.\n\n<!-- selection -->\n## Choice of the checkpoint")
+    assert "| always the more frequent verdict | 66.7% |" in card
     assert card.endswith("<!-- /selection -->\n\n## Use\n\nSo.\n")
 
     asked = []

@@ -120,6 +120,8 @@ def _show(result: Mapping[str, Any]) -> None:
             mark = "overlaps the best"
         share = f"{point['score']:.1%} ({point['hits']}/{point['of']})"
         table.add_row(str(point["step"]), share, f"{low:.1%} to {high:.1%}", mark)
+    if result["majority_rate"] is not None:
+        table.caption = f"always giving the more frequent verdict: {result['majority_rate']:.1%}"
     console = Console()
     console.print()
     console.print(table)

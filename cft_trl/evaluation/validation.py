@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,12 @@ class ValidationSet:
         """Tells this set from any other: 12 hex digits of a hash of all that is asked and compared."""
         asked = [self.kind, self.system, [[row.get(name) for name in _ASKED] for row in self.rows]]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+    @property
+    def majority_rate(self) -> float | None:
+        """What always giving the more frequent verdict would score; None for answers."""
+        truths = Counter(row["verdict"] for row in self.rows) if self.kind == "verdicts" else None
+        return max(truths.values()) / len(self.rows) if truths else None
 
     def conversations(self, prompt_preset: str) -> list[list[Mapping[str, str]]]:
         """What a model is asked, one conversation per row."""

@@ -10,7 +10,6 @@ datatrove's InferenceRunner is not used: a single 429 or 500 from the endpoint a
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ class ShardStep(PipelineStep):
             CFTError: As a stage does; its message is kept for the lead in `errors/`.
         """
         job = Job.load(self.job)
-        with _told(job.logs / "errors" / f"{rank:05d}"), _one_life():
+        with _told(job.logs / "errors" / f"{rank:05d}"), _not_without_us():
             for stage in job.stages:
                 report = ask_stage(
                     job.recipe,
@@ -72,18 +71,15 @@ def _told(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _one_life() -> Iterator[None]:
-    """On Ray a task runs in a process forked by its actor: either one's death is to be the other's.
+def _not_without_us() -> Iterator[None]:
+    """On Ray a task runs in a process that its actor forked, and the actor would wait for ever for one that was killed.
 
-    The actor would wait for ever for a killed task; a task without its actor would hold its journals' locks.
+    So it is not to outlive the task: Ray notices an actor's death, and runs the task again. The other way round Ray
+    itself ends what a dead actor has left.
     """
     if os.environ.get("DATATROVE_EXECUTOR") != "RAY":
         yield
         return
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     watch = ["sh", "-c", f"read -r done || kill -KILL {os.getppid()}"]
     with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as guard:
         try:

@@ -129,7 +129,9 @@ class Selection:
         from cft_trl.plots import plot_selection
 
         checkpoints = self.checkpoints()
-        result = {**self.settings, "notes": list(self.validation.notes), **choose(self.curve(), set(checkpoints))}
+        validation, chosen = self.validation, choose(self.curve(), set(checkpoints))
+        told = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
+        result = {**self.settings, **told, **chosen}
         kept = [point["step"] for point in ranked(result["curve"]) if point["step"] in checkpoints][: self.keep]
         for step in kept:
             link_model(checkpoints[step], self.run / _KEPT / f"step-{step}")
