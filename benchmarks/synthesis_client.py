@@ -78,9 +78,9 @@ def build(url: str, folder: Path, data: str, questions: int, samples: int, optio
 
     source = SourceSettings("gsm8k", path=data, limit=questions, sample="random")
     run_source(source, folder)
-    respond = RespondSettings("models", (f"vllm:{MODEL}",), samples, temperature=0.8, max_tokens=192, seed=0)
+    respond = RespondSettings("models", (f"vllm:{MODEL}",), samples, temperature=0.8, max_tokens=192)
     timed("respond", lambda: run_respond(RowFile(stage_path(folder, "source")), respond, [teacher], folder))
-    critique = CritiqueSettings((f"vllm:{MODEL}",), max_tokens=256, seed=0)
+    critique = CritiqueSettings((f"vllm:{MODEL}",), max_tokens=256)
     timed("critique", lambda: run_critique(RowFile(stage_path(folder, "respond")), critique, [teacher], folder))
     verdicts = Counter(str(row["verdict"] or "none") for row in RowFile(stage_path(folder, "critique")))
     told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from cft_trl.servers import free_port, last_words, vllm_server
 
 # What the real server does as far as we can see it: a front end, and a worker that hears no SIGTERM.
 FRONT_END = """\
-import http.server, json, pathlib, subprocess, sys
+import http.server, json, os, pathlib, subprocess, sys
 worker = "import pathlib, os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
 worker += "pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
 folder = pathlib.Path(__file__).parent
@@ -30,6 +31,9 @@ if "--fails" in sys.argv:
     sys.exit("INFO loading\\nValueError: no room for the weights\\nRuntimeError: start failed. See root cause above.")
 class Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/v1/die":
+            print("RuntimeError: no such offset\\nRuntimeError: failed: see above for the root cause", flush=True)
+            os._exit(1)
         self.send_response(503 if "--never-ready" in sys.argv else 200)
         self.end_headers()
         self.wfile.write(self.path.encode())
@@ -125,6 +129,19 @@ def test_a_server_that_ends_at_its_start_is_told_with_its_reason_and_its_log(sta
     [log] = stand_in.glob("cft-vllm-*.log")
     assert str(log) in str(told.value)
     assert gone(worker_pid(stand_in))
+
+
+def test_a_server_that_dies_at_work_is_told_with_its_reason(stand_in):
+    def ask(what):
+        with vllm_server(str(stand_in / "model")) as url:
+            with suppress(OSError):
+                urllib.request.urlopen(f"{url}/{what}")
+            raise CFTError("the server cannot be reached")
+
+    with pytest.raises(CFTError, match="died at work: RuntimeError: no such offset"):
+        ask("die")
+    with pytest.raises(CFTError, match=r"^the server cannot be reached$"):
+        ask("models")
 
 
 def test_a_server_that_never_answers_is_given_up(stand_in):
