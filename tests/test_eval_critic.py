@@ -139,6 +139,7 @@ def test_scores_by_hand():
     assert score["f1"] == pytest.approx(2 * 0.75 * (4 / 6) / (0.75 + 4 / 6))
     found = score["first_error"]
     assert (found["rows"], found["hits"], found["named"], found["chance"]) == (6, 2, 3, 0.25)
+    assert found["majority_rate"] == 0.5  # three of six in step 3
     assert found["interval_95"] == pytest.approx(wilson_interval(2, 6))
     # ProcessBench: accuracy on wrong solutions asks for the step.
     assert found["f1"] == pytest.approx(2 * 0.75 * (2 / 6) / (0.75 + 2 / 6))

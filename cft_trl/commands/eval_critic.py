@@ -93,6 +93,7 @@ def _print(result: dict[str, Any], output: Path) -> None:
     row("F1 of the two", [_figure(score, "f1", "f1_interval_95") for score in scores])
     row("first wrong step named", [_figure(step, "accuracy", "interval_95") for step in steps])
     row("  a step at random", [f"{step['chance']:.1%}" if step else "-" for step in steps])
+    row("  always the commonest step", [f"{step['majority_rate']:.1%}" if step else "-" for step in steps])
     row("F1 with the step (ProcessBench)", [_figure(step, "f1", "f1_interval_95") for step in steps])
     row("no verdict", [f"{score['no_verdict'] / score['rows']:.1%}" for score in scores])
     row("cut at the limit", [f"{score['truncated']:.1%}" for score in scores])

@@ -97,7 +97,8 @@ def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         reach; `no_verdict`; `accuracy_right` and `accuracy_wrong` (of right and of wrong solutions) with their
         `interval_95_…`; `f1` of these two, their harmonic mean, with `f1_interval_95`; and `first_error`, if wrong
         solutions have that label: of its `rows`, how many critiques concluded wrong and `named` a step, and how many
-        the first wrong one (`hits`, `accuracy`, `interval_95`), beside `chance`, a step drawn at random; with
+        the first wrong one (`hits`, `accuracy`, `interval_95`), beside `chance`, a step drawn at random, and
+        `majority_rate`, always the commonest one; with
         ProcessBench's own `f1`, in which `accuracy` stands for `accuracy_wrong`.
 
     Example:
@@ -124,6 +125,7 @@ def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if known:
         found = _share(sum(row["named_step"] == row["first_error"] for row in known), len(known))
         found["named"] = sum(row["named_step"] is not None for row in known)
+        found["majority_rate"] = max(Counter(row["first_error"] for row in known).values()) / len(known)
         found["chance"] = sum(1 / max(row["steps"], 1) for row in known) / len(known)
         if len(truths) == 2 and len(known) == truths["wrong"]:
             found["f1"] = harmonic_mean(score["accuracy_right"], found["accuracy"])
