@@ -185,3 +185,12 @@ def test_unknown_names_and_missing_folders_are_told(tmp_path):
 )
 def test_gold_from_solution(solution, gold):
     assert benchmarks.gold_from_solution(solution) == gold
+
+
+def test_no_problem_for_selection_is_in_a_reported_set(shared_data):
+    from cft_trl.evaluation.validation import normalised
+
+    reported = {normalised(row["query"]) for row in load_benchmark("math", shared_data / "benchmarks")}
+    drawn = load_benchmark("math-validation", shared_data / "benchmarks")
+    assert len(drawn) == 500
+    assert not [row["query"] for row in drawn if normalised(row["query"]) in reported]
