@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from unittest import mock
 
 import pytest
 from faulty_server import FaultyServer
@@ -292,13 +293,12 @@ def test_the_card_beside_the_recipe_gets_into_the_datasets(recipe_file, folder):
 def test_the_finished_dataset_is_pushed(recipe_file, folder, monkeypatch, capsys):
     pushed = []
     monkeypatch.setattr("cft_trl.hub_upload.push_dataset", lambda *args, **more: pushed.append((args, more)) or "URL")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", mock.Mock(side_effect=RuntimeError("no network")))
     command = ["build", str(recipe_file), "--output", str(folder), "--push-to-hub", "org/mine"]
     assert main(command) == 2
-    assert "no token" in capsys.readouterr().err
+    assert "push to org/mine: " in capsys.readouterr().err
     assert not folder.exists(), "told before anything is done"
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "planted")
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", lambda self: {"name": "somebody"})
     assert main([*command, "--set", "publish.private=true"]) == 0
     assert pushed == [((folder, "org/mine"), {"private": True, "revision": None})]
     assert capsys.readouterr().out.endswith("URL\n")

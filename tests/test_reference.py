@@ -11,6 +11,7 @@ from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.synthesis.equations import final_answer, read_equations
 from cft_trl.synthesis.reference import critique_from_reference
 from cft_trl.synthesis.reference_wording import GOING_ON, WRONG
+from cft_trl.verdict import parse_verdict
 
 LEVELS = (1, 2, 3)
 EQUATION = re.compile(r"([\d.]*\d) ([-+×÷]) ([\d.]*\d) = ([\d.]*\d)")
@@ -306,6 +307,15 @@ def test_without_steps_only_what_can_be_checked_is_said(pencils):
 def test_missing_steps_are_no_steps(pencils, meta):
     row = {**pencils, "meta": meta}
     assert verdict_of(critique(row, "3 × 8 = 24\n24 - 5 = 19\nThe answer is 19.")) == "right"
+
+
+def test_long_decimals_are_rounded_results_and_no_errors():
+    response = "4 ÷ 7 = 0.57142857. 0.57142857 × 7 = 3.99999999. The answer is 4."
+    told = critique_from_reference({"query": "?", "response": response, "reference_answer": "4"})
+    assert "0.57142857" in told
+    assert parse_verdict(told) == "right"
+    wrong = critique_from_reference({"query": "?", "response": "4 ÷ 7 = 0.57142957", "reference_answer": "4"})
+    assert parse_verdict(wrong) == "wrong"
 
 
 def test_nothing_to_check_gives_none(pencils):

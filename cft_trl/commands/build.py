@@ -83,7 +83,9 @@ def _run(options: argparse.Namespace) -> int:
         tell(recipe, estimate(recipe), options.batch)
         return 0
     if options.push_to_hub:
-        _check_token()
+        from cft_trl.hub_upload import check_push
+
+        check_push(options.push_to_hub)
     folder = options.output or Path("runs/datasets") / recipe.name
     card = options.recipe.parent / "card.md"
     done = build(
@@ -102,14 +104,6 @@ def _run(options: argparse.Namespace) -> int:
         settings = recipe.publish
         print(push_dataset(folder, options.push_to_hub, private=settings.private, revision=settings.revision))
     return 3 if done.lost else 0
-
-
-def _check_token() -> None:
-    """Not after hours of asking, but now."""
-    from huggingface_hub import get_token
-
-    if get_token() is None:
-        raise CFTError("--push-to-hub: no token; set HF_TOKEN, or log in with hf auth login")
 
 
 def _teacher_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from functools import lru_cache
 Number = int | Fraction
 OPERATIONS = ("+", "-", "×", "÷")
 COMMUTATIVE = ("+", "×")
-MAX_DECIMALS = 6
 
 
 def exact(value: Number | str) -> Number:
@@ -51,10 +50,15 @@ def compute(left: Number, op: str, right: Number) -> Number | None:
 
 
 def decimals(value: Number) -> int | None:
-    """How many decimals the value needs; None where no finite number of them (up to MAX_DECIMALS) is exact."""
+    """How many decimals the value needs; None where no finite number of them is exact."""
     if isinstance(value, int):
         return 0
-    return next((places for places in range(1, MAX_DECIMALS + 1) if 10**places % value.denominator == 0), None)
+    rest, counts = value.denominator, [0, 0]
+    for place, prime in enumerate((2, 5)):
+        while rest % prime == 0:
+            rest //= prime
+            counts[place] += 1
+    return max(counts) if rest == 1 else None
 
 
 @lru_cache(maxsize=65536)
