@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 from cft_trl.errors import CFTError
 from cft_trl.statements import Said, Verdict, resolve, sentences, statements
@@ -179,6 +180,8 @@ def to_verdict(value: object) -> Verdict | None:
     return _LABELS[key]
 
 
+# Training asks three times of each critique: the verdict, where it stands, whether it is the row's.
+@lru_cache(maxsize=2048)
 def _last(text: str | None) -> Said | None:
     """The last conclusion that counts (its verdict may be `None`: unclear), or `None` when there is none."""
     if not text:

@@ -130,7 +130,9 @@ class RowEncoder:
             labels: names of the dataset's `ClassLabel` columns (`cft_trl.records.class_names`).
         """
         find_layout(batch, self.name)
-        rows = (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+        # What a source or a teacher noted of the row is often its largest column; nothing here reads it.
+        columns = {name: batch[name] for name in batch if name != "meta"}
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
         records = [
             to_record(with_class_names(row, labels), f"{self.name}, row {i}")
             for row, i in zip(rows, indices, strict=True)
@@ -200,7 +202,8 @@ class RowEncoder:
         full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
         # Behind the prompt, because a short target may stand in the query too. Some templates trim it; one that
         # rewrites it (DeepSeek's and Qwen3's cut `<think>`) leaves nothing to put the loss on: start is -1.
-        behind = len(os.path.commonprefix([prompt, full]))  # noqa: RUF071 - of characters, not of paths
+        # os.path.commonprefix compares characters one by one, which few templates need.
+        behind = len(prompt if full.startswith(prompt) else os.path.commonprefix([prompt, full]))  # noqa: RUF071
         target = example["completion"][0]["content"]
         start = full.find(target, behind)
         if start < 0:
@@ -210,7 +213,13 @@ class RowEncoder:
 
     def _tokenize(self, texts: list[str]):
         # Chat templates write their own special tokens; for plain text the tokenizer adds them, as TRL does.
-        return self.tokenizer(texts, add_special_tokens=not self.chat, verbose=False)
+        return self.tokenizer(
+            texts,
+            add_special_tokens=not self.chat,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
 
     def _encode(self, texts: Sequence[_Texts]) -> list[Encoded | None]:
         if not texts:
