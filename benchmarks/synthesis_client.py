@@ -9,8 +9,11 @@ It starts the server and, in this order,
    the stages `source`, `respond` and `critique` as `cft build` runs them;
 2. asks for the same critiques through our client and through a bare asyncio loop in turns, at the same concurrency,
    with lengths fixed and no prompt seen before, so that the server's work is equal;
-3. asks for them on a server whose cache is smaller than the run, with responses to one question as neighbours (as our
-   client orders them) and shuffled, and reads the share of prompt tokens that the server found in its cache.
+3. asks for them on a server whose cache is smaller than the run, with prompts that begin alike as neighbours (as our
+   client orders them) and shuffled, one critique of each response and four, and reads the share of prompt tokens that
+   the server found in its cache.
+
+`--parts` chooses among `run`, `client` and `order`; the last two need the run's files in `--folder`.
 
 The bare loop writes HTTP into open sockets: no retries, no journal, no checks.
 """
@@ -47,6 +50,11 @@ from cft_trl.synthesis.teacher_prompts import critique_messages
 
 MODEL = "smollm2-135m"
 NO_KEY = ""
+TITLES = {
+    "run": "The run",
+    "client": "Our client against a bare loop",
+    "order": "Neighbours in the prefix cache",
+}
 Messages = list[dict[str, str]]
 
 
@@ -174,35 +182,49 @@ def cache_counts(url: str) -> tuple[float, float]:
 
 def compare_orders(url: str, conversations: Sequence[Messages], options: argparse.Namespace) -> str:
     """Eight tokens each, so that it is the prompts that take the time."""
-    shares: dict[str, list[float]] = {"shuffled": [], "neighbours": []}
-
-    def run(order: str) -> Callable[[], None]:
-        def once() -> None:
-            nonce, given = f"[{random.getrandbits(64):016x}] ", list(conversations)
-            if order == "shuffled":
-                random.Random(len(shares[order])).shuffle(given)
-            turns = [[{"role": "user", "content": nonce + messages[0]["content"]}] for messages in given]
-            sampling = {"temperature": 0.0, "max_tokens": 8, "ignore_eos": True}
-            before = cache_counts(url)
-            asyncio.run(ours(url, [Request(MODEL, turn, sampling) for turn in turns], 8))
-            queries, hits = (after - then for after, then in zip(cache_counts(url), before, strict=True))
-            shares[order].append(hits / queries)
-
-        return once
-
-    seconds = alternate({order: run(order) for order in shares}, options.rounds)
     rows = []
-    for order, took in seconds.items():
-        found = f"{median(shares[order]):.1%}"
-        rows.append({"order": order, "prompt tokens from the cache": found, "seconds": f"{median(took):.1f}"})
-    return f"{table(rows)}\n\nNeighbours against shuffled: {ratio(seconds['shuffled'], seconds['neighbours'])} as fast."
+    for critiques in (1, 4):
+        asked = [messages for messages in conversations[: options.compared // critiques] for _ in range(critiques)]
+        shares: dict[str, list[float]] = {"shuffled": [], "neighbours": []}
+        seconds = alternate({order: one_order(url, asked, order, shares[order]) for order in shares}, options.rounds)
+        gain = ratio(seconds["shuffled"], seconds["neighbours"])
+        for order, took in seconds.items():
+            rows.append(
+                {
+                    "critiques of a response": critiques,
+                    "order": order,
+                    "prompt tokens from the cache": f"{median(shares[order]):.1%}",
+                    "seconds": f"{median(took):.1f}",
+                    "as fast": gain if order == "neighbours" else "",
+                }
+            )
+    blocks = f"{options.compared} requests; a cache of {options.blocks} blocks of {options.block_size} tokens"
+    return f"{blocks}.\n\n{table(rows)}"
+
+
+def one_order(url: str, conversations: Sequence[Messages], order: str, shares: list[float]) -> Callable[[], None]:
+    def once() -> None:
+        nonce, given = f"[{random.getrandbits(64):016x}] ", list(conversations)
+        if order == "shuffled":
+            random.Random(len(shares)).shuffle(given)
+        turns = [[{"role": "user", "content": nonce + messages[0]["content"]}] for messages in given]
+        sampling = {"temperature": 0.0, "max_tokens": 8, "ignore_eos": True}
+        before = cache_counts(url)
+        # A sample's number of its own for each, since our client asks for nothing twice.
+        requests = [Request(MODEL, turn, sampling, number) for number, turn in enumerate(turns)]
+        asyncio.run(ours(url, requests, 8))
+        queries, hits = (after - then for after, then in zip(cache_counts(url), before, strict=True))
+        shares.append(hits / queries)
+
+    return once
 
 
 @contextmanager
 def server(*more: str) -> Iterator[str]:
     began = time.perf_counter()
     with vllm_server(MODEL, options=more) as url:
-        print(f"server ready after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        version = json.load(urllib.request.urlopen(url.removesuffix("/v1") + "/version"))["version"]
+        print(f"vLLM {version} ready after {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         yield url
 
 
@@ -215,24 +237,33 @@ def main() -> None:
     parser.add_argument("--compared", type=int, default=96, help="critiques of parts 2 and 3")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each in part 2")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--blocks", type=int, default=96, help="cache blocks of the server of part 3")
+    parser.add_argument("--blocks", type=int, default=384, help="cache blocks of the server of part 3")
+    parser.add_argument("--block-size", type=int, default=32, help="tokens of such a block")
+    parser.add_argument("--parts", nargs="+", choices=list(TITLES), default=list(TITLES))
     parser.add_argument("--folder", type=Path, help="keeps the run's files here")
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args()
+    told: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder, parts = options.folder or Path(scratch), []
-        with server() as url:
-            vllm = json.load(urllib.request.urlopen(url.removesuffix("/v1") + "/version"))["version"]
-            parts.append(build(url, folder, options.data, options.questions, options.samples, options))
-            rows = list(RowFile(stage_path(folder, "respond")))
-            conversations = [critique_messages(row) for row in rows]
-            parts.append(compare(url, conversations[: options.compared], options))
-        with server("--num-gpu-blocks-override", str(options.blocks)) as url:
-            parts.append(compare_orders(url, conversations[: options.compared], options))
-    told = f"vLLM {vllm} on this machine's CPU, {os.environ.get('CFT_VLLM_OPTIONS', '')}; model {MODEL}.\n"
-    titles = ("The run", "Our client against a bare loop", "Neighbours in the prefix cache")
-    body = told + "".join(f"\n### {title}\n\n{part}\n" for title, part in zip(titles, parts, strict=True))
+        folder = options.folder or Path(scratch)
+        if {"run", "client"} & set(options.parts):
+            with server() as url:
+                if "run" in options.parts:
+                    told["run"] = build(url, folder, options.data, options.questions, options.samples, options)
+                if "client" in options.parts:
+                    told["client"] = compare(url, criticised(folder)[: options.compared], options)
+        if "order" in options.parts:
+            small = ("--block-size", str(options.block_size), "--num-gpu-blocks-override", str(options.blocks))
+            with server(*small) as url:
+                told["order"] = compare_orders(url, criticised(folder), options)
+    body = f"vLLM on this machine's CPU, {os.environ.get('CFT_VLLM_OPTIONS', '')}; model {MODEL}.\n"
+    body += "".join(f"\n### {TITLES[part]}\n\n{text}\n" for part, text in told.items())
     record("The synthesis client on a real server", body.rstrip(), save=not options.no_save)
+
+
+def criticised(folder: Path) -> list[Messages]:
+    """The requests of the run's critiques, responses to one question as neighbours."""
+    return [critique_messages(row) for row in RowFile(stage_path(folder, "respond"))]
 
 
 if __name__ == "__main__":
