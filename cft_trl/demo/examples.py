@@ -1,0 +1,93 @@
+r"""What can be clicked: questions, solutions to critique, and the five worked examples of the tab Learn.
+
+    WORKED[0].title       # "A slip in the arithmetic"
+    WORKED[0].solution    # "Step 1: 7 × 6 = 42 pencils in the boxes.\nStep 2: 42 - 5 = 35 …"
+
+The solutions are of the kind that the small model of recipes/smollm2-135m was trained on, so that the app makes sense
+with it too; the last of each list asks for more than 135 million parameters can give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A solution, a critique of it as the method's teacher would write it, and what it is an example of."""
+
+    title: str
+    what: str
+    query: str
+    solution: str
+    critique: str
+    verdict: str
+    wrong_step: int | None
+
+
+# label -> question
+QUESTIONS = {
+    "A first sum": "What is $2 + 2$?",
+    "Pencils": "There are 6 pencils in a box. Mira buys 7 boxes and gives 5 pencils away. How many does she keep?",
+    "A rectangle": "Sam walks once around a rectangular field of 9 by 5 meters. How many meters does he walk?",
+    "A sum of squares": "What is $3^2 + 4^2$?",
+    "A quadratic (for larger models)": "Find the sum of all real solutions of $\\frac{x^2 - 5x + 6}{x - 3} = 2x - 7$.",
+}
+
+WORKED = (
+    Worked(
+        "A slip in the arithmetic",
+        "The plan is right and one number is not. The critique does the sum again and says where it differs.",
+        "There are 6 pencils in a box. Mira buys 5 boxes and gives 4 pencils away. How many does she keep?",
+        "Step 1: 5 × 6 = 35 pencils in the boxes.\nStep 2: 35 - 4 = 31 pencils left.\nThe answer is 31 pencils.",
+        "Step 1: 5 × 6 = 30, but the solution has 35: an arithmetic error.\nGoing on, 30 - 4 = 26.\n"
+        "The right answer is 26 pencils.\nConclusion: wrong [END]",
+        "wrong",
+        1,
+    ),
+    Worked(
+        "The wrong operation",
+        "Every number is computed correctly, but one is the answer to another question.",
+        "Sam walks once around a rectangular field of 8 by 4 meters. How many meters does he walk?",
+        "Meters for two sides: 8 + 4 = 12\nMeters around: 12 + 2 = 14\nThe answer is \\boxed{14} meters.",
+        'Step 1: 8 + 4 = 12, which matches.\nStep 2: 12 × 2 = 24 is needed, not "12 + 2 = 14": a wrong operation.\n'
+        "So the correct answer is 24 meters.\nConclusion: wrong [END]",
+        "wrong",
+        2,
+    ),
+    Worked(
+        "Nothing wrong",
+        "More than half of the published critiques say right: a model that only ever says wrong has learnt nothing.",
+        "In a game, 8 baskets count 3 points each. With 5 extra points, how many points does Lena have?",
+        "First, 8 × 3 = 24 points from play.\nThen, 24 + 5 = 29 points in total.\nThe answer is 29 points.",
+        "Step 1: 8 × 3 = 24. Right.\nStep 2: 24 + 5 = 29, as the solution says.\nAnswer: 29 points.\n"
+        "Conclusion: right [END]",
+        "right",
+        None,
+    ),
+    Worked(
+        "It stops too early",
+        "Each line is true, yet the question is not answered. The critique supplies the step that is missing.",
+        "4 children share 36 candies equally. Each child eats 3 candies at once. How many candies does each "
+        "child still have?",
+        "First, 36 ÷ 4 = 9 candies in each share.\nThe answer is 9 candies.",
+        "Step 1: 36 ÷ 4 = 9. Right.\nStep 2: 9 - 3 = 6 is a missing step; the solution ends with 9.\n"
+        "The correct answer is 6 candies.\nConclusion: wrong [END]",
+        "wrong",
+        2,
+    ),
+    Worked(
+        "A flaw in the reasoning",
+        "Dividing by an unknown loses a solution. Small models do not see this; models of 7 billion parameters can.",
+        "Solve $x^2 = 3x$ over the real numbers.",
+        "Step 1: Divide both sides by $x$ to get $x = 3$.\nStep 2: Check: $3^2 = 9$ and $3 \\cdot 3 = 9$.\n"
+        "The answer is $\\boxed{3}$.",
+        "Step 1: dividing by $x$ is only allowed for $x \\ne 0$, so this step is wrong: it loses $x = 0$.\n"
+        "Instead, $x^2 - 3x = x(x - 3) = 0$ gives $x = 0$ or $x = 3$.\nConclusion: wrong [END]",
+        "wrong",
+        1,
+    ),
+)
+
+# label -> (question, solution)
+SOLUTIONS = {worked.title: (worked.query, worked.solution) for worked in WORKED}
