@@ -21,7 +21,7 @@ endif
 
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help quickstart test test-slow lint format constraints clean
+.PHONY: help quickstart test test-slow lint format docs constraints clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -44,6 +44,11 @@ lint: $(VENV)/.installed-test ## Check style and formatting
 format: $(VENV)/.installed-test ## Sort imports and format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# NO_MKDOCS_2_WARNING: the theme's advertisement of its successor. Not --quiet, which makes --strict let everything pass.
+docs: $(VENV)/.installed-test ## Build docs/ into build/docs, strictly: every link and anchor must exist
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/docs/index.html"
 
 # Names and versions only: no addresses, hashes or build tags, so that the file works with any index.
 constraints: ## Resolve the newest versions in a fresh environment and write constraints.txt

@@ -1,0 +1,32 @@
+"""Every environment variable of ours, in one table: `cft doctor` reads it, docs/reference.md shows it.
+
+CFT_BENCHMARKS_DIR=~/benchmarks cft eval runs/mine
+"""
+
+# name -> what it is for
+VARIABLES = {
+    "CFT_CACHE": "where converted models are kept (default: `cft_trl` beside the Hugging Face cache)",
+    "CFT_BENCHMARKS_DIR": "folder with the benchmarks' files, one folder each, in place of the Hub",
+    "CFT_BENCHMARKS_REVISIONS": "commits of the benchmarks on the Hub, `gsm8k=COMMIT,math=COMMIT`",
+    "CFT_JUDGE": "who judges MT-Bench under lighteval's own command line: `MODEL`, or `MODEL@URL`",
+    "CFT_PRICES": "YAML table of teachers' prices, in place of the package's own",
+    "CFT_SLURM": "fields of datatrove's Slurm executor and options of sbatch, for `cft build --executor slurm`",
+    "CFT_VLLM_PYTHON": "Python of the environment that has vLLM, where that is not this one",
+    "CFT_VLLM_OPTIONS": "options for every vLLM server that is started, as on a command line",
+    # the Space's, which has no command line (cft_trl/demo/settings.py)
+    "CFT_MODEL": "Space: the critique-tuned model, a Hub id, a folder, or its name at the endpoint",
+    "CFT_BASE_MODEL": "Space: what it was trained from, for the tab Compare",
+    "CFT_REVISION": "Space: commit, tag or branch of the model on the Hub",
+    "CFT_BASE_REVISION": "Space: the same of the base model",
+    "CFT_ENDPOINT": "Space: an OpenAI-compatible address that serves the model",
+    "CFT_BASE_ENDPOINT": "Space: the same for the base model, where it is another",
+    "CFT_API_KEY_ENV": "Space: the name of the variable that holds the endpoint's key",
+    "CFT_PROMPT_PRESET": "Space: wording of the critique prompt, `paper` or `compact`",
+    "CFT_MAX_NEW_TOKENS": "Space: the most tokens of one text",
+    "CFT_MAX_ROUNDS": "Space: the most rounds of two-stage",
+    "CFT_MAX_QUESTION": "Space: the longest question, in characters",
+    "CFT_MAX_SOLUTION": "Space: the longest solution, in characters",
+    "CFT_CONCURRENCY": "Space: texts written at the same time",
+    "CFT_QUEUE_SIZE": "Space: requests that may wait",
+    "CFT_PATIENCE": "Space: seconds without a piece of text, after which a request is given up",
+}
