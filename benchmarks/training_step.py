@@ -13,6 +13,7 @@ shared figure stands the ideal: the tokens of the rows over those of the tree, k
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import resource
@@ -118,6 +119,7 @@ class Step:
             loss = self.trainer.compute_loss(model, dict(batch), num_items_in_batch=self.targets)
             loss.backward()
             self.loss += float(loss.detach())
+        model.zero_grad()  # the others' models wait in the same memory
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
@@ -133,6 +135,9 @@ def speed(options: argparse.Namespace) -> None:
         losses = {name: round(step.loss, 4) for name, step in steps.items()}
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
         lines += [line(name, critiques, rows, seconds, steps) for name in names]
+        print(table(lines[-len(names) :]), file=sys.stderr, flush=True)
+        del steps
+        gc.collect()
     title = "Training step" + (", one-shot shape" if options.one_shot else "")
     body = (
         f"{options.model}, fp32 on a CPU, bf16 autocast on a GPU; {options.responses} responses to one query, prompt "
