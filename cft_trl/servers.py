@@ -51,6 +51,7 @@ def vllm_server(
     model: str,
     *,
     served_name: str | None = None,
+    revision: str | None = None,
     options: Sequence[str] = (),
     timeout_s: float = 600.0,
     log: str | Path | None = None,
@@ -63,6 +64,7 @@ def vllm_server(
     Args:
         model: A Hub id, a folder, or another name that `resolve_model` knows.
         served_name: The name that requests use; by default `model`.
+        revision: Commit, tag or branch of a Hub id.
         options: vLLM's own, passed through: `["--data-parallel-size", "4", "--max-model-len", "4096"]`. They come
             after those of `CFT_VLLM_OPTIONS` and so win.
         timeout_s: Seconds until it must answer.
@@ -75,11 +77,13 @@ def vllm_server(
         CFTError: There is no vLLM, it took too long, or it ended before it answered or while it was at work (with the
             last line of its log that says why).
     """
-    python, source = _python(), resolve_model(str(model))
+    python, source = _python(), resolve_model(str(model), revision=revision)
     given = [*shlex.split(os.environ.get(OPTIONS, "")), *options]
     if not any(option.split("=")[0] == "--generation-config" for option in given):
         given = ["--generation-config", "vllm", *given]
     port = free_port()
+    if revision and not Path(source).exists():  # the tokenizer's follows it
+        given = ["--revision", revision, *given]
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", source, *given]
     command += ["--served-model-name", served_name or str(model), "--host", "127.0.0.1", "--port", str(port)]
     path = Path(log) if log else Path(tempfile.mkstemp(prefix="cft-vllm-", suffix=".log")[1])

@@ -32,8 +32,7 @@ USERS = {
 }
 
 _LFS_SUFFIXES = (".parquet", ".safetensors", ".bin", ".png", ".gz", ".arrow")
-_LARGE = 10 * 2**20
-_SECRET = b"of this server alone"
+_LARGE, _SECRET = 10 * 2**20, b"of this server alone"
 
 
 class Refused(Exception):
@@ -57,6 +56,7 @@ ROUTES = (
     (r"GET /api/(?P<kind>\w+)s/(?P<id>[^/]+/[^/]+)/refs", "refs"),
     (r"GET /api/(?P<kind>\w+)s/(?P<id>[^/]+/[^/]+)/commits/(?P<rev>[^/]+)", "commits"),
     (r"(?P<verb>POST|DELETE) /api/(?P<kind>\w+)s/(?P<id>[^/]+/[^/]+)/(?P<ref>branch|tag)/(?P<rev>[^/]+)", "ref"),
+    (r"(?P<verb>GET|POST|DELETE) /api/spaces/(?P<id>[^/]+/[^/]+)/(?P<what>variables|secrets)", "space_settings"),
     (r"GET /api/(?P<kind>\w+)s/(?P<id>[^/]+/[^/]+)(?:/revision/(?P<rev>[^/]+))?", "info"),
     (r"POST /(?:(?P<kind>dataset|space)s/)?(?P<id>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "lfs_batch"),
     (r"PUT /lfs/(?P<oid>\w{64})(?:/(?P<part>\d+))?", "lfs_put"),
@@ -142,6 +142,9 @@ class Endpoints:
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         repo = {"id": repo_id, "type": kind, "private": private, "sdk": asked.get("sdk")}
         repo |= {"branches": {}, "tags": {}, "commits": {}}
+        if kind == "space":
+            for what in ("variables", "secrets"):
+                repo[what] = {item["key"]: {"value": item["value"]} for item in asked.get(what) or []}
         attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in _LFS_SUFFIXES)
         self.hub.commit(repo, "main", "initial commit", {".gitattributes": self._file(attributes.encode())})
         return 200, {"url": url, "name": repo_id, "id": repo_id}
@@ -154,6 +157,19 @@ class Endpoints:
         (self.hub.folder / "repos" / f"{repo['type']}s" / f"{repo_id}.json").unlink()
         return 200, {}
 
+    def space_settings(self, body: bytes, verb: str, id: str, what: str) -> tuple:
+        """A Space's variables, with their values, or its secrets, by name only."""
+        repo = self._repo("space", id)
+        self._may_write(id)
+        asked = json.loads(body or b"{}")
+        if verb == "POST":
+            repo[what][asked["key"]] = {name: asked[name] for name in ("value", "description") if name in asked}
+        elif verb == "DELETE":
+            repo[what].pop(asked["key"], None)
+        self.hub.save(repo)
+        shown = what == "variables"
+        return 200, {key: {"key": key, **(entry if shown else {})} for key, entry in repo[what].items()}
+
     def info(self, body: bytes, kind: str, id: str, rev: str | None) -> tuple:
         repo, commit, files = self._at(kind, id, rev or "main")
         siblings = [{"rfilename": path} for path in sorted(files)]
@@ -163,6 +179,7 @@ class Endpoints:
                 {"rfilename": path, "size": file["size"], "blobId": file["oid"]}
                 | ({"lfs": {**file["lfs"], "sha256": file["lfs"]["oid"]}} if "lfs" in file else {})
                 for path, file in sorted(described.items())
+                if file["type"] == "file"
             ]
         dates = [made["date"] for made in repo["commits"].values()]
         about = {"_id": "0" * 24, "id": id, "author": id.split("/")[0], "sha": commit, "private": repo["private"]}

@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -33,6 +34,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from hub_endpoints import OWNER, READER, ROUTES, STRANGER, Endpoints, Refused
+
+_RESOLVE = "/{repo_id}/resolve/{revision}/{filename}"
 
 __all__ = ["OWNER", "READER", "STRANGER", "HubServer"]
 
@@ -90,13 +93,19 @@ class HubServer:
     def patch_client(self, monkeypatch: Any, token: str | None = None) -> None:
         """Turns this process's huggingface_hub to the server, without waiting between its tries.
 
-        For its own functions; `datasets` and `transformers` keep copies of the endpoint and want a process of theirs.
+        For its own functions and what `transformers` loads; `datasets` keeps copies of the endpoint and wants a process
+        of its own.
         """
-        from huggingface_hub import constants
+        from huggingface_hub import constants, hf_api
         from huggingface_hub.utils import _http
 
-        for name, value in {"ENDPOINT": self.url, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
+        urls = {"ENDPOINT": self.url, "HUGGINGFACE_CO_URL_TEMPLATE": self.url + _RESOLVE}
+        others = {"HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(self.folder / "cache")}
+        for name, value in (urls | others).items():
             monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", self.url)  # the one behind huggingface_hub's plain functions
+        if library := sys.modules.get("transformers.utils.hub"):  # which makes one of its own, and keeps it
+            monkeypatch.setattr(library, "_hf_api", None)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(self.folder / "no-token"))
         monkeypatch.setattr(_http.time, "sleep", lambda _: None)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")

@@ -134,5 +134,5 @@ def test_card_code_runs(tokenizers, tiny_model, rows, tmp_path):
     text = path.read_text()
     assert text.startswith("---\n")
     assert "base_model: owner/base" in text
-    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(block.replace("max_new_tokens=256", "max_new_tokens=4"), "card", "exec"), {})
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block.replace("max_new_tokens=256", "max_new_tokens=4"), "card", "exec"), {})

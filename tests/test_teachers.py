@@ -115,7 +115,7 @@ def test_teachers_open_in_order_each_with_its_own_key_and_a_server_of_ours_with_
     with FaultyServer() as server:  # refuses each key that begins with "planted" but KEY
 
         @contextmanager
-        def stand_in(source, *, served_name, options):
+        def stand_in(source, *, served_name, revision, options):
             log.append((source, served_name, list(options)))
             yield server.url
             log.append("stopped")

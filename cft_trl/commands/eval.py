@@ -25,7 +25,8 @@ examples:
 
 tasks: six (math, minerva-math, gsm8k, olympiadbench, aime24, amc23), all, or names, each with a limit if wanted
 (gsm8k:100 is the first 100); also math-500, aime25, theoremqa, gpqa-diamond, mmlu-pro, ifeval, mt-bench and
-math-validation. The data come from the Hub, or from the folder that CFT_BENCHMARKS_DIR names.
+math-validation. The data come from the Hub, or from the folder that CFT_BENCHMARKS_DIR names. --revision is the
+model's; CFT_BENCHMARKS_REVISIONS=gsm8k=COMMIT,math=COMMIT pins the data's.
 
 Every generation is kept in OUTPUT/generations/, the scores in OUTPUT/evaluation.json; the same command again goes on
 where an interrupted run was. `cft grade OUTPUT` counts the scores again from the generations.
@@ -46,7 +47,8 @@ def run(argv: list[str]) -> int:
         top_p=options.top_p,
         seed=options.seed,
         max_new_tokens=options.max_new_tokens,
-        prompt_preset=options.prompt_preset or trained_preset(options.model),
+        prompt_preset=options.prompt_preset
+        or trained_preset(options.model, options.revision, on_hub=options.backend != "endpoint"),
         judge=options.judge,
     )
     grid = [replace(settings, mode=mode, temperature=at) for mode in modes for at in temperatures]
@@ -60,6 +62,7 @@ def run(argv: list[str]) -> int:
         dtype=options.dtype,
         batch_size=options.batch_size,
         concurrency=options.concurrency,
+        trust_remote_code=options.trust_remote_code,
     ) as backend:
         results = []
         for one in grid:
@@ -91,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
     parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=64, help="requests in flight (default %(default)s)")

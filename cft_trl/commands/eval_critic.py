@@ -40,6 +40,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
@@ -55,7 +56,8 @@ def run(argv: list[str]) -> int:
         data=given.data,
         subsets=tuple(name.strip() for name in (given.subsets or "").split(",") if name.strip()),
         limit=given.limit,
-        prompt_preset=given.prompt_preset or trained_preset(given.model),
+        prompt_preset=given.prompt_preset
+        or trained_preset(given.model, given.revision, on_hub=given.backend != "endpoint"),
         max_new_tokens=given.max_new_tokens,
     )
     with Backend(
@@ -66,6 +68,7 @@ def run(argv: list[str]) -> int:
         revision=given.revision,
         dtype=given.dtype,
         batch_size=given.batch_size,
+        trust_remote_code=given.trust_remote_code,
     ) as backend:
         _print(run_eval_critic(settings, backend, output), output)
     return 0

@@ -27,6 +27,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--max-new-tokens", type=positive, default=2048, help="limit per text (default %(default)s)")
     parser.add_argument("--temperature", type=_at_least_0, default=0.0, help="0 is greedy (default)")
@@ -60,7 +61,12 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    model, tokenizer = load_model(options.model, dtype=options.dtype, revision=options.revision)
+    model, tokenizer = load_model(
+        options.model,
+        dtype=options.dtype,
+        revision=options.revision,
+        trust_remote_code=options.trust_remote_code,
+    )
     import torch
 
     return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
@@ -73,27 +79,49 @@ def sampling_of(options: argparse.Namespace) -> dict[str, Any]:
         "temperature": options.temperature,
         "top_p": options.top_p,
         "seed": options.seed,
-        "prompt_preset": options.prompt_preset or trained_preset(options.model),
+        "prompt_preset": options.prompt_preset
+        or trained_preset(options.model, options.revision, on_hub=not options.base_url),
     }
 
 
-def trained_preset(model: str) -> str:
-    """The critique prompt that a run's folder says it was trained with; "paper" where nothing says.
+def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> str:
+    """The critique prompt that a run's folder, or what was pushed of it, says; "paper" where nothing says.
+
+    Args:
+        on_hub: Whether a name that is no folder here is looked for on the Hub; an endpoint's own names are not there.
 
     Example:
-        >>> trained_preset("Qwen/Qwen2.5-Math-7B")
+        >>> trained_preset("runs/nothing/here")
         'paper'
     """
-    for folder in (Path(model), Path(model).parent):
-        if (folder / "quickstart.json").is_file():
-            return "compact"
+    names = ("quickstart.json", "settings.json", "training.json")
+    places = [folder / name for folder in (Path(model), Path(model).parent) for name in names]
+    if on_hub and not Path(model).exists() and (pushed := _record_on_hub(model, revision)):
+        places = [pushed]
+    for path in places:
         try:
-            preset = json.loads((folder / "settings.json").read_text(encoding="utf-8")).get("prompt_preset")
+            told = json.loads(path.read_text(encoding="utf-8"))
+            preset = told.get("prompt_preset") or told.get("settings", {}).get("prompt_preset")
         except (OSError, ValueError, AttributeError):
             continue
+        if path.name == "quickstart.json":
+            return "compact"
         if preset in PRESETS:
             return preset
     return "paper"
+
+
+def _record_on_hub(model: str, revision: str | None) -> Path | None:
+    """The record of the run that a model on the Hub came from, as `cft push` sent it; None where there is none."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    if model.count("/") != 1:
+        return None
+    try:
+        return Path(hf_hub_download(model, "training.json", revision=revision))
+    except (HTTPError, OSError, RuntimeError, ValueError):  # the model itself is asked for next, and its errors told
+        return None
 
 
 def read_text(value: str, option: str) -> str:

@@ -28,6 +28,7 @@ class Backend:
         model: Folder, Hub id or `smollm2-135m`; for "endpoint" the model's name there.
         base_url: The endpoint's address.
         log: Where a vLLM server's output goes.
+        trust_remote_code: Whether code that comes with the model is run.
 
     Attributes:
         source: What `from_pretrained` takes, or the model's name at the endpoint.
@@ -48,6 +49,7 @@ class Backend:
         batch_size: int = 16,
         concurrency: int = 64,
         log: Path | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         if kind not in BACKENDS:
             raise CFTError(f"backend={kind}: unknown{nearest(kind, BACKENDS)}; give one of {', '.join(BACKENDS)}")
@@ -57,7 +59,7 @@ class Backend:
             raise CFTError(f"--base-url {base_url}: give an address such as http://localhost:8000/v1")
         self.kind, self.model, self.base_url, self.api_key_env = kind, model, base_url, api_key_env
         self.revision, self.dtype, self.batch_size, self.concurrency = revision, dtype, batch_size, concurrency
-        self.log = log
+        self.log, self.trust_remote_code = log, trust_remote_code
         self.source = model if kind == "endpoint" else resolve_model(model, revision=revision)
         self._opened, self._generator = ExitStack(), None
 
@@ -110,9 +112,10 @@ class Backend:
         if self.kind == "vllm":
             from cft_trl.servers import vllm_server
 
-            options = ["--revision", self.revision] if self.revision else []
-            options += ["--dtype", self.dtype] if self.dtype else []
-            url = self._opened.enter_context(vllm_server(self.source, options=options, log=self.log))
+            options = ["--dtype", self.dtype] if self.dtype else []
+            options += ["--trust-remote-code"] if self.trust_remote_code else []
+            server = vllm_server(self.source, revision=self.revision, options=options, log=self.log)
+            url = self._opened.enter_context(server)
             return Endpoint(self.source, url, concurrency=self.concurrency)
         import torch
 
@@ -121,7 +124,9 @@ class Backend:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         check_fits(self.source, device, self.dtype)
         with out_of_memory(f"model '{self.model}' does not fit in the memory of this {device} device"):
-            model, tokenizer = load_model(self.model, dtype=self.dtype, revision=self.revision)
+            model, tokenizer = load_model(
+                self.model, dtype=self.dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
+            )
             return LocalModel(model.to(device), tokenizer, self.batch_size)
 
 

@@ -4,7 +4,8 @@ r"""The one table of benchmarks: where each is, how large, how its gold is read,
 
 is what `load_benchmark("gsm8k")` makes of the row {"question": "Janet's ducks ...", "answer": "... #### 18"}. The rows
 come from the Hub, or from a folder with one folder per benchmark, `<folder>/gsm8k/test.jsonl.gz`; a set whose size is
-not the published one is refused, for its score could not be compared with anything.
+not the published one is refused, for its score could not be compared with anything. CFT_BENCHMARKS_REVISIONS pins what
+is taken from the Hub: "gsm8k=3f1c9a2,math=main".
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cft_trl.sources.files import SUFFIXES, read_files
 # The published evaluation of arXiv 2501.17703: this system turn, greedy, at most 2048 tokens, STOP_STRINGS.
 MATH_SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
 FOLDER_VARIABLE = "CFT_BENCHMARKS_DIR"
+REVISIONS_VARIABLE = "CFT_BENCHMARKS_REVISIONS"
 
 Row = dict[str, Any]
 
@@ -322,12 +324,35 @@ def _from_folder(benchmark: Benchmark, folder: Path) -> tuple[str, Iterable[tupl
     raise CFTError(f"{benchmark.name}: no file {looked}; put it there, or unset the folder to read {benchmark.hub}")
 
 
+def pinned_revision(name: str) -> str | None:
+    """The revision on the Hub that CFT_BENCHMARKS_REVISIONS gives a benchmark, or ProcessBench; None where none is.
+
+    Raises:
+        CFTError: It holds something else than "name=revision" pairs, or a name that is unknown.
+
+    Example:
+        >>> os.environ[REVISIONS_VARIABLE] = "gsm8k=3f1c9a2,processbench=v1"
+        >>> pinned_revision("gsm8k"), pinned_revision("math")
+        ('3f1c9a2', None)
+        >>> del os.environ[REVISIONS_VARIABLE]
+    """
+    pinned = {}
+    for pair in filter(None, os.environ.get(REVISIONS_VARIABLE, "").split(",")):
+        known, _, revision = (part.strip() for part in pair.partition("="))
+        if known not in (*BENCHMARKS, "processbench") or not revision:
+            raise CFTError(f"{REVISIONS_VARIABLE}: {pair!r}{nearest(known, BENCHMARKS)}; write gsm8k=3f1c9a2,math=main")
+        pinned[known] = revision
+    return pinned.get(name)
+
+
 def _from_hub(benchmark: Benchmark) -> tuple[str, Iterable[tuple[Any, str]]]:
     from datasets import load_dataset
 
-    source = f"{benchmark.hub}, split {benchmark.split}"
+    revision = pinned_revision(benchmark.name)
+    at = {"revision": revision} if revision else {}
+    source = f"{benchmark.hub}, split {benchmark.split}{f', revision {revision}' if revision else ''}"
     try:
-        dataset = load_dataset(benchmark.hub, benchmark.config, split=benchmark.split)
+        dataset = load_dataset(benchmark.hub, benchmark.config, split=benchmark.split, **at)
     except Exception as error:
         # The Hub's clients raise a dozen unrelated types; for the user each means the same.
         raise CFTError(

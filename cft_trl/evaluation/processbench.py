@@ -152,8 +152,11 @@ def _from_folder(folder: Path, subset: str) -> list[CriticRow]:
 def _from_hub(_: Path, subset: str) -> list[CriticRow]:
     from datasets import load_dataset
 
+    from cft_trl.evaluation.benchmarks import pinned_revision
+
+    revision = pinned_revision("processbench")
     try:
-        rows = load_dataset(HUB_ID, split=subset)
+        rows = load_dataset(HUB_ID, split=subset, **({"revision": revision} if revision else {}))
     except Exception as error:
         # The Hub's clients raise a dozen unrelated types; for the user each means the same.
         raise CFTError(

@@ -29,7 +29,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark
+from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark, pinned_revision
 from cft_trl.evaluation.generations import Row, extracted_answer, summarise, write_generations
 from cft_trl.evaluation.grading import GRADERS
 from cft_trl.folders import check_writable, write_text
@@ -172,6 +172,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         **{name: asked[name] for name in ("samples", "temperature", "top_p", "seed")},
         "graders": list(settings.graders),
         **({"judge": settings.judge} if "mt-bench" in rows else {}),
+        "benchmark_revisions": {name: revision for name in rows if (revision := pinned_revision(name))},
         "tasks": tasks,
         **circumstances(),
         "seconds": round(time.time() - started, 1),

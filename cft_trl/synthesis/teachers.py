@@ -5,6 +5,7 @@
     openai:qwen@https://llm.lab/v1#LAB_KEY          ... whose key is in the environment variable LAB_KEY
     vllm:Qwen/Qwen2.5-72B-Instruct                  a server of ours, for as long as it is asked (see vllm_teacher.py)
     transformers:smollm2-135m                       a model in this process
+    vllm:org/model@3f1c9a2                          ... at a commit, tag or branch of the Hub; so for transformers:
     reference                                       no model: checks against the row's own reference
 
     teachers = open_teachers(["vllm:Qwen/Qwen2.5-72B-Instruct", "reference"])
@@ -33,6 +34,7 @@ _IN_FLIGHT = {"openai": 128, "vllm": 256}
 
 _URL = re.compile(r"@(?=https?://)", re.I)
 _SCHEMELESS = re.compile(r"@(?:localhost\b|[\w.-]+:\d+|[\w.-]+/v\d)")
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _SECRET = re.compile(r"(?:sk|hf|pk|gsk|key)[-_][A-Za-z0-9_-]{16,}")
 
@@ -48,6 +50,7 @@ class TeacherSpec:
         source: What is loaded: a Hub id or a folder ("vllm" and "transformers"), else as `model`.
         base_url: The endpoint; None for OpenAI's own.
         key_env: The environment variable that holds its key.
+        revision: Of a Hub id; part of `model` too, for another revision gives other answers.
     """
 
     kind: str
@@ -55,6 +58,7 @@ class TeacherSpec:
     source: str
     base_url: str | None = None
     key_env: str = _OPENAI_KEY
+    revision: str | None = None
 
 
 def parse_teacher(text: str) -> TeacherSpec:
@@ -73,6 +77,8 @@ def parse_teacher(text: str) -> TeacherSpec:
         >>> spec = parse_teacher("openai:org/model:free@http://127.0.0.1:8000/v1#LAB_KEY")
         >>> spec.model, spec.base_url, spec.key_env
         ('org/model:free', 'http://127.0.0.1:8000/v1', 'LAB_KEY')
+        >>> parse_teacher("transformers:org/model@v2").revision
+        'v2'
         >>> parse_teacher("opnai:gpt-4o")
         Traceback (most recent call last):
         cft_trl.errors.CFTError: teacher 'opnai:gpt-4o': unknown kind 'opnai' (did you mean 'openai'?); write ...
@@ -92,7 +98,8 @@ def parse_teacher(text: str) -> TeacherSpec:
     if kind != "openai":
         if _URL.search(rest):
             raise CFTError(f"teacher {shown!r}: only openai: takes an address; for a server that runs, use openai:")
-        return TeacherSpec(kind, _name(rest), rest)
+        source, revision = _revision(rest)
+        return TeacherSpec(kind, _name(rest), source, revision=revision)
     model, *address = _URL.split(rest, maxsplit=1)
     if not address:
         if _SCHEMELESS.search(rest):
@@ -147,12 +154,23 @@ def open_teachers(
         if spec.kind == "openai":
             teachers.append(Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch))
         elif spec.kind == "vllm":
-            teachers.append(VllmTeacher(spec.source, turn, spec.model, tuple(vllm_options), most, timeout))
+            given = tuple(vllm_options)
+            teachers.append(VllmTeacher(spec.source, turn, spec.model, given, most, timeout, spec.revision))
         elif spec.kind == "transformers":
-            teachers.append(TransformersTeacher(spec.source, name=spec.model))
+            teachers.append(TransformersTeacher(spec.source, name=spec.model, revision=spec.revision))
         else:
             teachers.append(ReferenceTeacher())
     return teachers
+
+
+def _revision(source: str) -> tuple[str, str | None]:
+    """A Hub id with its revision, apart; a folder's name may hold an "@" of its own."""
+    name, at, revision = source.partition("@")
+    if not at or not _HUB_ID.fullmatch(name) or Path(source).expanduser().is_dir():
+        return source, None
+    if not revision:
+        raise CFTError(f"teacher {source!r}: no revision after the '@'; give a commit, tag or branch")
+    return name, revision
 
 
 def _name(source: str) -> str:

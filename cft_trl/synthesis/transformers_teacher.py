@@ -40,16 +40,25 @@ class TransformersTeacher:
         name: What requests and rows call it; by default `source`.
         batch_size: Requests computed together.
         dtype: The weights' type ("float32"); by default as `cft_trl.models.load_model` chooses.
+        revision: Commit, tag or branch of a Hub id.
 
     Raises:
         CFTError: There is no such model.
     """
 
-    def __init__(self, source: str, *, name: str | None = None, batch_size: int = 16, dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        batch_size: int = 16,
+        dtype: str | None = None,
+        revision: str | None = None,
+    ) -> None:
         from cft_trl.models import resolve_model
 
         self.model, self.batch_size = name or source, batch_size
-        self._source, self._dtype = resolve_model(source), dtype
+        self._source, self._dtype, self._revision = resolve_model(source, revision=revision), dtype, revision
         self._loaded: LocalModel | None = None
         self._busy = threading.Lock()
 
@@ -138,7 +147,7 @@ class TransformersTeacher:
             from cft_trl.generators import LocalModel
             from cft_trl.models import load_model
 
-            model, tokenizer = load_model(self._source, dtype=self._dtype)
+            model, tokenizer = load_model(self._source, dtype=self._dtype, revision=self._revision)
             if torch.cuda.is_available():
                 model = model.to("cuda")
             self._loaded = LocalModel(model, tokenizer, self.batch_size)

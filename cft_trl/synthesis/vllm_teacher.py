@@ -30,6 +30,7 @@ class VllmTeacher:
         model: What requests and rows call it.
         options: vLLM's own (see `cft_trl.servers.vllm_server`).
         max_concurrency, timeout: As for `client.Teacher`.
+        revision: Commit, tag or branch of a Hub id.
     """
 
     source: str
@@ -38,6 +39,7 @@ class VllmTeacher:
     options: tuple[str, ...] = ()
     max_concurrency: int = 256
     timeout: float = 600.0
+    revision: str | None = None
 
     async def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
@@ -54,7 +56,7 @@ class VllmTeacher:
             if any(request.key not in journal for request in requests):
                 await self.turn.acquire()
                 opened.callback(self.turn.release)
-                server = vllm_server(self.source, served_name=self.model, options=self.options)
+                server = vllm_server(self.source, served_name=self.model, revision=self.revision, options=self.options)
                 # In a thread: other teachers go on while the model loads.
                 url = await asyncio.to_thread(opened.enter_context, server)
             teacher = Teacher(self.model, url, _NO_KEY, self.max_concurrency, self.timeout)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from transformers import TrainerCallback
 
 from cft_trl.folders import write_text
 from cft_trl.training.lengths import PreparationReport
+from cft_trl.training.power import PowerMeter
+from cft_trl.training.record import machine, read_record, update_record, versions
 
 
 class ReportRows(TrainerCallback):
@@ -40,19 +44,70 @@ class ReportRows(TrainerCallback):
             write_text(folder / "preparation.json", json.dumps(counts, indent=2))
 
 
+class RecordRun(TrainerCallback):
+    """Writes `training.json` while a run goes on: what it is of, its machine, and what each session took.
+
+    Args:
+        about: Parts that are known when training begins ("base_model", "dataset", …).
+    """
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self.about = dict(about)
+        self.meter: PowerMeter | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.first_step, self.began = state.global_step, time.monotonic()
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
+        # A run that begins anew in an old one's folder takes nothing over.
+        self.earlier = read_record(folder).get("sessions", []) if state.global_step else []
+        update_record(
+            folder, **self.about, machine=machine(args.world_size), versions=versions(), sessions=self.earlier
+        )
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.meter = PowerMeter(0 if args.use_cpu else max(args.n_gpu, here if args.n_gpu else 0))
+        self.meter.start()
+
+    def on_save(self, args, state, control, **kwargs):
+        if self.meter is not None:
+            self._write(args, state, self.meter.read())
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.meter is not None:
+            self._write(args, state, self.meter.stop())
+            self.meter = None
+
+    def _write(self, args: Any, state: Any, energy: dict[str, Any] | None) -> None:
+        if state.global_step == self.first_step:
+            return
+        session = {
+            "started": self.started,
+            "steps": [self.first_step, state.global_step],
+            "seconds": round(time.monotonic() - self.began, 1),
+            "energy": energy,
+        }
+        update_record(Path(args.output_dir), sessions=[*self.earlier, session])
+
+
 class LogLines(TrainerCallback):
     """One short line per log entry, in place of transformers' dicts, and a bar where there is a terminal.
 
-    step 10/70   critique loss 0.612   verdict accuracy 96.3% (right 100.0%, wrong 92.9%)   2 min left
+    step 10/70   critique loss 0.612   verdict accuracy 96.3% (right 100.0%, wrong 92.9%)   1,020 tokens/s   2 min left
+    training:  14%|███▍      | 10/70 [00:38<03:51, 3.86s/it, loss 0.612, verdicts 96.3%, 1,020 tokens/s]
     """
 
     def __init__(self) -> None:
         self.bar: Any = None
         self.started = 0.0
         self.first_step = 0
+        self.tokens_at = (0.0, 0.0)  # the time of the last log entry, and the tokens seen by then
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first_step = time.monotonic(), state.global_step
+        self.tokens_at = (self.started, 0.0)
         if state.is_world_process_zero and sys.stderr.isatty():
             from tqdm.auto import tqdm
 
@@ -68,15 +123,47 @@ class LogLines(TrainerCallback):
             self.bar = None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+        if not state.is_world_process_zero or not logs:
+            return
+        if "train_runtime" in logs:  # the last entry; a run shorter than logging_steps has no other
+            steps = state.global_step - self.first_step
+            print(f"  {steps} steps in {logs['train_runtime']:.0f} s, mean loss {logs['train_loss']:.3f}", flush=True)
             return
         line = format_log(logs, state.global_step, state.max_steps)
         steps = state.global_step - self.first_step
         if steps and "loss" in logs:
+            speed = self._tokens_per_second(logs)
+            if self.bar is not None:
+                self.bar.set_postfix_str(format_bar(logs, speed))
+            line += f"   {speed:,.0f} tokens/s" if speed else ""
             left = (time.monotonic() - self.started) / steps * (state.max_steps - state.global_step)
             line += f"   {left / 60:.0f} min left" if left > 90 else f"   {left:.0f} s left"
         (self.bar.write if self.bar is not None else print)(line)
         sys.stdout.flush()
+
+    def _tokens_per_second(self, logs):
+        """Tokens trained on since the log entry before, prompts among them; None where TRL does not count them."""
+        if "num_tokens" not in logs:
+            return None
+        (then, before), now = self.tokens_at, time.monotonic()
+        self.tokens_at = (now, logs["num_tokens"])
+        return (logs["num_tokens"] - before) / (now - then) if now > then else None
+
+
+def format_bar(logs: dict[str, Any], tokens_per_second: float | None = None) -> str:
+    """What stands behind the bar: the newest training loss, verdict accuracy and speed.
+
+    Example:
+        >>> format_bar({"critique_loss": 0.6123, "verdict_accuracy": 0.963, "loss": 0.61}, 1019.6)
+        'loss 0.612, verdicts 96.3%, 1,020 tokens/s'
+    """
+    loss = next((logs[name] for name in ("critique_loss", "target_loss", "loss") if name in logs), None)
+    parts = [] if loss is None else [f"loss {loss:.3f}"]
+    if "verdict_accuracy" in logs:
+        parts.append(f"verdicts {logs['verdict_accuracy']:.1%}")
+    if tokens_per_second:
+        parts.append(f"{tokens_per_second:,.0f} tokens/s")
+    return ", ".join(parts)
 
 
 def format_log(logs: dict[str, Any], step: int, steps: int) -> str:

@@ -22,15 +22,16 @@ from trl import SFTTrainer, pack_dataset
 
 from cft_trl.errors import CFTError
 from cft_trl.hub import write_model_card
-from cft_trl.models import resolve_model
+from cft_trl.models import hub_commit, resolve_model
 from cft_trl.prompts import Prompting
-from cft_trl.training.callbacks import ReportRows
+from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_tokenizer, prepare_dataset
+from cft_trl.training.record import provenance
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import score_targets_only
@@ -89,8 +90,11 @@ class CFTTrainer(SFTTrainer):
             raise CFTError(f"args is a {type(args).__name__}; CFTTrainer takes a CFTConfig")
         check_launch(args)
         self._base_model = model if isinstance(model, str) else model.config._name_or_path
+        revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
-            model = resolve_model(model, revision=(args.model_init_kwargs or {}).get("revision"))
+            model = resolve_model(model, revision=revision)
+            # Else the library would read a pickle where a model has nothing else.
+            args.model_init_kwargs = {**(args.model_init_kwargs or {}), "use_safetensors": True}
         if train_dataset is None:
             raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
         if next(iter(train_dataset), None) is None:
@@ -150,6 +154,10 @@ class CFTTrainer(SFTTrainer):
                 return_verdict_mask=True,
             )
         self.add_callback(ReportRows(self.preparation))
+        base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
+        about = {"base_model": base, "dataset": provenance(train_dataset)}
+        sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
+        self.add_callback(RecordRun(about | {"sharing": sharing}))
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
