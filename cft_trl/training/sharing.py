@@ -9,18 +9,21 @@ P + 7(C + 1) as a tree, since each branch repeats the prompt's last token, whose
 Only prompts are shared. Critiques that begin alike stay apart, because a shared token has one loss and they have two.
 
 The rows are sorted so that those that begin alike are neighbours, the tree over them is read off the neighbours' common
-prefixes, and packs are filled from its leaves upward: what hangs on one node stays together as far as it fits. Memory
-is some hundred bytes a row; the tokens stay on disk.
+prefixes, and packs are filled from its leaves upward: what hangs on one node stays together as far as it fits. Tokens
+and hashes stay on disk; what is held of a row is some tens of bytes (`benchmarks/large_dataset.py`).
 """
 
 from __future__ import annotations
 
+import tempfile
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
 from cft_trl.records import code_digest
@@ -29,6 +32,8 @@ from cft_trl.records import code_digest
 # next one only, so that up to the difference may be shared less than could be.
 _DEPTHS = (*range(16, 128, 16), *range(128, 512, 64), *range(512, 2048, 256), 2048, 4096, 8192, 16384)
 _BATCH = 1000
+_PACKS = 100  # written at a time: a thousand, as `datasets` does, are 250 MB of packs of 2,048 tokens
+_WINDOW = 100_000  # rows after which packs are closed: bounds memory, and costs a pack or two
 _PACK_FEATURES = Features(
     {
         "input_ids": List(Value("int32")),
@@ -81,19 +86,21 @@ def share_dataset(
     rows = dataset.select_columns(columns)
     lengths, shareable, order = _sort(rows)
     common = _common_prefixes(rows, order, shareable)
-    packs = pack_tree(lengths[order].tolist(), common, pack_length)
+    packs = pack_tree(lengths[order], common, pack_length)
     table = Dataset.from_dict({"rows": [order[pack].tolist() for pack in packs]})
     shared = table.map(
         _Layout(rows),
         batched=True,
-        batch_size=100,
+        batch_size=_PACKS,
+        writer_batch_size=_PACKS,
         num_proc=num_proc,
         remove_columns="rows",
         features=_PACK_FEATURES,
         desc=f"Sharing prefixes of {name} dataset",
     )
-    sizes = (len(pack) for batch in shared.select_columns("input_ids").iter(_BATCH) for pack in batch["input_ids"])
-    return shared, SharingReport(name, len(rows), len(packs), int(lengths.sum()), sum(sizes))
+    arrow = shared.select_columns("input_ids").with_format("arrow")
+    size = sum(pc.sum(pc.list_value_length(batch["input_ids"])).as_py() for batch in arrow.iter(_BATCH))
+    return shared, SharingReport(name, len(rows), len(packs), int(lengths.sum()), size)
 
 
 def shareable_tokens(labels: Sequence[int]) -> int:
@@ -112,7 +119,9 @@ def _sort(rows: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     weights = np.random.default_rng(0).integers(1, 2**63, size=max(_DEPTHS), dtype=np.uint64) * np.uint64(2)
     weights += np.uint64(1)
     lengths, shareable = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    hashes = np.zeros((len(rows), len(_DEPTHS) + 1), np.uint64)
+    with tempfile.TemporaryFile() as file:  # mapped, because it is more than all the rest together
+        hashes = np.memmap(file, np.uint64, "w+", shape=(len(_DEPTHS) + 1, len(rows)))
+    block = np.zeros((_BATCH, len(_DEPTHS) + 1), np.uint64)
     for i, (ids, labels) in enumerate(_arrays(rows, ("input_ids", "labels"))):
         lengths[i] = len(ids)
         targets = labels != -100
@@ -120,9 +129,11 @@ def _sort(rows: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shareable[i] = n = max(first - 1, 0)
         part = ids[: min(n, max(_DEPTHS))].astype(np.uint64) + np.uint64(1)
         sums = np.concatenate([np.zeros(1, np.uint64), (part * weights[: len(part)]).cumsum(dtype=np.uint64)])
-        hashes[i] = [*(sums[min(depth, len(part))] for depth in _DEPTHS), n]
-    keys = [hashes[:, column] for column in range(hashes.shape[1])]
-    return lengths, shareable, np.lexsort(keys[::-1])
+        block[i % _BATCH] = [*(sums[min(depth, len(part))] for depth in _DEPTHS), n]
+        if (i + 1) % _BATCH == 0 or i + 1 == len(rows):
+            begin = i - i % _BATCH
+            hashes[:, begin : i + 1] = block[: i + 1 - begin].T
+    return lengths, shareable, np.lexsort(hashes[::-1])
 
 
 def _arrays(rows: Dataset, columns: Sequence[str], order: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, ...]]:
@@ -139,12 +150,12 @@ def _arrays(rows: Dataset, columns: Sequence[str], order: np.ndarray | None = No
         yield from zip(*flat, strict=True)
 
 
-def _common_prefixes(rows: Dataset, order: np.ndarray, shareable: np.ndarray) -> list[int]:
+def _common_prefixes(rows: Dataset, order: np.ndarray, shareable: np.ndarray) -> np.ndarray:
     """For each row in `order`, how many shareable tokens it has in common with the one before (0 for the first)."""
-    common, before = [], np.zeros(0, np.int32)
-    for i, (ids,) in zip(order, _arrays(rows, ("input_ids",), order), strict=True):
+    common, before = np.zeros(len(order), np.int64), np.zeros(0, np.int32)
+    for at, (i, (ids,)) in enumerate(zip(order, _arrays(rows, ("input_ids",), order), strict=True)):
         ids = ids[: shareable[i]]
-        common.append(common_prefix(before, ids))
+        common[at] = common_prefix(before, ids)
         before = ids
     return common
 
@@ -176,26 +187,34 @@ def pack_tree(lengths: Sequence[int], common: Sequence[int], capacity: int) -> l
     """
     # A node is (depth in tokens, items); an item is (tokens below the node's depth, rows).
     nodes: list[tuple[int, list]] = [(0, [])]
+    packs: list[list[int]] = []
 
     def close(node: tuple[int, list], parent_depth: int) -> list:
         depth, items = node
         return [(size + depth - parent_depth, rows) for size, rows in best_fit(items, capacity - depth)]
 
-    following = [*common[1:], 0]
-    for i, length in enumerate(lengths):
-        while nodes[-1][0] > common[i]:
+    def empty() -> None:
+        for parent, node in reversed(list(pairwise(nodes))):
+            parent[1].extend(close(node, parent[0]))
+            node[1].clear()
+        packs.extend(rows for _, rows in best_fit(nodes[0][1], capacity))
+        nodes[0][1].clear()
+
+    for i in range(len(lengths)):
+        length, shared = int(lengths[i]), int(common[i])
+        while nodes[-1][0] > shared:
             node = nodes.pop()
-            if nodes[-1][0] < common[i]:
-                nodes.append((common[i], []))
+            if nodes[-1][0] < shared:
+                nodes.append((shared, []))
             nodes[-1][1].extend(close(node, nodes[-1][0]))
-        depth = max(common[i], following[i])
+        if i % _WINDOW == _WINDOW - 1:
+            empty()
+        depth = max(shared, int(common[i + 1]) if i + 1 < len(common) else 0)
         if nodes[-1][0] < depth:
             nodes.append((depth, []))
         nodes[-1][1].append((length - depth, [i]))
-    while len(nodes) > 1:
-        node = nodes.pop()
-        nodes[-1][1].extend(close(node, nodes[-1][0]))
-    return [rows for _, rows in best_fit(nodes[0][1], capacity)]
+    empty()
+    return packs
 
 
 def best_fit(items: Iterable[tuple[int, list[int]]], capacity: int) -> list[tuple[int, list[int]]]:
