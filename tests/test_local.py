@@ -106,6 +106,14 @@ def test_class_labels_are_read_by_name_not_by_number(tmp_path, streaming):
     assert to_records(renamed)["verdict"] == ["right", "wrong", None]
 
 
+def test_a_build_that_was_cut_off_is_told_as_such(tmp_path):
+    write_lines(tmp_path / "stages" / "critique.jsonl")
+    with pytest.raises(CFTError, match="not come to its end; the same `cft build`"):
+        load_local(tmp_path)
+    with pytest.raises(CFTError, match="not come to its end"):
+        load_local(tmp_path, name="arithmetic")
+
+
 def test_globs_and_folders_read_the_split_asked_for(tmp_path):
     folder = tmp_path / "rows"
     write_lines(folder / "data" / "train-00000-of-00002.jsonl", ROWS[:1])

@@ -123,6 +123,8 @@ def _find_files(where: str, split: str, name: str | None) -> list[str] | None:
         card = path / "README.md"
         # A card's front matter says which files make which configuration and split.
         described = card.is_file() and re.search(r"^configs:", card.read_text(errors="replace"), re.MULTILINE)
+        if not described and (path / "stages").is_dir():
+            raise CFTError(f"{where}: a build that has not come to its end; the same `cft build` goes on with it")
         saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
         return None if described or saved or name else files_of_split(path, split)
     if any(sign in where for sign in "*?["):

@@ -143,6 +143,8 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     trainer.create_model_card(dataset_name=script.dataset_name)
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
+    if main:
+        print(f"the model and its card are in {output}", flush=True)
     trainer.end()
     return trainer
 
