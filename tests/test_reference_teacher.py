@@ -48,7 +48,6 @@ def test_rows_that_differ_in_their_reference_only_have_critiques_of_their_own(tm
         {"reference_answer": "42", "response": "I do not know."},
         {"meta": {"steps": ["First, multiply."]}},
         {"meta": {"steps": 3}},
-        {"reference_answer": "5", "response": "4 ÷ 7 = 0.57142857. The answer is 5."},  # more places than it writes
     ],
 )
 def test_a_row_that_cannot_be_checked_is_a_failure_with_its_reason(tmp_path, fields):
