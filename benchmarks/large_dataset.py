@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from measure import record, table
+from measure import record, table, tiny
 
 CRITIQUES = 3
 
@@ -99,7 +99,7 @@ def prepare(path: Path, model: str) -> list[dict[str, str]]:
         common = {"use_cpu": True, "bf16": False, "report_to": "none", "max_length": 2048}
         data = datasets.load_dataset("parquet", data_files=str(path), split="train")
         trainer = CFTTrainer(
-            _tiny(tokenizer), CFTConfig(folder, **common), train_dataset=data.select(range(6)),
+            tiny(tokenizer), CFTConfig(folder, **common), train_dataset=data.select(range(6)),
             processing_class=tokenizer,
         )  # fmt: skip
         lines = []
@@ -147,17 +147,6 @@ def _status(field: str) -> float:
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"no {field} in /proc/self/status")
-
-
-def _tiny(tokenizer):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=2,
-        )
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -71,3 +71,15 @@ def record(title: str, body: str, *, save: bool = True) -> None:
     if save:
         with RESULTS.open("a", encoding="utf-8") as file:
             file.write(text)
+
+
+def tiny(tokenizer):
+    """A model that takes next to nothing, for what is measured around it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=2,
+        )
+    )  # fmt: skip

@@ -14,7 +14,7 @@ import logging
 import tempfile
 
 import datasets
-from measure import alternate, ratio, record, table
+from measure import alternate, ratio, record, table, tiny
 
 from cft_trl import CFTConfig, CFTTrainer
 from cft_trl.prompts import Prompting, to_prompt_completion
@@ -74,17 +74,6 @@ def load(data: str | None, count: int, tokenizer) -> datasets.Dataset:
     whole = [i for i in range(len(rows)) if rows[i]["critique"]][: 2 * count]
     lengths = encoder([rows[i] for i in whole])["length"]
     return rows.select([i for i, length in zip(whole, lengths, strict=True) if 0 < length <= 2048][:count])
-
-
-def tiny(tokenizer):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-            num_attention_heads=2, num_key_value_heads=2,
-        )
-    )  # fmt: skip
 
 
 if __name__ == "__main__":
