@@ -329,7 +329,7 @@ def _machine(found: dict) -> Iterator[Finding]:
         text = f"CPU only: torch is built for CUDA {found['built_for']}, but no GPU answers"
         yield told("device", "note", text, "nvidia-smi    # shows the driver's version, or why it does not work")
     else:
-        yield told("device", "ok", f"CPU, {found['threads']} threads; settings say use_cpu: true")
+        yield told("device", "ok", f"CPU, threads: {found['threads']}; settings say use_cpu: true")
     text = "yes, AVX512-BF16" if found["cpu_bf16"] else "no AVX512-BF16; fp32 is used, which is faster here"
     yield told("bf16 on the CPU", "ok", text)
 

@@ -71,7 +71,8 @@ def find_layout(columns: Iterable[str], where: str = "the data") -> str:
     known = "; ".join(f"{layout}: {', '.join(needed)}" for layout, needed in LAYOUTS.items())
     raise CFTError(
         f"{where}: columns {', '.join(map(str, found)) or '(none)'} are of no known layout; known are {known} "
-        "(load_local(..., columns={'query': 'problem'}) reads other names)"
+        "(other names are told by dataset_columns: query=problem, in a build by source.columns, in Python by "
+        "load_local(..., columns={'query': 'problem'}))"
     )
 
 

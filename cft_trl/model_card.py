@@ -24,7 +24,7 @@ from cft_trl.prompts import Prompting
 _METHODS = {
     "cft": (
         "critique fine-tuning",
-        "it learnt to critique noisy solutions, and is asked for solutions (or critiques) as it is.",
+        "it learnt to critique noisy solutions, and can be asked for solutions or critiques without further training.",
     ),
     "cgd": (
         "critique-guided distillation",

@@ -31,8 +31,8 @@ def test_a_question_is_answered_as_the_library_does(folder, capsys, monkeypatch,
     expected = solve(*load_model(str(folder)), ["What is 2 + 2?"], max_new_tokens=8)[0]
     (tmp_path / "question.txt").write_text("What is 2 + 2?\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("What is 2 + 2?\n"))
-    for question in ("What is 2 + 2?", f"@{tmp_path / 'question.txt'}", "-"):
-        assert main(["solve", str(folder), "--max-new-tokens", "8", "--system", "", question]) == 0
+    for question in (["What is 2 + 2?"], [f"@{tmp_path / 'question.txt'}"], ["-"], ["--query", "What is 2 + 2?"]):
+        assert main(["solve", str(folder), "--max-new-tokens", "8", "--system", "", *question]) == 0
         shown = capsys.readouterr()
         assert shown.out == expected + "\n"
         assert "cut at --max-new-tokens" in shown.err

@@ -12,7 +12,7 @@ Builds critiques of arithmetic solutions, trains SmolLM2-135M on them, and shows
 
 examples:
   cft quickstart
-  cft quickstart --rows 60 --eval-rows 20 --generated-rows 10 --output runs/tiny     two minutes, learns little
+  cft quickstart --rows 60 --eval-rows 20 --generated-rows 10 --output runs/tiny     some minutes, learns little
   cft quickstart --force                                                              anew
 
 The same command again goes on where an interrupted run was.

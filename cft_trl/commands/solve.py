@@ -47,10 +47,14 @@ def run(argv: list[str]) -> int:
     )
     add_generation_options(parser)
     parser.add_argument("question", nargs="?", help="the question; @file reads it, - takes standard input")
+    parser.add_argument("--query", dest="named", metavar="QUESTION", help="the same, as `cft critique` spells it")
     parser.add_argument("--mode", choices=("direct", "single_pass", "two_stage"), default="direct")
     parser.add_argument("--max-rounds", type=int, choices=range(1, 9), default=8, help="of two_stage (default 8)")
     parser.add_argument("--system", default=MATH_SYSTEM, help="system turn; '' for none (default: %(default)s)")
     options = parser.parse_intermixed_args(argv)
+    if options.question is not None and options.named is not None:
+        raise CFTError("the question is there twice; give it once, alone or with --query")
+    options.question = options.named if options.question is None else options.question
     if (options.question is None) == (options.input is None):
         raise CFTError('give either a question or --input FILE, e.g. cft solve MODEL "What is 2 + 2?"')
     if options.output and not options.input:

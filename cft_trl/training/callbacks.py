@@ -187,4 +187,5 @@ def format_log(logs: dict[str, Any], step: int, steps: int) -> str:
             if f"verdict_accuracy_{side}" in shown
         ]
         parts.append(f"verdict accuracy {shown['verdict_accuracy']:.1%}" + (f" ({', '.join(sides)})" if sides else ""))
-    return "   ".join([f"  step {step}/{steps}", *parts])
+    # An evaluation without a training around it has no step.
+    return "  " + "   ".join([f"step {step}/{steps}", *parts] if steps else parts)

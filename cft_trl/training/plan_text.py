@@ -12,6 +12,7 @@ def describe(plan: Plan) -> str:
     """The plan as text, a table of memory in the middle."""
     p, m, w, t, hw = plan, plan.memory, plan.work, plan.time, plan.hardware
     most = " at most" if w.at_most else ""
+    full = " if every row is full" if w.at_most else ""
     sharding = {"single": "one process", "ddp": "DDP", "fsdp2": "FSDP2"}.get(p.step.strategy)
     sharding = sharding or f"ZeRO-{p.step.strategy[-1]}"
     dtype = {("fp32", "bf16"): "bf16 arithmetic, fp32 master weights"}.get((p.step.weights, p.step.arithmetic))
@@ -36,14 +37,14 @@ def describe(plan: Plan) -> str:
         f"batch          {w.batch:,} {w.unit}, {w.tokens_per_step:,} tokens a step{most}",
         f"steps          {w.steps:,} for {w.rows:,} rows, {w.tokens / 1e6:,.1f} M tokens{most}",
         f"arithmetic     {t.model_flops:.2e} FLOPs, {t.hardware_flops:.2e} with recomputation{most}",
-        f"time           {duration(t.seconds)}{most}, {t.tokens_per_second:,.0f} tokens/s, limited by {t.limit};"
+        f"time           about {duration(t.seconds)}{full}, {t.tokens_per_second:,.0f} tokens/s, limited by {t.limit};"
         " without start-up, saving and evaluation",
         f"  taken        {hw.utilisation:.0%} of {hw.peak(p.step.arithmetic) / 1e12:g} TFLOP/s"
         f" ({hw.status}: {hw.source}); {t.model_utilisation:.0%} without recomputation (MFU)",
     ]
     if hw.watts:
         lines.append(
-            f"energy         {t.kilowatt_hours:,.1f} kWh{most}, {hw.count} x {hw.watts:g} W, rated board power"
+            f"energy         about {t.kilowatt_hours:,.1f} kWh{full}, {hw.count} x {hw.watts:g} W, rated board power"
         )
     if not p.fits:
         lines += ["", "does not fit; what would:" if p.alternatives else "does not fit, nor does anything tried"]
@@ -55,14 +56,15 @@ def one_line(plan: Plan) -> str:
     """The plan for a recipe's README.
 
     Example:
-        planned, not measured: 1,048,576 tokens a step, 98 steps, 34.9 GiB of 79.6 per GPU, 31 min on 8 x H100 (at most)
+        planned, not measured: 1,048,576 tokens a step, 98 steps, 34.9 GiB of 79.6 per GPU, 31 min on 8 x H100, 2.9 kWh
+        (if every row is full, at 45% of peak)
     """
     w, hw = plan.work, plan.hardware
     return (
         f"planned, not measured: {w.tokens_per_step:,} tokens a step, {w.steps:,} steps, "
         f"{plan.memory.peak / GIB:.1f} GiB of {hw.memory_gib:.1f} per GPU{'' if plan.fits else ' (DOES NOT FIT)'}, "
         f"{duration(plan.time.seconds)} on {hw.name}, {plan.time.kilowatt_hours:.1f} kWh"
-        + (" (tokens, time and energy at most)" if w.at_most else "")
+        + (f" (if every row is full, at {hw.utilisation:.0%} of peak)" if w.at_most else "")
     )
 
 
