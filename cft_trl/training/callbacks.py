@@ -86,7 +86,7 @@ class RecordRun(TrainerCallback):
         session = {
             "started": self.started,
             "steps": [self.first_step, state.global_step],
-            "seconds": round(time.monotonic() - self.began, 1),
+            "seconds": round(time.monotonic() - self.began, 3),
             "energy": energy,
         }
         update_record(Path(args.output_dir), sessions=[*self.earlier, session])
