@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 
 from cft_trl.training import sharing
 from cft_trl.training.sharing import pack_tree, share_dataset
@@ -63,3 +63,14 @@ def test_hashes_are_written_in_blocks_of_any_size(monkeypatch):
         reports.append((report.packs, report.shared_tokens))
         assert sum(np.asarray(packs["labels"][i]).size for i in range(len(packs))) == report.shared_tokens
     assert len(set(reports)) == 1
+
+
+def test_packs_of_rows_on_disk_are_on_disk_and_made_once(tmp_path, monkeypatch):
+    """`Dataset.map` keeps its result in memory where it does not come from a file."""
+    rows = [{"input_ids": [1, 2, 3, i], "labels": [-100, -100, -100, i]} for i in range(10)]
+    Dataset.from_list(rows).save_to_disk(str(tmp_path))
+    first, _ = share_dataset(load_from_disk(str(tmp_path)).shuffle(seed=0), 20)
+    assert first.cache_files
+    monkeypatch.setattr(sharing, "lay_out", None)  # not called again: a second process finds the first one's packs
+    second, _ = share_dataset(load_from_disk(str(tmp_path)).shuffle(seed=0), 20)
+    assert second["input_ids"][:] == first["input_ids"][:]

@@ -87,14 +87,16 @@ def share_dataset(
     lengths, shareable, order = _sort(rows)
     common = _common_prefixes(rows, order, shareable)
     packs = pack_tree(lengths[order], common, pack_length)
-    table = Dataset.from_dict({"rows": [order[pack].tolist() for pack in packs]})
-    shared = table.map(
-        _Layout(rows),
+    # A pack's number is all that the function is given, but `map` writes to disk only what comes from there.
+    shared = rows.select(range(len(packs))).map(
+        _Layout(rows, order, packs),
+        with_indices=True,
+        input_columns=[],
         batched=True,
         batch_size=_PACKS,
         writer_batch_size=_PACKS,
         num_proc=num_proc,
-        remove_columns="rows",
+        remove_columns=columns,
         features=_PACK_FEATURES,
         desc=f"Sharing prefixes of {name} dataset",
     )
@@ -300,14 +302,17 @@ def lay_out(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 class _Layout:
-    """Writes packs from the rows' numbers, for `Dataset.map`."""
+    """Writes packs by their numbers, for `Dataset.map`."""
 
-    def __init__(self, rows: Dataset) -> None:
+    def __init__(self, rows: Dataset, order: np.ndarray, packs: list[list[int]]) -> None:
         self.rows = rows
+        self.numbers = order[np.concatenate([np.asarray(pack) for pack in packs])]  # of the rows, pack after pack
+        self.ends = np.cumsum([len(pack) for pack in packs])
         self.code = code_digest(__file__)  # `datasets` caches by the pickled function, which holds no code of ours
 
-    def __call__(self, batch: dict[str, list[list[int]]]) -> dict[str, list[np.ndarray]]:
-        packs = [lay_out(_rows(self.rows[numbers])) for numbers in batch["rows"]]
+    def __call__(self, indices: list[int]) -> dict[str, list[np.ndarray]]:
+        parts = [slice(self.ends[i - 1] if i else 0, self.ends[i]) for i in indices]
+        packs = [lay_out(_rows(self.rows[self.numbers[part].tolist()])) for part in parts]
         return {name: [pack[name] for pack in packs] for name in _PACK_FEATURES}
 
 
