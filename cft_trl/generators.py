@@ -86,6 +86,7 @@ class LocalModel:
         stop: Sequence[str] = STOP_STRINGS,
         seed: int | Sequence[int] | None = None,
         on_result: OnResult | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Generation]:
         """Writes the next turn of each conversation.
 
@@ -98,9 +99,10 @@ class LocalModel:
             seed: One per conversation, or a number that conversation i adds i to; with it a text depends on its
                 conversation and seed and not on what shares its batch (but for rounding).
             on_result: Called with (index, generation) as each is done.
+            cancelled: Asked before each batch; once it says True no further one is computed.
 
         Returns:
-            One generation per conversation, in their order.
+            One generation per conversation, in their order; of a cancelled call only those that are done.
         """
         rows = [self._row(conversation, max_new_tokens) for conversation in conversations]
         if temperature > 0:
@@ -121,6 +123,8 @@ class LocalModel:
         while pending := [index for index in range(len(rows)) if index not in results]:
             pending.sort(key=lambda index: rows[index].length)
             for begin in range(0, len(pending), self.batch_size):
+                if cancelled():
+                    return [results[index] for index in sorted(results)]
                 chosen = pending[begin : begin + self.batch_size]
                 self._advance([rows[index] for index in chosen], most, stop, temperature, top_p)
                 for index in chosen:

@@ -90,16 +90,10 @@ class TransformersTeacher:
         loop, done, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
 
         def tell(key: str, generation: Generation) -> None:
-            if stop.is_set():
-                raise _Stopped
             loop.call_soon_threadsafe(done.put_nowait, (key, generation))
 
-        counts.sent += len(missing)
-        counts.in_flight += len(missing)
-        left = len(missing)
-        work = loop.run_in_executor(None, self._compute, missing, tell)
-        work.add_done_callback(lambda _: done.put_nowait(None))
-        try:
+        async def keep() -> None:
+            nonlocal left
             while (result := await done.get()) is not None:
                 key, generation = result
                 answer = _read(generation, missing[key].sampling)
@@ -107,15 +101,29 @@ class TransformersTeacher:
                 journal.append(key, answer)
                 counts.in_flight -= 1
                 left -= 1
+
+        counts.sent += len(missing)
+        counts.in_flight += len(missing)
+        left = len(missing)
+        work = loop.run_in_executor(None, self._compute, missing, tell, stop.is_set)
+        work.add_done_callback(lambda _: done.put_nowait(None))
+        try:
+            await keep()
             work.result()
+        except asyncio.CancelledError:
+            stop.set()  # the batch under way is waited for and kept, no further one begins
+            await keep()
+            raise
         finally:
-            stop.set()  # an interrupted run waits for the batch under way, no longer
+            stop.set()
             counts.in_flight -= left
             await asyncio.wait([work])
             if not work.cancelled():
                 work.exception()  # seen, also where another error ends the run
 
-    def _compute(self, missing: Mapping[str, Request], tell: Callable[[str, Generation], None]) -> None:
+    def _compute(
+        self, missing: Mapping[str, Request], tell: Callable[[str, Generation], None], cancelled: Callable[[], bool]
+    ) -> None:
         import torch
 
         alike: dict[str, list[str]] = {}
@@ -133,7 +141,7 @@ class TransformersTeacher:
                     tell(keys[index], generation)
 
                 try:
-                    model.generate(conversations, **options, seed=seeds, on_result=on_result)
+                    model.generate(conversations, **options, seed=seeds, on_result=on_result, cancelled=cancelled)
                 except torch.OutOfMemoryError:
                     raise CFTError(
                         f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
@@ -166,10 +174,6 @@ class TransformersTeacher:
             "top_p": sampling.get("top_p", 1.0),
             "stop": _stops(sampling),
         }
-
-
-class _Stopped(Exception):
-    """Ends the computing thread between two batches."""
 
 
 def _stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
