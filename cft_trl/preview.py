@@ -13,8 +13,9 @@ from typing import Any
 from cft_trl.errors import CFTError
 from cft_trl.prompts import Prompting
 from cft_trl.records import to_record
+from cft_trl.training.encoded import RIGHT
 from cft_trl.training.lengths import KEPT, SHORTENED
-from cft_trl.training.preparation import RIGHT, RowEncoder
+from cft_trl.training.preparation import RowEncoder
 from cft_trl.training.script import load_rows, tokenizer_of
 
 _SHARING_ROWS = 1000

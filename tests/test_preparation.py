@@ -10,8 +10,9 @@ from datasets import Dataset, IterableDataset
 
 from cft_trl.errors import CFTError
 from cft_trl.prompts import Prompting, to_prompt_completion
+from cft_trl.training.encoded import RIGHT, VERDICT_CONTINUES, WRONG
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.preparation import RIGHT, VERDICT_CONTINUES, WRONG, RowEncoder, prepare_dataset
+from cft_trl.training.preparation import RowEncoder, prepare_dataset
 
 SFT_TARGETS = ("response", "right_only", "refinement")
 OBJECTIVES = [("cft", "response"), ("cgd", "response"), *(("sft", target) for target in SFT_TARGETS)]
@@ -277,3 +278,27 @@ def test_cache_key_follows_the_code(tokenizer, monkeypatch):
     before = pickle.dumps(encoder.__getstate__()["code"])
     monkeypatch.setattr(preparation, "code_digest", lambda *files: str(len(files)))
     assert pickle.dumps(encoder.__getstate__()["code"]) != before
+
+
+@pytest.mark.parametrize("style", ["chatml", "qwen3", "gemma"])
+@pytest.mark.parametrize("count", [2, 128, 129, 300])
+def test_rows_taken_in_chunks_by_two_threads_are_each_as_alone(tokenizers, style, count):
+    from cft_trl.sources.arithmetic import arithmetic_records
+
+    rows = list(arithmetic_records(count, seed=1, levels=(1,)))
+    rows[count // 2] |= {"critique": None, "verdict": None}  # cannot be used
+    lengths = RowEncoder(tokenizers(style), Prompting(), None)(rows)["length"]
+    encoder = RowEncoder(tokenizers(style), Prompting(), max(lengths) - 2)
+    together = encoder(rows)
+    alone = [encoder([row]) for row in rows]
+    assert {name: [one[name][0] for one in alone] for name in together} == together
+    assert count < 128 or set(together["status"]) == {"kept", "shortened", "no critique"}
+    # And what `Dataset.map` writes is the same: masks made from spans at once.
+    batch = {name: [row[name] for row in rows] for name in rows[0]}
+    table = encoder.map_batch(batch, range(count), {})
+    assert table.to_pydict() == together
+    assert [str(field.type) for field in table.schema][:3] == [
+        "list<item: int32>",
+        "list<item: int32>",
+        "list<item: int8>",
+    ]

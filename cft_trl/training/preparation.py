@@ -13,38 +13,42 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, Features, IterableDataset, List, Value
+from datasets import Dataset, IterableDataset
 
 from cft_trl import prompts
 from cft_trl.errors import CFTError
 from cft_trl.layouts import find_layout
 from cft_trl.prompts import Prompting, to_prompt_completion
-from cft_trl.records import class_names, code_digest, to_record, with_class_names
+from cft_trl.records import Record, class_names, code_digest, to_record, with_class_names
+from cft_trl.training import encoded
+from cft_trl.training.encoded import (
+    ACCOUNT_FEATURES,
+    FEATURES,
+    NO_VERDICT,
+    RIGHT,
+    TOKEN_FEATURES,
+    WRONG,
+    Encoded,
+    arrow_columns,
+    arrow_table,
+    list_columns,
+)
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
 from cft_trl.verdict import parse_verdict, verdict_span
 
-# Values of `verdict_mask`: the verdict word's first token by class, and the word's further tokens.
-NO_VERDICT, RIGHT, WRONG, VERDICT_CONTINUES = 0, 1, 2, 3
+if TYPE_CHECKING:
+    import pyarrow
 
-FEATURE_COLUMNS = ("input_ids", "labels", "verdict_mask")
-_COUNT_COLUMNS = ("status", "verdict", "length", "target_tokens", "disagrees")
-_FEATURES = Features(
-    {
-        "input_ids": List(Value("int32")),
-        "labels": List(Value("int32")),
-        "verdict_mask": List(Value("int8")),
-        "status": Value("string"),
-        "verdict": Value("string"),
-        "length": Value("int32"),
-        "target_tokens": Value("int32"),
-        "disagrees": Value("bool"),
-    }
-)
+FEATURE_COLUMNS = tuple(TOKEN_FEATURES)
+# Rows whose tokens are computed, by a thread of their own, while the rows before are marked.
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -55,28 +59,6 @@ class _Texts:
     full: str
     target: str
     start: int
-
-
-@dataclass
-class Encoded:
-    """Token ids of one row, with `start:end` the span that has loss and `verdict` the verdict word's tokens."""
-
-    input_ids: list[int]
-    start: int
-    end: int
-    verdict: range
-    verdict_class: int
-
-    def labels(self) -> list[int]:
-        labels = [-100] * len(self.input_ids)
-        labels[self.start : self.end] = self.input_ids[self.start : self.end]
-        return labels
-
-    def verdict_mask(self) -> list[int]:
-        mask = [NO_VERDICT] * len(self.input_ids)
-        for offset, position in enumerate(self.verdict):
-            mask[position] = VERDICT_CONTINUES if offset else self.verdict_class
-        return mask
 
 
 @dataclass
@@ -123,27 +105,37 @@ class RowEncoder:
 
     def map_batch(
         self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
-    ) -> dict[str, list[Any]]:
+    ) -> pyarrow.Table:
         """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each.
 
         Args:
             labels: names of the dataset's `ClassLabel` columns (`cft_trl.records.class_names`).
+
+        Returns:
+            The columns of a call as an Arrow table, which `datasets` writes as it is.
         """
+        return arrow_table(self._columns(self.read_batch(batch, indices, labels), indices, arrow_columns))
+
+    def read_batch(
+        self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
+    ) -> list[Record]:
+        """Reads a batch of columns of any published layout as house rows, without `meta`. Arguments as `map_batch`."""
         find_layout(batch, self.name)
         # What a source or a teacher noted of the row is often its largest column; nothing here reads it.
         columns = {name: batch[name] for name in batch if name != "meta"}
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        records = [
+        return [
             to_record(with_class_names(row, labels), f"{self.name}, row {i}")
             for row, i in zip(rows, indices, strict=True)
         ]
-        return self(records, indices)
 
     def __getstate__(self) -> dict[str, Any]:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
-        return {name: self.__dict__[name] for name in fields} | {"code": code_digest(__file__, prompts.__file__)}
+        return {name: self.__dict__[name] for name in fields} | {
+            "code": code_digest(__file__, encoded.__file__, prompts.__file__)
+        }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
         """Encodes rows.
@@ -161,25 +153,27 @@ class RowEncoder:
         Raises:
             CFTError: a row is longer than `max_length` under `over_length="error"`.
         """
-        indices = range(len(rows)) if indices is None else indices
+        return self._columns(rows, range(len(rows)) if indices is None else indices, list_columns)
+
+    def _columns(
+        self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int], token_columns: Callable[..., dict[str, Any]]
+    ) -> dict[str, Any]:
         statuses = [self.prompting.unusable(row) or KEPT for row in rows]
         usable = [i for i, status in enumerate(statuses) if status == KEPT]
-        encoded: list[Encoded | None] = [None] * len(rows)
-        for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
-            encoded[i] = item
+        items: list[Encoded | None] = [None] * len(rows)
+        for i, item in zip(usable, self._encode(self._texts(rows[i]) for i in usable), strict=True):
+            items[i] = item
             if item is None:
                 statuses[i] = "the chat template rewrites its target"
             elif self.max_length is not None and len(item.input_ids) > self.max_length:
-                encoded[i], statuses[i] = self._fit(rows[i], item, indices[i])
+                items[i], statuses[i] = self._fit(rows[i], item, indices[i])
         return {
-            "input_ids": [item.input_ids if item else [] for item in encoded],
-            "labels": [item.labels() if item else [] for item in encoded],
-            "verdict_mask": [item.verdict_mask() if item else [] for item in encoded],
+            **token_columns(items),
             "status": statuses,
-            "verdict": [self._stated(row) if item else "" for row, item in zip(rows, encoded, strict=True)],
-            "length": [len(item.input_ids) if item else 0 for item in encoded],
-            "target_tokens": [item.end - item.start if item else 0 for item in encoded],
-            "disagrees": [bool(item) and self._disagrees(row) for row, item in zip(rows, encoded, strict=True)],
+            "verdict": [self._stated(row) if item else "" for row, item in zip(rows, items, strict=True)],
+            "length": [len(item.input_ids) if item else 0 for item in items],
+            "target_tokens": [item.end - item.start if item else 0 for item in items],
+            "disagrees": [bool(item) and self._disagrees(row) for row, item in zip(rows, items, strict=True)],
         }
 
     def _stated(self, row: Mapping[str, Any]) -> str:
@@ -221,11 +215,28 @@ class RowEncoder:
             verbose=False,
         )
 
-    def _encode(self, texts: Sequence[_Texts]) -> list[Encoded | None]:
-        if not texts:
-            return []
-        fulls = self._tokenize([text.full for text in texts])
-        return [self._mark(text, fulls, i) for i, text in enumerate(texts)]
+    def _encode(self, texts: Iterable[_Texts]) -> Iterator[Encoded | None]:
+        texts = iter(texts)
+        chunk = list(islice(texts, _CHUNK))
+        if len(chunk) < _CHUNK:
+            yield from self._marked(chunk, self._tokenize([text.full for text in chunk])) if chunk else ()
+            return
+        # The tokenizer lets go of Python's lock: texts are rendered and marked while it works on the next ones.
+        with ThreadPoolExecutor(1) as helper:
+            waiting = None
+            while chunk:
+                running = helper.submit(self._tokenize, [text.full for text in chunk])
+                if waiting:
+                    yield from self._marked(waiting[0], waiting[1].result())
+                waiting = chunk, running
+                chunk = list(islice(texts, _CHUNK))
+            yield from self._marked(waiting[0], waiting[1].result())
+
+    def _encode_one(self, texts: _Texts) -> Encoded | None:
+        return next(self._encode([texts]))
+
+    def _marked(self, texts: Sequence[_Texts], fulls: Any) -> Iterator[Encoded | None]:
+        return (self._mark(text, fulls, i) for i, text in enumerate(texts))
 
     def _mark(self, texts: _Texts, fulls: Any, i: int) -> Encoded | None:
         """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict.
@@ -278,7 +289,7 @@ class RowEncoder:
             return None, too_long
         if not self.prompting.shortens_response:
             return None, f"{too_long} (the response is the target, which is never cut)"
-        if len(self._encode([self._texts(row, "")])[0].input_ids) >= self.max_length:
+        if len(self._encode_one(self._texts(row, "")).input_ids) >= self.max_length:
             return None, f"{too_long} even without any response"
         offsets = self.tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
             "offset_mapping"
@@ -289,7 +300,7 @@ class RowEncoder:
             keep -= length - self.max_length
             if keep < 1:
                 return None, f"{too_long} even without any response"
-            item = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
+            item = self._encode_one(self._texts(row, row["response"][: offsets[keep - 1][1]]))
             length = len(item.input_ids)
         return item, SHORTENED
 
@@ -341,10 +352,10 @@ def prepare_dataset(
         fn_kwargs={"labels": class_names(dataset)},
         num_proc=num_proc,
         remove_columns=dataset.column_names,
-        features=_FEATURES,
+        features=FEATURES,
         desc=f"Tokenizing {report.name} dataset",
     )
-    for counts in prepared.select_columns(list(_COUNT_COLUMNS)).iter(batch_size=10_000):
+    for counts in prepared.select_columns(list(ACCOUNT_FEATURES)).iter(batch_size=10_000):
         report.add_columns(counts)
     if not report.used:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.most_common())
@@ -362,21 +373,20 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
         columns = list(next(iter(dataset), {}))
 
     def encode_and_count(batch, indices):
-        encoded = encoder.map_batch(batch, indices, labels)
+        made = encoder(encoder.read_batch(batch, indices, labels), indices)
         if indices[0] == 0:  # a new epoch, or a look at the first row: the same rows are not counted twice
             report.clear()
-        report.add_columns(encoded)
-        used = [i for i, length in enumerate(encoded["length"]) if length]
-        return {name: [encoded[name][i] for i in used] for name in FEATURE_COLUMNS}
+        report.add_columns(made)
+        used = [i for i, length in enumerate(made["length"]) if length]
+        return {name: [made[name][i] for i in used] for name in FEATURE_COLUMNS}
 
-    features = Features({name: _FEATURES[name] for name in FEATURE_COLUMNS})
     return dataset.map(
         encode_and_count,
         batched=True,
         batch_size=100,
         with_indices=True,
         remove_columns=columns,
-        features=features,
+        features=TOKEN_FEATURES,
     )
 
 

@@ -1,0 +1,95 @@
+"""A row as token ids with the spans that have loss and state the verdict, and many of them as columns.
+
+    Encoded(input_ids=[1, 4093, ..., 2, 198], start=211, end=287, verdict=range(281, 282), verdict_class=WRONG)
+
+`list_columns` gives Python lists, for a collator or a stream; `arrow_columns` the same as Arrow arrays: made from the
+spans at once, without a Python number per position and column, and written by `Dataset.map` as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from datasets import Features, List, Value
+
+# Values of `verdict_mask`: the verdict word's first token by class, and the word's further tokens.
+NO_VERDICT, RIGHT, WRONG, VERDICT_CONTINUES = 0, 1, 2, 3
+
+TOKEN_FEATURES = Features(
+    {"input_ids": List(Value("int32")), "labels": List(Value("int32")), "verdict_mask": List(Value("int8"))}
+)
+# What the account of the rows is made from (`lengths.PreparationReport`).
+ACCOUNT_FEATURES = Features(
+    {
+        "status": Value("string"),
+        "verdict": Value("string"),
+        "length": Value("int32"),
+        "target_tokens": Value("int32"),
+        "disagrees": Value("bool"),
+    }
+)
+FEATURES = Features({**TOKEN_FEATURES, **ACCOUNT_FEATURES})
+
+
+@dataclass(slots=True)
+class Encoded:
+    """Token ids of one row, with `start:end` the span that has loss and `verdict` the verdict word's tokens."""
+
+    input_ids: list[int]
+    start: int
+    end: int
+    verdict: range
+    verdict_class: int
+
+    def labels(self) -> list[int]:
+        labels = [-100] * len(self.input_ids)
+        labels[self.start : self.end] = self.input_ids[self.start : self.end]
+        return labels
+
+    def verdict_mask(self) -> list[int]:
+        mask = [NO_VERDICT] * len(self.input_ids)
+        for offset, position in enumerate(self.verdict):
+            mask[position] = VERDICT_CONTINUES if offset else self.verdict_class
+        return mask
+
+
+def list_columns(rows: Sequence[Encoded | None]) -> dict[str, list[list[int]]]:
+    """`input_ids`, `labels` and `verdict_mask`, one list per row, empty for None."""
+    return {
+        "input_ids": [row.input_ids if row else [] for row in rows],
+        "labels": [row.labels() if row else [] for row in rows],
+        "verdict_mask": [row.verdict_mask() if row else [] for row in rows],
+    }
+
+
+def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:
+    """What `list_columns` holds, as Arrow list arrays of the types in `TOKEN_FEATURES`."""
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum([len(row.input_ids) if row else 0 for row in rows], out=offsets[1:])
+    count = int(offsets[-1])
+    ids = np.fromiter(chain.from_iterable(row.input_ids for row in rows if row), np.int32, count)
+    labels, mask = np.full(count, -100, np.int32), np.zeros(count, np.int8)
+    for row, offset in zip(rows, offsets.tolist(), strict=False):
+        if row is None:
+            continue
+        span = slice(offset + row.start, offset + row.end)
+        labels[span] = ids[span]
+        if row.verdict:
+            first = offset + row.verdict.start
+            mask[first : offset + row.verdict.stop] = VERDICT_CONTINUES
+            mask[first] = row.verdict_class
+    values = {"input_ids": ids, "labels": labels, "verdict_mask": mask}
+    return {name: pa.ListArray.from_arrays(pa.array(offsets), pa.array(value)) for name, value in values.items()}
+
+
+def arrow_table(columns: dict[str, Any]) -> Any:
+    """The columns of rows as a `pyarrow.Table` of the types in `FEATURES`."""
+    import pyarrow as pa
+
+    return pa.table(columns, FEATURES.arrow_schema)
