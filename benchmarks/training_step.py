@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=184, help="tokens of query and response")
     parser.add_argument("--critique", type=int, default=154, help="tokens of a critique, on average")
     parser.add_argument("--responses", type=int, default=2)
+    parser.add_argument("--micro-batch", type=int, help="rows of a padded batch (default: a response's critiques)")
+    parser.add_argument("--pack-length", type=int, help="tokens of a shared pack (default: 2,048, or the longest row)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--only", choices=list(CONTESTANTS), nargs="+", help="these contestants")
@@ -53,6 +55,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.one_shot:
         options.prompt, options.critique, options.critiques = 736, 614, [7]
+        # Seven such rows as one padded batch take more than 24 GiB; alone, none is padded.
+        options.micro_batch, options.pack_length = options.micro_batch or 1, options.pack_length or 8192
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
     (memory if options.memory else speed)(options)
@@ -74,18 +78,21 @@ def make_rows(prompt: int, critique: int, critiques: int, responses: int, vocabu
     return datasets.Dataset.from_list(rows)
 
 
-def make_trainer(name: str, model: str, rows: datasets.Dataset, critiques: int, folder: str):
+def make_trainer(name: str, options: argparse.Namespace, rows: datasets.Dataset, critiques: int, folder: str):
     from trl import SFTConfig, SFTTrainer
 
     from cft_trl.models import load_tokenizer, resolve_model
 
-    kind, fields = CONTESTANTS[name]
+    model, (kind, fields) = options.model, CONTESTANTS[name]
     packed = bool(fields)
+    if "share_prefixes" in fields and options.pack_length:
+        fields = {**fields, "pack_length": options.pack_length}
     longest = max(len(ids) for ids in rows["input_ids"])
     settings = {
         "output_dir": folder, "use_cpu": not torch.cuda.is_available(), "bf16": torch.cuda.is_available(),
         "report_to": "none", "max_length": max(2048, longest), "gradient_checkpointing": False,
-        "per_device_train_batch_size": 1 if packed else critiques, "shuffle_dataset": False, **fields,
+        "per_device_train_batch_size": 1 if packed else options.micro_batch or critiques, "shuffle_dataset": False,
+        **fields,
     }  # fmt: skip
     if kind == "cft":
         model = CFTTrainer(model, CFTConfig(**settings), train_dataset=rows, processing_class=load_tokenizer(model))
@@ -130,7 +137,7 @@ def speed(options: argparse.Namespace) -> None:
     for critiques in options.critiques:
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            steps = {name: Step(make_trainer(name, options.model, rows, critiques, folder)) for name in names}
+            steps = {name: Step(make_trainer(name, options, rows, critiques, folder)) for name in names}
             seconds = alternate(steps, options.rounds)
         losses = {name: round(step.loss, 4) for name, step in steps.items()}
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
@@ -169,7 +176,7 @@ def memory(options: argparse.Namespace) -> None:
         critiques = options.critiques[0]
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            step = Step(make_trainer(options.only[0], options.model, rows, critiques, folder))
+            step = Step(make_trainer(options.only[0], options, rows, critiques, folder))
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             step()
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -178,8 +185,9 @@ def memory(options: argparse.Namespace) -> None:
     lines = []
     for name in options.only or CONTESTANTS:
         command = [sys.executable, __file__, "--memory", "--only", name, "--model", options.model]
-        for field in ("prompt", "critique", "responses"):
-            command += [f"--{field}", str(getattr(options, field))]
+        for field in ("prompt", "critique", "responses", "micro_batch", "pack_length"):
+            if getattr(options, field) is not None:
+                command += [f"--{field.replace('_', '-')}", str(getattr(options, field))]
         done = subprocess.run(
             [*command, "--critiques", str(options.critiques[-1])], stdout=subprocess.PIPE, check=True, text=True
         )

@@ -13,11 +13,9 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, IterableDataset
@@ -27,7 +25,7 @@ from cft_trl.errors import CFTError
 from cft_trl.layouts import find_layout
 from cft_trl.prompts import Prompting, to_prompt_completion
 from cft_trl.records import Record, class_names, code_digest, to_record, with_class_names
-from cft_trl.training import encoded
+from cft_trl.training import encoded, tokens
 from cft_trl.training.encoded import (
     ACCOUNT_FEATURES,
     FEATURES,
@@ -41,14 +39,13 @@ from cft_trl.training.encoded import (
     list_columns,
 )
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
+from cft_trl.training.tokens import TextTokenizer, Tokenized
 from cft_trl.verdict import parse_verdict, verdict_span
 
 if TYPE_CHECKING:
     import pyarrow
 
 FEATURE_COLUMNS = tuple(TOKEN_FEATURES)
-# Rows whose tokens are computed, by a thread of their own, while the rows before are marked.
-_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class RowEncoder:
     def template_tokens(self) -> int:
         """Tokens of a row whose texts are all empty: what the wording and the chat template cost."""
         blank = {"query": "", "response": "", "critique": "", "refinement": ""}
-        return len(self._tokenize([self._texts(blank).full])["input_ids"][0])
+        return len(self._tokenize([self._texts(blank).full])[0].ids)
 
     def map_batch(
         self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
@@ -134,7 +131,7 @@ class RowEncoder:
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
         return {name: self.__dict__[name] for name in fields} | {
-            "code": code_digest(__file__, encoded.__file__, prompts.__file__)
+            "code": code_digest(__file__, encoded.__file__, tokens.__file__, prompts.__file__)
         }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
@@ -161,7 +158,7 @@ class RowEncoder:
         statuses = [self.prompting.unusable(row) or KEPT for row in rows]
         usable = [i for i, status in enumerate(statuses) if status == KEPT]
         items: list[Encoded | None] = [None] * len(rows)
-        for i, item in zip(usable, self._encode(self._texts(rows[i]) for i in usable), strict=True):
+        for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
             items[i] = item
             if item is None:
                 statuses[i] = "the chat template rewrites its target"
@@ -192,73 +189,62 @@ class RowEncoder:
             eos = self.tokenizer.eos_token
             target = target.removesuffix(eos)
             return _Texts(prompt, prompt + target + eos, target, len(prompt))
-        prompt = self.tokenizer.apply_chat_template(example["prompt"], tokenize=False, add_generation_prompt=True)
-        full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
+        target = example["completion"][0]["content"]
+        full = self._render(example["prompt"] + example["completion"])
+        # Where the target, last in the text, stands right behind what opens an answer, the prompt is what is before it.
+        start = full.rfind(target)
+        if self._opening and full.endswith(self._opening, 0, max(start, 0)):
+            return _Texts(full[:start], full, target, start)
+        prompt = self._render(example["prompt"], add_generation_prompt=True)
         # Behind the prompt, because a short target may stand in the query too. Some templates trim it; one that
         # rewrites it (DeepSeek's and Qwen3's cut `<think>`) leaves nothing to put the loss on: start is -1.
         # os.path.commonprefix compares characters one by one, which few templates need.
         behind = len(prompt if full.startswith(prompt) else os.path.commonprefix([prompt, full]))  # noqa: RUF071
-        target = example["completion"][0]["content"]
         start = full.find(target, behind)
         if start < 0:
             target = target.strip()
             start = full.find(target, behind)
         return _Texts(prompt, full, target, start)
 
-    def _tokenize(self, texts: list[str]):
+    def _render(self, messages: list[dict[str, str]], **options: Any) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+
+    @cached_property
+    def _opening(self) -> str:
+        """What the chat template writes before an answer; empty where that cannot be told apart."""
+        question = [{"role": "user", "content": "?"}]
+        asked, opened = self._render(question), self._render(question, add_generation_prompt=True)
+        return opened.removeprefix(asked) if opened.startswith(asked) else ""
+
+    @cached_property
+    def _tokenize(self) -> TextTokenizer:
         # Chat templates write their own special tokens; for plain text the tokenizer adds them, as TRL does.
-        return self.tokenizer(
-            texts,
-            add_special_tokens=not self.chat,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
+        return TextTokenizer(self.tokenizer, add_special_tokens=not self.chat)
 
-    def _encode(self, texts: Iterable[_Texts]) -> Iterator[Encoded | None]:
-        texts = iter(texts)
-        chunk = list(islice(texts, _CHUNK))
-        if len(chunk) < _CHUNK:
-            yield from self._marked(chunk, self._tokenize([text.full for text in chunk])) if chunk else ()
-            return
-        # The tokenizer lets go of Python's lock: texts are rendered and marked while it works on the next ones.
-        with ThreadPoolExecutor(1) as helper:
-            waiting = None
-            while chunk:
-                running = helper.submit(self._tokenize, [text.full for text in chunk])
-                if waiting:
-                    yield from self._marked(waiting[0], waiting[1].result())
-                waiting = chunk, running
-                chunk = list(islice(texts, _CHUNK))
-            yield from self._marked(waiting[0], waiting[1].result())
+    def _encode(self, texts: Sequence[_Texts]) -> list[Encoded | None]:
+        return list(map(self._mark, texts, self._tokenize([text.full for text in texts])))
 
-    def _encode_one(self, texts: _Texts) -> Encoded | None:
-        return next(self._encode([texts]))
-
-    def _marked(self, texts: Sequence[_Texts], fulls: Any) -> Iterator[Encoded | None]:
-        return (self._mark(text, fulls, i) for i, text in enumerate(texts))
-
-    def _mark(self, texts: _Texts, fulls: Any, i: int) -> Encoded | None:
-        """Finds, in row `i` of the tokenised batch `fulls`, the tokens with loss and those of the verdict.
+    def _mark(self, texts: _Texts, row: Tokenized) -> Encoded | None:
+        """Finds the tokens with loss and those of the verdict.
 
         None where the chat template rewrote the target.
         """
         if texts.start < 0:
             return None
-        ids = fulls["input_ids"][i]
+        ids = row.ids
         start, end = None, len(ids)
         # Loss starts where the prompt's text ends. Tokenising the prompt alone and comparing ids, as TRL does, costs
         # a second pass and gives the same except where whitespace tokenises differently at a text's end.
         if texts.full.startswith(texts.prompt):
-            start = fulls.char_to_token(i, len(texts.prompt))
-            if start is not None and fulls.token_to_chars(i, start).start < len(texts.prompt):
+            start = row.token_at(len(texts.prompt))
+            if start is not None and row.begins_before(start, len(texts.prompt)):
                 start += 1  # line feeds of prompt and target in one token, which no generation begins with
         if start is None:  # a template that renders the prompt otherwise once an answer follows
-            start = _common_prefix(self._tokenize([texts.prompt])["input_ids"][0], ids)
+            start = _common_prefix(self._tokenize([texts.prompt])[0].ids, ids)
         # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
-        after = fulls.char_to_token(i, text_end) if text_end < len(texts.full) else None
+        after = row.token_at(text_end) if text_end < len(texts.full) else None
         closing = None
         if after is not None:
             closing = next((p for p in range(after, end) if ids[p] in self._special_ids), None)
@@ -270,8 +256,8 @@ class RowEncoder:
         verdict, verdict_class = range(0), NO_VERDICT
         span = verdict_span(texts.target) if self.prompting.objective == "cft" else None
         if span is not None:
-            first = fulls.char_to_token(i, texts.start + span[0])
-            last = fulls.char_to_token(i, texts.start + span[1] - 1)
+            first = row.token_at(texts.start + span[0])
+            last = row.token_at(texts.start + span[1] - 1)
             verdict = range(first, last + 1)
             verdict_class = RIGHT if parse_verdict(texts.target) == "right" else WRONG
         return Encoded(ids, start, end, verdict, verdict_class)
@@ -289,7 +275,7 @@ class RowEncoder:
             return None, too_long
         if not self.prompting.shortens_response:
             return None, f"{too_long} (the response is the target, which is never cut)"
-        if len(self._encode_one(self._texts(row, "")).input_ids) >= self.max_length:
+        if len(self._encode([self._texts(row, "")])[0].input_ids) >= self.max_length:
             return None, f"{too_long} even without any response"
         offsets = self.tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
             "offset_mapping"
@@ -300,7 +286,7 @@ class RowEncoder:
             keep -= length - self.max_length
             if keep < 1:
                 return None, f"{too_long} even without any response"
-            item = self._encode_one(self._texts(row, row["response"][: offsets[keep - 1][1]]))
+            item = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
             length = len(item.input_ids)
         return item, SHORTENED
 
