@@ -69,6 +69,21 @@ def test_help_teaches_by_example(capsys):
     assert capsys.readouterr().out.count("cft quickstart") == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("build x.yaml --limt 3", "unknown argument --limt (did you mean '--limit'?); see cft build --help"),
+        ("build x.yaml --limit ten", "argument --limit: ten is not a positive whole number; see cft build --help"),
+        ("solve", "the following arguments are required: model; see cft solve --help"),
+        ("preview --row x", "argument --row: x is not a whole number of 0 or more; see cft preview --help"),
+        ("plan --rows y", "argument --rows: y is not a positive whole number; see cft plan --help"),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(line, said, capsys):
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err == f"cft: {said}\n"
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     script = "import sys; from cft_trl.cli import COMMANDS, main; COMMANDS['x' * 10**6] = 'y'; sys.exit(main([]))"
     command = [sys.executable, "-c", script]

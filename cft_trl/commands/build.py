@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError
 
@@ -30,9 +31,7 @@ exit codes: 0 done; 3 done, but for some rows there was no answer; 2 a mistake i
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft build", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft build", HELP)
     parser.add_argument("recipe", type=Path, help="the recipe's YAML file")
     parser.add_argument("--limit", type=positive, help="rows to take from the source")
     parser.add_argument(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+from cft_trl.commands.parser import CommandParser
 
 HELP = """\
 Prints a script with which the shell completes commands, flags and files. It is made from the commands' own parsers,
@@ -18,12 +19,7 @@ examples:
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft completion",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft completion", HELP)
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose script")
     options = parser.parse_args(argv)
     from cft_trl.cli import COMMANDS

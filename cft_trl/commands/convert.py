@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+
+from cft_trl.commands.parser import CommandParser
 
 HELP = """\
 Published critique data into our row and back, byte for byte. Files, folders and Hub ids are read; the output's name
@@ -27,9 +28,7 @@ Rows that cannot be converted are listed with their reasons in OUT.failures.json
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft convert", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft convert", HELP)
     layouts = ("records", "webinstruct_cft", "messages")
     parser.add_argument("source", metavar="IN", help="file, glob, folder or Hub id")
     parser.add_argument("output", metavar="OUT", type=Path, help="file to write")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 from cft_trl.commands.generation import (
     add_generation_options,
     check_output,
@@ -14,6 +12,7 @@ from cft_trl.commands.generation import (
     show,
     write_rows,
 )
+from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError
 
 HELP = """\
@@ -30,13 +29,7 @@ Written rows have the columns critique and verdict (right, wrong or null) beside
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft critique",
-        usage="cft critique MODEL [options]",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft critique", HELP, usage="cft critique MODEL [options]")
     add_generation_options(parser)
     parser.add_argument("--query", help="the question; @file reads it, - takes standard input")
     parser.add_argument("--response", help="the solution to critique, likewise")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError, nearest
 
@@ -25,13 +26,7 @@ Every option can also be an environment variable: CFT_MODEL, CFT_BASE_MODEL, CFT
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft demo",
-        usage="cft demo [--model MODEL] [options]",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft demo", HELP, usage="cft demo [--model MODEL] [options]")
     parser.add_argument("--model", help="folder, Hub id or smollm2-135m; with --endpoint the model's name there")
     parser.add_argument("--base-model", help="what it was trained from, for the tab Compare")
     parser.add_argument("--revision", help="commit, tag or branch of the model on the Hub")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from cft_trl.commands.parser import CommandParser
 
 if TYPE_CHECKING:
     from cft_trl.doctor import Finding
@@ -28,9 +29,7 @@ _MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "missing": ("–", 
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft doctor", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft doctor", HELP)
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     options = parser.parse_args(argv)
     from cft_trl import __version__

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.generation import _at_least_0, _share, trained_preset
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, whole_number
 from cft_trl.errors import CFTError
 
@@ -73,9 +74,7 @@ def run(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cft eval", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft eval", HELP)
     parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
     parser.add_argument("--tasks", default="six", help="see above (default %(default)s)")
     parser.add_argument("--limit", type=positive, help="the first so many problems of each task")

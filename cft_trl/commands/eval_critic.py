@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 
 HELP = """\
@@ -26,12 +26,7 @@ command again goes on where an interrupted run was.
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft eval-critic",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft eval-critic", HELP)
     parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
     parser.add_argument("--data", default="processbench", help="see above (default %(default)s)")
     parser.add_argument("--subsets", help="of ProcessBench: gsm8k,math,olympiadbench,omnimath (default: all)")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.eval import score_cell, share_cell
+from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError, nearest
 
 HELP = """\
@@ -28,9 +28,7 @@ exit code: 0 everything agrees; 2 something differs, or the self-test fails
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft grade", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft grade", HELP)
     parser.add_argument("paths", nargs="*", type=Path, metavar="FILE|OUT", help="what `cft eval` wrote")
     parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")
     parser.add_argument("--self-test", action="store_true", help="test the graders on the benchmarks' golds")

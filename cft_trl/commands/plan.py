@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import parse_settings, positive
 from cft_trl.errors import CFTError, nearest
 
@@ -36,7 +37,7 @@ def run(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    parser = argparse.ArgumentParser(prog="cft plan", add_help=False, allow_abbrev=False)
+    parser = CommandParser("cft plan", add_help=False)
     parser.add_argument("--hardware")
     parser.add_argument("--accelerate", type=Path)
     parser.add_argument("--rows", type=positive)
@@ -46,7 +47,6 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--line", action="store_true")
-    parser.error = _raise
     options, rest = parser.parse_known_args(argv)
     if options.hardware is None:
         raise CFTError("--hardware is missing; say for example --hardware 8xH100, or cpu")
@@ -71,10 +71,6 @@ def run(argv: list[str]) -> int:
     else:
         print(one_line(plan) if options.line else describe(plan))
     return 0
-
-
-def _raise(message: str) -> None:
-    raise CFTError(f"cft plan: {message}; see cft plan --help")
 
 
 def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16: bool) -> Any:

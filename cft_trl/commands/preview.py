@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-
-from cft_trl.commands.settings import parse_settings, raise_parse_error, whole_number
+from cft_trl.commands.parser import CommandParser
+from cft_trl.commands.settings import parse_settings, whole_number
 
 HELP = """\
 Shows rows as the model will see them: the tokens with loss in green, the verdict in reverse, what the length policy
@@ -23,9 +22,8 @@ def run(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    parser = argparse.ArgumentParser(prog="cft preview", add_help=False, allow_abbrev=False)
+    parser = CommandParser("cft preview", add_help=False)
     parser.add_argument("--row", type=whole_number, default=0)
-    parser.error = raise_parse_error
     options, rest = parser.parse_known_args(argv)
     script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"})
     from cft_trl.preview import preview

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from cft_trl.commands.parser import CommandParser
 
 HELP = """\
 Fetches a dataset or a model from the Hub into a folder, checks every file against the checksums that the Hub and the
@@ -23,9 +24,7 @@ hf auth login.
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft pull", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft pull", HELP)
     parser.add_argument("repo", metavar="ORG/NAME", help="the repository")
     parser.add_argument("--repo-type", choices=("dataset", "model"), help="default: whichever there is")
     parser.add_argument("--revision", help="commit, tag or branch (default main)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError
 
 HELP = """\
@@ -25,9 +26,7 @@ the card says which step that is. The token: HF_TOKEN, or hf auth login.
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft push", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("cft push", HELP)
     parser.add_argument("run", metavar="RUN", type=Path, help="output_dir of a training run, or a folder of cft build")
     parser.add_argument("repo", metavar="ORG/NAME", help="the repository; made if it is not there")
     parser.add_argument("--private", action="store_true", help="make it private")

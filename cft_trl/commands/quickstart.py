@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, whole_number
 
 HELP = """\
@@ -20,9 +20,7 @@ The same command again goes on where an interrupted run was.
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft quickstart", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("cft quickstart", HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"), help="folder (default %(default)s)")
     parser.add_argument("--model", default="smollm2-135m", help="folder, Hub id or smollm2-135m")
     parser.add_argument("--rows", type=positive, help="training rows")

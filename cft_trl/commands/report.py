@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
+
+from cft_trl.commands.parser import CommandParser
 
 HELP = """\
 Puts evaluations side by side: scores under both graders with 95% intervals, paired significance, lengths, and the
@@ -21,12 +22,7 @@ limit, samples, temperature, grader or problems are not compared; the message sa
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft report",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft report", HELP)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a `cft eval`")
     parser.add_argument("--names", metavar="A,B", help="what to call the runs (default: their folders' names)")
     parser.add_argument("--baseline", metavar="NAME", help="the run that others are compared with (default: the first)")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError
 
@@ -30,13 +31,7 @@ A validation set with problems of a reported benchmark is refused, and the bench
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cft select",
-        usage="cft select RUN [options]",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft select", HELP, usage="cft select RUN [options]")
     parser.add_argument("run", type=Path, help="folder of a training run, with checkpoint-N")
     parser.add_argument("--benchmark", default="math-validation", help="default %(default)s; arithmetic-critic; a file")
     parser.add_argument("--limit", type=positive, help="use the first so many problems")

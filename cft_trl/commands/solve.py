@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 
 from cft_trl.commands.generation import (
@@ -15,6 +14,7 @@ from cft_trl.commands.generation import (
     show,
     write_rows,
 )
+from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError
 
 HELP = """\
@@ -38,13 +38,7 @@ modes:
 def run(argv: list[str]) -> int:
     from cft_trl.evaluation.benchmarks import MATH_SYSTEM
 
-    parser = argparse.ArgumentParser(
-        prog="cft solve",
-        usage="cft solve MODEL [QUESTION] [options]",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("cft solve", HELP, usage="cft solve MODEL [QUESTION] [options]")
     add_generation_options(parser)
     parser.add_argument("question", nargs="?", help="the question; @file reads it, - takes standard input")
     parser.add_argument("--query", dest="named", metavar="QUESTION", help="the same, as `cft critique` spells it")
