@@ -14,7 +14,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoModelForCausalLM
 
 from cft_trl import CFTError, CFTTrainer, DataCollatorForCritique
-from cft_trl.training.preparation import RIGHT, WRONG
+from cft_trl.training.encoded import RIGHT, WRONG
 
 
 @pytest.fixture

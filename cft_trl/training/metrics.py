@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cft_trl.training.preparation import RIGHT, WRONG
+from cft_trl.training.encoded import RIGHT, WRONG
 
 
 class TargetMetrics:
