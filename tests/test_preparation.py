@@ -293,7 +293,7 @@ def test_rows_taken_in_chunks_by_two_threads_are_each_as_alone(tokenizers, style
     alone = [encoder([row]) for row in rows]
     assert {name: [one[name][0] for one in alone] for name in together} == together
     assert count < 128 or set(together["status"]) == {"kept", "shortened", "no critique"}
-    # And what `Dataset.map` writes is the same: masks made from spans at once.
+    # And the same rows read from a batch of columns, as `Dataset.map` gives them.
     batch = {name: [row[name] for row in rows] for name in rows[0]}
     table = encoder.map_batch(batch, range(count), {})
     assert table.to_pydict() == together

@@ -2,8 +2,8 @@
 
     Encoded(input_ids=[1, 4093, ..., 2, 198], start=211, end=287, verdict=range(281, 282), verdict_class=WRONG)
 
-`list_columns` gives Python lists, for a collator or a stream; `arrow_columns` the same as Arrow arrays: made from the
-spans at once, without a Python number per position and column, and written by `Dataset.map` as they are.
+`arrow_columns` makes the masks from the spans at once, without a Python number per position and column; `Dataset.map`
+writes them as they are. `list_columns` gives the same as Python lists, for a collator or a stream.
 """
 
 from __future__ import annotations
@@ -44,29 +44,9 @@ class Encoded:
     verdict: range
     verdict_class: int
 
-    def labels(self) -> list[int]:
-        labels = [-100] * len(self.input_ids)
-        labels[self.start : self.end] = self.input_ids[self.start : self.end]
-        return labels
-
-    def verdict_mask(self) -> list[int]:
-        mask = [NO_VERDICT] * len(self.input_ids)
-        for offset, position in enumerate(self.verdict):
-            mask[position] = VERDICT_CONTINUES if offset else self.verdict_class
-        return mask
-
-
-def list_columns(rows: Sequence[Encoded | None]) -> dict[str, list[list[int]]]:
-    """`input_ids`, `labels` and `verdict_mask`, one list per row, empty for None."""
-    return {
-        "input_ids": [row.input_ids if row else [] for row in rows],
-        "labels": [row.labels() if row else [] for row in rows],
-        "verdict_mask": [row.verdict_mask() if row else [] for row in rows],
-    }
-
 
 def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:
-    """What `list_columns` holds, as Arrow list arrays of the types in `TOKEN_FEATURES`."""
+    """`input_ids`, `labels` and `verdict_mask`, one list per row, empty for None; of the types in `TOKEN_FEATURES`."""
     import numpy as np
     import pyarrow as pa
 
@@ -86,6 +66,11 @@ def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:
             mask[first] = row.verdict_class
     values = {"input_ids": ids, "labels": labels, "verdict_mask": mask}
     return {name: pa.ListArray.from_arrays(pa.array(offsets), pa.array(value)) for name, value in values.items()}
+
+
+def list_columns(rows: Sequence[Encoded | None]) -> dict[str, list[list[int]]]:
+    """What `arrow_columns` holds, as lists of integers."""
+    return {name: column.to_pylist() for name, column in arrow_columns(rows).items()}
 
 
 def arrow_table(columns: dict[str, Any]) -> Any:
