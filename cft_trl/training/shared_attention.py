@@ -8,8 +8,9 @@ A pack lays out trees depth first: a prefix, then each branch with all that hang
 
 One number per token says it all: a token is seen by those that come after it and before `seen_until`. It travels in
 place of the attention mask, as integers of shape (1, 1, 1, length), which transformers hands to each layer untouched.
-On a GPU it becomes a FlexAttention block mask; elsewhere each stretch of tokens attends to [its prefix, itself] in a
-call of its own, so that no length x length mask exists.
+On a GPU it becomes a FlexAttention block mask; on a CPU a prefix is read once for all its branches (see
+`cascade_attention.py`); elsewhere each stretch of tokens attends to [its prefix, itself] in a call of its own, so that
+nowhere a length x length mask exists.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ from weakref import ref
 import torch
 
 from cft_trl.errors import CFTError
+from cft_trl.training.cascade_attention import can_cascade, cascade_attention
 
 NAME = "shared_prefix"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Tokens `start:end` that follow each other, behind the stretches `prefix` (indices, outermost first)."""
+    """Tokens `start:end` that follow each other, behind the stretches `prefix` (indices, outermost first).
+
+    The tokens of `end:until` hang on them.
+    """
 
     start: int
     end: int
+    until: int
     prefix: tuple[int, ...]
 
 
@@ -38,8 +44,11 @@ def stretches(seen_until: list[int]) -> list[Stretch]:
     """Takes the layout of a pack apart.
 
     Example:
-        >>> stretches([8, 8, 5, 5, 5, 8, 8, 8])
-        [Stretch(start=0, end=2, prefix=()), Stretch(start=2, end=5, prefix=(0,)), Stretch(start=5, end=8, prefix=(0,))]
+        >>> for stretch in stretches([8, 8, 5, 5, 5, 8, 8, 8]):
+        ...     print(stretch)
+        Stretch(start=0, end=2, until=8, prefix=())
+        Stretch(start=2, end=5, until=5, prefix=(0,))
+        Stretch(start=5, end=8, until=8, prefix=(0,))
     """
     found: list[Stretch] = []
     open_ones: list[int] = []
@@ -47,9 +56,9 @@ def stretches(seen_until: list[int]) -> list[Stretch]:
     for position in range(1, len(seen_until) + 1):
         if position < len(seen_until) and seen_until[position] == seen_until[start]:
             continue
-        while open_ones and seen_until[found[open_ones[-1]].start] <= start:
+        while open_ones and found[open_ones[-1]].until <= start:
             open_ones.pop()
-        found.append(Stretch(start, position, tuple(open_ones)))
+        found.append(Stretch(start, position, seen_until[start], tuple(open_ones)))
         open_ones.append(len(found) - 1)
         start = position
     return found
@@ -165,6 +174,8 @@ def shared_prefix_attention(
         return output, None
     if kwargs.get("softcap") is not None:
         raise CFTError("share_prefixes: this model caps its attention logits, which needs a GPU; leave it off here")
+    if can_cascade(query, value, dropout):
+        return cascade_attention(query, key, value, plan.parts, scaling), None
     return _by_stretches(plan, query, key, value, dropout, scaling), None
 
 
@@ -172,8 +183,7 @@ def _by_stretches(
     plan: _Plan, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
 ) -> torch.Tensor:
     groups = query.shape[1] // key.shape[1]
-    on_cpu = query.device.type == "cpu"  # whose kernel takes grouped heads together with a mask
-    if groups > 1 and not on_cpu:
+    if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     lengths = [part.end - part.start for part in plan.parts]
     # `split`, because its backward joins the parts' gradients once; a slice's makes a whole zero tensor each.
@@ -193,7 +203,6 @@ def _by_stretches(
                 dropout_p=dropout,
                 is_causal=not part.prefix,
                 scale=scaling,
-                enable_gqa=groups > 1 and on_cpu,
             )
         )
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
