@@ -2,7 +2,7 @@
 
     python benchmarks/training_step.py                          SmolLM2-135M: 1, 2, 4, 7 critiques per response
     python benchmarks/training_step.py --critiques 7 --rounds 9
-    python benchmarks/training_step.py --one-shot               the shape of one-shot CFT, two responses of it
+    python benchmarks/training_step.py --one-shot               the shape of one-shot CFT
     python benchmarks/training_step.py --memory                 peak memory, each contestant in a process of its own
 
 Random tokens, the same rows for all: a prompt of P tokens (a query, then a response) and critiques of C on average.
@@ -27,6 +27,7 @@ import torch
 from measure import alternate, ratio, record, table
 
 from cft_trl import CFTConfig, CFTTrainer
+from cft_trl.training.allocator import keep_freed_memory
 
 # name -> (trainer, settings); "padded" batches the critiques of one response.
 CONTESTANTS = {
@@ -59,6 +60,7 @@ def main() -> None:
         options.micro_batch, options.pack_length = options.micro_batch or 1, options.pack_length or 8192
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
+    keep_freed_memory()  # for every contestant, as `cft train` does: otherwise the larger tensors pay for the system's work
     (memory if options.memory else speed)(options)
 
 
@@ -123,9 +125,7 @@ class Step:
         model.zero_grad()
         self.loss = 0.0
         for batch in self.batches:
-            loss = self.trainer.compute_loss(model, dict(batch), num_items_in_batch=self.targets)
-            loss.backward()
-            self.loss += float(loss.detach())
+            self.loss += float(self.trainer.training_step(model, dict(batch), num_items_in_batch=self.targets))
         model.zero_grad()  # the others' models wait in the same memory
         if torch.cuda.is_available():
             torch.cuda.synchronize()

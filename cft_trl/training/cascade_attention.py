@@ -85,19 +85,20 @@ class _Cascade(torch.autograd.Function):
         heads = query.shape[1]
         keys, values = _repeat(key, heads), _repeat(value, heads)
         output, gradient = output.transpose(1, 2), gradient.transpose(1, 2)
-        found = tuple(torch.empty_like(tensor) for tensor in (query, keys, values))
+        groups = heads // key.shape[1]
+        found = tuple(torch.empty_like(tensor) for tensor in (query, key, value))
         for tokens, seen, own in _calls(ctx.parts):
-            parts = differentiate(
+            of_query, *of_others = differentiate(
                 gradient[:, :, tokens], query[:, :, tokens], keys[:, :, seen], values[:, :, seen],
                 output[:, :, tokens], denominator[:, :, tokens], 0.0, own, scale=ctx.scaling,
             )  # fmt: skip
-            for whole, part, where in zip(found, parts, (tokens, seen, seen), strict=True):
+            of_others = [part.unflatten(1, (-1, groups)).sum(2) for part in of_others]
+            for whole, part, where in zip(found, (of_query, *of_others), (tokens, seen, seen), strict=True):
                 if own:
                     whole[:, :, where] = part
                 else:
                     whole[:, :, where] += part
-        groups = heads // key.shape[1]
-        return found[0], *(whole.unflatten(1, (-1, groups)).sum(2) for whole in found[1:]), None, None
+        return *found, None, None
 
 
 def _calls(parts: list[Stretch]) -> Iterator[tuple[slice, slice, bool]]:
