@@ -27,7 +27,6 @@ import torch
 from measure import alternate, ratio, record, table
 
 from cft_trl import CFTConfig, CFTTrainer
-from cft_trl.training.allocator import keep_freed_memory
 
 # name -> (trainer, settings); "padded" batches the critiques of one response.
 CONTESTANTS = {
@@ -60,7 +59,6 @@ def main() -> None:
         options.micro_batch, options.pack_length = options.micro_batch or 1, options.pack_length or 8192
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
-    keep_freed_memory()  # for every contestant, as `cft train` does: otherwise the larger tensors pay for the system's work
     (memory if options.memory else speed)(options)
 
 

@@ -160,7 +160,6 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
 
     from cft_trl.models import load_model
     from cft_trl.records import features
-    from cft_trl.training.allocator import keep_freed_memory
     from cft_trl.training.config import CFTConfig
     from cft_trl.training.script import show_log_lines
     from cft_trl.training.trainer import CFTTrainer
@@ -194,8 +193,6 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
         eval_dataset=Dataset.from_list(heldout, features=features()),
         processing_class=tokenizer,
     )
-    if trainer.args.device.type == "cpu":
-        keep_freed_memory()
     show_log_lines(trainer)
     return trainer
 

@@ -20,10 +20,12 @@ def pack(rows: list[tuple[list[int], int]]) -> list[int]:
 
 def states(length: int, dtype: torch.dtype) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(length)
-    return [
-        torch.randn(1, length, heads, SIZE, generator=draw, dtype=torch.float64).to(dtype).transpose(1, 2).requires_grad_()
-        for heads in (HEADS, HEADS // GROUPS, HEADS // GROUPS)
-    ]
+
+    def some(heads: int) -> torch.Tensor:
+        values = torch.randn(1, length, heads, SIZE, generator=draw, dtype=torch.float64)
+        return values.to(dtype).transpose(1, 2).requires_grad_()
+
+    return [some(HEADS), some(HEADS // GROUPS), some(HEADS // GROUPS)]
 
 
 def by_definition(seen_until: list[int], query, key, value, scaling: float) -> torch.Tensor:
@@ -41,7 +43,8 @@ def difference(seen_until: list[int], dtype: torch.dtype, attend, scaling: float
     weights = torch.randn(len(seen_until), HEADS, SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found = attend(seen_until, *given_states, scaling)
     exact = by_definition(seen_until, *exact_states, scaling)
-    assert found.shape == exact.shape and found.dtype == dtype and found.is_contiguous()
+    assert (found.shape, found.dtype) == (exact.shape, dtype)
+    assert found.is_contiguous()
     (found.double() * weights).sum().backward()
     (exact * weights).sum().backward()
     pairs = [(found, exact), *((a.grad, b.grad) for a, b in zip(given_states, exact_states, strict=True))]

@@ -139,6 +139,23 @@ def test_cpu_scores_target_positions_only(trained, monkeypatch):
     assert sum(scored) == trainer.preparation["train"].target_tokens
 
 
+@pytest.mark.parametrize("tile", ["_forward_tile", "_backward_tile"])
+def test_on_a_cpu_the_head_works_on_small_tiles(trained, monkeypatch, tile):
+    """Both ways, and only while one of our trainers computes: TRL's own trainers keep theirs."""
+    import trl.kernels.chunked_logprob as trl_head
+
+    tokens, original, before = [], getattr(trl_head, tile), trl_head.TOKEN_CHUNK_SIZE
+
+    def spy(part, *rest, **more):
+        tokens.append(len(part))
+        return original(part, *rest, **more)
+
+    monkeypatch.setattr(trl_head, tile, spy)
+    trained(max_steps=1, packing=True, max_length=4096)
+    assert max(tokens) == 256
+    assert before == trl_head.TOKEN_CHUNK_SIZE
+
+
 def test_packed_documents_do_not_see_each_other(tiny_model, tokenizer, rows):
     collator = DataCollatorForCritique(tokenizer, padding_free=True)
     model = tiny_model(tokenizer).eval()

@@ -21,7 +21,6 @@ from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
-from cft_trl.training.allocator import keep_freed_memory
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
 
@@ -92,8 +91,6 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
-    if config.device.type == "cpu":
-        keep_freed_memory()
     _check_numbers(script, config)
     output = Path(config.output_dir)
     check_writable(output)

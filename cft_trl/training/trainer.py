@@ -34,7 +34,7 @@ from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_toke
 from cft_trl.training.record import provenance
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
-from cft_trl.training.trl_internals import score_targets_only
+from cft_trl.training.trl_internals import fused_head
 
 
 class CFTTrainer(SFTTrainer):
@@ -238,8 +238,12 @@ class CFTTrainer(SFTTrainer):
                     outputs.log_probs = outputs.log_probs * torch.nn.functional.pad(weights, (virtual, 0), value=1.0)
             return outputs
 
-        with score_targets_only():
+        with fused_head(self.args.device):
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+
+    def training_step(self, *args, **kwargs):
+        with fused_head(self.args.device):  # for the backward pass
+            return super().training_step(*args, **kwargs)
 
     def train(self, *args, **kwargs):
         self._target_metrics["train"].clear()
