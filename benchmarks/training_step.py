@@ -7,7 +7,9 @@
 
 Random tokens, the same rows for all: a prompt of P tokens (a query, then a response) and critiques of C on average.
 Every contestant computes the loss of all rows, in as many micro-batches as suit it; the losses must agree. Beside each
-shared figure stands the ideal: the tokens of the rows over those of the tree, k(P + C) / (P + k(C + 1)).
+shared figure stands the ideal: the tokens of the rows over those of the tree, k(P + C) / (P + k(C + 1)). It counts a
+token as a token; beside it stands what the arithmetic is, rows over tree: sharing spares nothing of the LM head, which
+scores targets alone, and less of the attention, since a critique attends to its prompt as before.
 """
 
 from __future__ import annotations
@@ -165,8 +167,27 @@ def line(name: str, critiques: int, rows, seconds: dict[str, list[float]], steps
         "over TRL's best": ratio(seconds[best_peer], seconds[name]) if best_peer and name != best_peer else "",
         "over our best unshared": ratio(seconds[best_own], seconds[name]) if shared and best_own else "",
         "ideal": f"{shared.ratio:.2f}x" if shared else "",
+        "arithmetic": f"{spared(steps[name].trainer, rows):.2f}x" if shared else "",
         "rows": len(rows),
     }
+
+
+def spared(trainer, rows: datasets.Dataset) -> float:
+    """Floating-point operations of the rows one by one over those of the packs, forward and backward."""
+    config, model = trainer.model.config, trainer.model
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head = config.hidden_size * config.vocab_size
+    body = sum(p.numel() for p in model.parameters()) - head * (1 if config.tie_word_embeddings else 2)
+    pair = 14 * size * config.num_attention_heads * config.num_hidden_layers  # 2 products forward, 5 backward
+
+    def operations(tokens: int, pairs: int) -> int:
+        targets = sum(label != -100 for labels in rows["labels"] for label in labels)
+        return 6 * body * tokens + pair * pairs + 8 * head * targets  # the head's products are computed twice
+
+    lengths, layouts = [len(ids) for ids in rows["input_ids"]], trainer.train_dataset["seen_until"]
+    alone = operations(sum(lengths), sum(n * (n + 1) // 2 for n in lengths))
+    seen = sum(until - at for layout in layouts for at, until in enumerate(layout))
+    return alone / operations(sum(map(len, layouts)), seen)
 
 
 def memory(options: argparse.Namespace) -> None:

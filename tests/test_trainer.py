@@ -144,15 +144,16 @@ def test_on_a_cpu_the_head_works_on_small_tiles(trained, monkeypatch, tile):
     """Both ways, and only while one of our trainers computes: TRL's own trainers keep theirs."""
     import trl.kernels.chunked_logprob as trl_head
 
-    tokens, original, before = [], getattr(trl_head, tile), trl_head.TOKEN_CHUNK_SIZE
+    tiles, original, before = [], getattr(trl_head, tile), trl_head.TOKEN_CHUNK_SIZE
 
     def spy(part, *rest, **more):
-        tokens.append(len(part))
+        tiles.append(part.shape)
         return original(part, *rest, **more)
 
     monkeypatch.setattr(trl_head, tile, spy)
-    trained(max_steps=1, packing=True, max_length=4096)
-    assert max(tokens) == 256
+    monkeypatch.setattr("cft_trl.training.trl_internals.CPU_TILE", (7, 11))
+    trained(max_steps=1)
+    assert max(tiles) == (7, 11)
     assert before == trl_head.TOKEN_CHUNK_SIZE
 
 

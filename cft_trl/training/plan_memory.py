@@ -18,8 +18,9 @@ from cft_trl.training.plan_models import ModelShape
 
 GIB = 2**30
 
-# TRL's fused LM head (trl/kernels/chunked_logprob.py) works on tiles of at most so many tokens x so many words.
-_TILE_TOKENS, _TILE_WORDS = 4096, 32768
+# TRL's fused LM head (trl/kernels/chunked_logprob.py) works on tiles of at most so many tokens x so many words; on
+# a CPU we set others (`CPU_TILE` in trl_internals.py).
+_TILE, _CPU_TILE = (4096, 32768), (512, 2048)
 # Bytes per tile element at the worst moment, beside the tile itself. Without Triton whole fp32 tensors are made of it:
 # forward 3 of them and a mask, backward 7 and a mask.
 _TILE_FORWARD, _TILE_BACKWARD = 13, 29
@@ -235,7 +236,8 @@ def _head(shape: ModelShape, step: Step, trained: int) -> tuple[int, int]:
     """-> bytes of the LM head's tiles and gradient, in the forward and in the backward pass."""
     width = 4 if step.arithmetic == "fp32" else 2
     scored = max(1, round(step.targets * step.tokens * step.shared))
-    tile = min(scored, _TILE_TOKENS) * min(_TILE_WORDS, shape.vocabulary)
+    tokens, words = _CPU_TILE if step.on_cpu else _TILE
+    tile = min(scored, tokens) * min(words, shape.vocabulary)
     hidden = scored * shape.hidden
     forward = tile * (width + (_TILE_FORWARD if step.on_cpu else 0)) + width * hidden
     backward = tile * (width + (_TILE_BACKWARD if step.on_cpu else 0)) + (width + 4) * hidden

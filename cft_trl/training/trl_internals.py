@@ -1,6 +1,6 @@
 """What this package uses of TRL 1.16 beyond its documented interface, all in one place.
 
-A new TRL release is tried by reading this file: four names, each with the reason it is needed.
+A new TRL release is tried by reading this file: five names, each with the reason it is needed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import trl.kernels.chunked_logprob as trl_head
 import trl.trainer.utils as trl_utils
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-__all__ = ["DataCollatorForLanguageModeling", "fused_head"]
+__all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
 
-# Tokens of a tile on a CPU. TRL's 4,096 make tensors of more than 32 MiB, each of which glibc asks the system for and
-# gives back: on a pack of 5,200 tokens with 4,300 targets they cost a step of SmolLM2 12 of 37 s and 4 of 13.5 GiB.
-_CPU_TILE = 256
+# Tokens and words of a tile on a CPU: 4 MiB. TRL's, 4,096 x 32,768, make temporary tensors of 512 MiB, which glibc asks
+# the system for and gives back each time: on a pack of 5,200 tokens with 4,300 targets they cost a step of SmolLM2 a
+# third of its time and 4 of its 13.5 GiB (benchmarks/RESULTS.md).
+CPU_TILE = (512, 2048)
 
 
 @contextmanager
@@ -32,9 +33,10 @@ def fused_head(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    use_triton, tile = trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE
-    trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE = lambda _: True, _CPU_TILE
+    before = trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    trl_utils._use_triton = lambda _: True
+    trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = CPU_TILE
     try:
         yield
     finally:
-        trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE = use_triton, tile
+        trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = before
