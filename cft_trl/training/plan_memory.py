@@ -82,7 +82,7 @@ class Step:
 
     @property
     def on_cpu_shared(self) -> bool:
-        """Whether attention goes stretch by stretch (`shared_attention.py`)."""
+        """Whether attention goes stretch by stretch, without masks (`cascade_attention.py`)."""
         return self.on_cpu and self.shared > 1
 
     @property
@@ -141,9 +141,6 @@ def layer_bytes(shape: ModelShape, step: Step) -> int:
     attention = width * (2 * q + wide)
     if step.masked and not step.on_cpu_shared:
         attention += width * step.length  # sdpa turns the mask into numbers, in each layer
-    if step.on_cpu_shared:
-        # each branch has its keys and values put behind its prefix's, and outputs are joined again
-        attention += width * (round(2 * kv * step.shared) + q)
     return norms + mlp + attention + small
 
 
