@@ -46,7 +46,7 @@ def cascade_attention(
         scaling: of the logits; one over the root of the head dim if none is given.
 
     Returns:
-        (1, length, heads, head dim), contiguous, of the queries' type.
+        (1, length, heads, head dim), contiguous, of the queries' type, or of autocast's where that is on.
     """
     if torch.is_autocast_enabled("cpu"):  # which casts what PyTorch's own attention is given
         query, key, value = (tensor.to(torch.get_autocast_dtype("cpu")) for tensor in (query, key, value))
