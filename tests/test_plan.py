@@ -117,6 +117,16 @@ def test_shared_layers_keep_what_is_planned(make_layers):
     assert measured == pytest.approx(layer_bytes(shape, step) * tokens, rel=0.05)
 
 
+def test_the_heads_tiles_are_those_that_are_used():
+    import trl.kernels.chunked_logprob as trl_head
+    import trl.trainer.utils as trl_utils
+
+    from cft_trl.training import plan_memory, trl_internals
+
+    assert trl_internals.CPU_TILE == plan_memory._CPU_TILE
+    assert (trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE) == plan_memory._TILE
+
+
 # --- sharding and what follows from it ---
 
 SEVEN = "Qwen/Qwen2.5-7B"
