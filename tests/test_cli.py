@@ -76,6 +76,7 @@ def test_help_teaches_by_example(capsys):
         ("build x.yaml --limit ten", "argument --limit: ten is not a positive whole number; see cft build --help"),
         ("solve", "the following arguments are required: model; see cft solve --help"),
         ("preview --row x", "argument --row: x is not a whole number of 0 or more; see cft preview --help"),
+        ("preview --rw 3", "unknown setting --rw (did you mean 'row'?); see cft train --help-all"),
         ("plan --rows y", "argument --rows: y is not a positive whole number; see cft plan --help"),
     ],
 )

@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("cft preview", add_help=False)
     parser.add_argument("--row", type=whole_number, default=0)
     options, rest = parser.parse_known_args(argv)
-    script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"})
+    script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"}, own=("row",))
     from cft_trl.preview import preview
 
     preview(script, config, model, options.row)

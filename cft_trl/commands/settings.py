@@ -20,8 +20,10 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def parse_settings(argv: list[str], defaults: dict[str, str] | None = None):
+def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own: tuple[str, ...] = ()):
     """Flags and `--config FILE` -> (CFTScriptArguments, CFTConfig, ModelConfig).
+
+    `own` are the names of the command's other flags, which an unknown one may have been meant for.
 
     Raises:
         CFTError: the file is missing or no YAML mapping, a field is unknown (the nearest is named), or its value is
@@ -38,7 +40,7 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None):
     parser.set_defaults(**(defaults or {}))
     known = [option.removeprefix("--") for action in parser._actions for option in action.option_strings]
     _check_config_file(argv, known)
-    _check_flags(argv, known)
+    _check_flags(argv, known, own)
     try:
         return parser.parse_args_and_config(argv)
     except CFTError:
@@ -51,11 +53,11 @@ def raise_parse_error(message: str) -> None:
     raise CFTError(f"settings: {message}; see cft train --help")
 
 
-def _check_flags(argv: list[str], known: list[str]) -> None:
+def _check_flags(argv: list[str], known: list[str], own: tuple[str, ...]) -> None:
     for word in argv:
         name = word.partition("=")[0]
         if name.startswith("--") and name[2:] not in (*known, "config"):
-            raise CFTError(f"unknown setting {name}{nearest(name[2:], known)}; see cft train --help-all")
+            raise CFTError(f"unknown setting {name}{nearest(name[2:], [*own, *known])}; see cft train --help-all")
 
 
 def _check_config_file(argv: list[str], known: list[str]) -> None:
