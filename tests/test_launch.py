@@ -240,3 +240,26 @@ def test_the_recipe_ends_with_2_in_one_line(environment, tmp_path):
     assert "Traceback" not in run.stderr
     assert run.stderr.splitlines()[-1].startswith("cft: accelerate was asked for several processes and started one")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("finished", "code"), [(True, 0), (False, 3)])
+def test_what_python_tears_down_last_cannot_fail_a_finished_run(finished, code):
+    """As a thread of gloo does now and then; what others want to do at the exit and what was printed stays."""
+    script = f"""
+import atexit, os, sys
+from cft_trl.training.launch import skip_teardown
+
+class EndsTheProcess:
+    def __del__(self, leave=os._exit):
+        leave(3)
+
+sys.kept_to_the_end = EndsTheProcess()
+leave = skip_teardown()
+atexit.register(print, "uploaded")
+if {finished}:
+    leave()
+print("trained")
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (code, "")
+    assert run.stdout.split() == ["trained", "uploaded"]

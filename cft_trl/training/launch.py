@@ -1,4 +1,4 @@
-"""Refuses launches that exit 0 and train something else than was asked for.
+"""Refuses launches that exit 0 and train something else than was asked for; lets those that trained end with 0.
 
 What accelerate 1.15 does, seen in real launches:
 
@@ -15,7 +15,10 @@ one process (on two nodes, say, without --num_machines) look like so many proper
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,30 @@ def agree_on(find: Callable[[], str | None]) -> str | None:
             "output_dir on a disk that all nodes share, or set resume to false and give a new one"
         )
     return checkpoint
+
+
+def skip_teardown() -> Callable[[], None]:
+    """-> a function to call once all is done: the process then ends with 0 and leaves the interpreter as it is.
+
+    A thread of gloo that still holds the tensors of the last collective while Python tears itself down aborts the
+    process ("terminate called without an active exception", PyTorch issue 190489), and `accelerate launch` calls the
+    finished run a failure. `destroy_process_group` waits for these threads only if nothing else holds the group; DDP
+    and DeepSpeed do.
+
+    Call it before libraries are imported: what they registered with `atexit` (a tracker's last upload, say) has run by
+    then, because Python calls these functions in reverse order.
+    """
+    done = []
+
+    def leave() -> None:
+        if done:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+    atexit.register(leave)
+    return lambda: done.append(True)
 
 
 def _started_alone() -> bool:
