@@ -10,6 +10,9 @@ Every contestant computes the loss of all rows, in as many micro-batches as suit
 shared figure stands the ideal: the tokens of the rows over those of the tree, k(P + C) / (P + k(C + 1)). It counts a
 token as a token; beside it stands what the arithmetic is, rows over tree: sharing spares nothing of the LM head, which
 scores targets alone, and less of the attention, since a critique attends to its prompt as before.
+
+"Targets only" is TRL's step with one change: its LM head scores what has a target, as it does on a GPU. It tells what
+the head brings from what sharing brings.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
 from random import Random
+from unittest.mock import patch
 
 import datasets
 import torch
@@ -34,6 +40,8 @@ from cft_trl import CFTConfig, CFTTrainer
 CONTESTANTS = {
     "TRL padded": ("trl", {}),
     "TRL packing=bfd": ("trl", {"packing": True}),
+    "TRL padded, targets only": ("trl", {}),
+    "TRL packing=bfd, targets only": ("trl", {"packing": True}),
     "cft-trl padded": ("cft", {}),
     "cft-trl packing=bfd": ("cft", {"packing": True}),
     "cft-trl share_prefixes": ("cft", {"share_prefixes": True}),
@@ -108,8 +116,8 @@ def make_trainer(name: str, options: argparse.Namespace, rows: datasets.Dataset,
 class Step:
     """All micro-batches of a contestant's step; calling it computes loss and gradients."""
 
-    def __init__(self, trainer) -> None:
-        self.trainer, self.loss = trainer, 0.0
+    def __init__(self, name: str, trainer) -> None:
+        self.trainer, self.loss, self.targets_only = trainer, 0.0, "targets only" in name
         # Not the trainer's own loader, which shuffles: padded batches hold the critiques of one response.
         size = trainer.args.per_device_train_batch_size
         data = trainer._remove_unused_columns(trainer.train_dataset)
@@ -124,8 +132,9 @@ class Step:
         model.train()
         model.zero_grad()
         self.loss = 0.0
-        for batch in self.batches:
-            self.loss += float(self.trainer.training_step(model, dict(batch), num_items_in_batch=self.targets))
+        with patch("trl.trainer.utils._use_triton", lambda _: True) if self.targets_only else nullcontext():
+            for batch in self.batches:
+                self.loss += float(self.trainer.training_step(model, dict(batch), num_items_in_batch=self.targets))
         model.zero_grad()  # the others' models wait in the same memory
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -137,7 +146,7 @@ def speed(options: argparse.Namespace) -> None:
     for critiques in options.critiques:
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            steps = {name: Step(make_trainer(name, options, rows, critiques, folder)) for name in names}
+            steps = {name: Step(name, make_trainer(name, options, rows, critiques, folder)) for name in names}
             seconds = alternate(steps, options.rounds)
         losses = {name: round(step.loss, 4) for name, step in steps.items()}
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
@@ -155,16 +164,19 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def line(name: str, critiques: int, rows, seconds: dict[str, list[float]], steps: dict[str, Step]) -> dict:
-    best_peer = min((n for n in seconds if n.startswith("TRL")), key=lambda n: sum(seconds[n]), default=None)
-    best_own = min(
-        (n for n in seconds if n.startswith("cft") and "share" not in n), key=lambda n: sum(seconds[n]), default=None
-    )
+    def best(of: Callable[[str], bool]) -> str | None:
+        return min(filter(of, seconds), key=lambda n: sum(seconds[n]), default=None)
+
+    best_peer = best(lambda n: n.startswith("TRL") and "targets" not in n)
+    best_head = best(lambda n: "targets" in n)
+    best_own = best(lambda n: n.startswith("cft") and "share" not in n)
     shared = steps[name].trainer.sharing["train"] if "share" in name else None
     return {
         "critiques": critiques,
         "contestant": name,
         "s/step": f"{sorted(seconds[name])[len(seconds[name]) // 2]:.2f}",
         "over TRL's best": ratio(seconds[best_peer], seconds[name]) if best_peer and name != best_peer else "",
+        "over TRL, targets only": ratio(seconds[best_head], seconds[name]) if best_head and "cft" in name else "",
         "over our best unshared": ratio(seconds[best_own], seconds[name]) if shared and best_own else "",
         "ideal": f"{shared.ratio:.2f}x" if shared else "",
         "arithmetic": f"{spared(steps[name].trainer, rows):.2f}x" if shared else "",
@@ -195,7 +207,8 @@ def memory(options: argparse.Namespace) -> None:
         critiques = options.critiques[0]
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            step = Step(make_trainer(options.only[0], options, rows, critiques, folder))
+            name = options.only[0]
+            step = Step(name, make_trainer(name, options, rows, critiques, folder))
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             step()
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

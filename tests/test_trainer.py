@@ -142,19 +142,27 @@ def test_cpu_scores_target_positions_only(trained, monkeypatch):
 @pytest.mark.parametrize("tile", ["_forward_tile", "_backward_tile"])
 def test_on_a_cpu_the_head_works_on_small_tiles(trained, monkeypatch, tile):
     """Both ways, and only while one of our trainers computes: TRL's own trainers keep theirs."""
-    import trl.kernels.chunked_logprob as trl_head
+    from cft_trl.training import trl_internals
 
-    tiles, original, before = [], getattr(trl_head, tile), trl_head.TOKEN_CHUNK_SIZE
+    seen = []
 
-    def spy(part, *rest, **more):
-        tiles.append(part.shape)
-        return original(part, *rest, **more)
+    def spy(fold):
+        def spied(part, *rest, **more):
+            seen.append(part.shape)
+            return fold(part, *rest, **more)
 
-    monkeypatch.setattr(trl_head, tile, spy)
-    monkeypatch.setattr("cft_trl.training.trl_internals.CPU_TILE", (7, 11))
+        return spied
+
+    sizes = {"TOKEN_CHUNK_SIZE": 7, "_CHUNKED_LOGPROB_CHUNK_SIZE": 11}
+    set_up = [
+        (module, name, spy(value) if name == tile else sizes.get(name, value))
+        for module, name, value in trl_internals._ON_A_CPU
+    ]
+    monkeypatch.setattr(trl_internals, "_ON_A_CPU", set_up)
+    before = [getattr(module, name) for module, name, _ in set_up]
     trained(max_steps=1)
-    assert max(tiles) == (7, 11)
-    assert before == trl_head.TOKEN_CHUNK_SIZE
+    assert max(seen) == (7, 11)
+    assert before == [getattr(module, name) for module, name, _ in set_up]
 
 
 def test_packed_documents_do_not_see_each_other(tiny_model, tokenizer, rows):

@@ -21,9 +21,8 @@ GIB = 2**30
 # TRL's fused LM head (trl/kernels/chunked_logprob.py) works on tiles of at most so many tokens x so many words; on
 # a CPU we set others (`CPU_TILE` in trl_internals.py).
 _TILE, _CPU_TILE = (4096, 32768), (512, 2048)
-# Bytes per tile element at the worst moment, beside the tile itself. Without Triton whole fp32 tensors are made of it:
-# forward 3 of them and a mask, backward 7 and a mask.
-_TILE_FORWARD, _TILE_BACKWARD = 13, 29
+# Bytes per tile element beside the tile itself, on a CPU: its exponentials, or an fp32 copy of it.
+_TILE_BESIDE = 4
 
 # A CPU's memory is malloc's: blocks of at least so many bytes go back to the system when they are freed, smaller ones
 # stay for other small ones. Beside them it loses what lies scattered, some layers' activations (fitted to eight
@@ -236,8 +235,8 @@ def _head(shape: ModelShape, step: Step, trained: int) -> tuple[int, int]:
     tokens, words = _CPU_TILE if step.on_cpu else _TILE
     tile = min(scored, tokens) * min(words, shape.vocabulary)
     hidden = scored * shape.hidden
-    forward = tile * (width + (_TILE_FORWARD if step.on_cpu else 0)) + width * hidden
-    backward = tile * (width + (_TILE_BACKWARD if step.on_cpu else 0)) + (width + 4) * hidden
+    tile *= width + (_TILE_BESIDE if step.on_cpu else 0)
+    forward, backward = tile + width * hidden, tile + (width + 4) * hidden
     if trained == shape.parameters:
         gradient = 4 * shape.head + (2 * shape.head if step.casts_weights else 0)  # summed in fp32, then cast
         backward += gradient

@@ -1,6 +1,6 @@
 """What this package uses of TRL 1.16 beyond its documented interface, all in one place.
 
-A new TRL release is tried by reading this file: five names, each with the reason it is needed.
+A new TRL release is tried by reading this file: seven names, each with the reason it is needed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import trl.kernels.chunked_logprob as trl_head
 import trl.trainer.utils as trl_utils
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from cft_trl.training.head_tiles import backward_tile, forward_tile
+
 __all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
 
 # Tokens and words of a tile on a CPU: 4 MiB. TRL's, 4,096 x 32,768, make temporary tensors of 512 MiB, which glibc asks
@@ -21,22 +23,33 @@ __all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
 CPU_TILE = (512, 2048)
 
 
+# What is set on a CPU while one of our trainers computes: (module, name in it, value).
+_ON_A_CPU = (
+    # TRL scores every position where it has no Triton, to keep shapes static on devices that compile for each. The
+    # head asks this name; the kernels below it have one of their own, which stays.
+    (trl_utils, "_use_triton", lambda device: True),
+    (trl_head, "TOKEN_CHUNK_SIZE", CPU_TILE[0]),
+    (trl_utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", CPU_TILE[1]),
+    (trl_head, "_forward_tile", forward_tile(trl_head._forward_tile)),
+    (trl_head, "_backward_tile", backward_tile(trl_head._backward_tile)),
+)
+
+
 @contextmanager
 def fused_head(device: torch.device) -> Iterator[None]:
-    """Sets TRL's fused LM head up for a device, for the forward pass (what it scores) and the backward one (its tiles).
+    """Sets TRL's fused LM head up for a CPU, for the forward pass and the backward one; does nothing elsewhere.
 
-    TRL skips positions without loss on CUDA and XPU and scores every position elsewhere, to keep shapes static on
-    devices that compile for each. On a CPU that is most of the head's work thrown away: a prompt of 184 tokens before a
-    critique of 154 makes it 2.2 times as much. The head decides through the module's `_use_triton`, read at each call;
-    the kernels below it have their own, which stays.
+    It then scores the positions that have a target and no others (a prompt of 184 tokens before a critique of 154
+    makes that 2.2 times less), on tiles of `CPU_TILE`, with our own steps within a tile.
     """
     if device.type != "cpu":
         yield
         return
-    before = trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    trl_utils._use_triton = lambda _: True
-    trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = CPU_TILE
+    before = [getattr(module, name) for module, name, _ in _ON_A_CPU]
     try:
+        for module, name, value in _ON_A_CPU:
+            setattr(module, name, value)
         yield
     finally:
-        trl_utils._use_triton, trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = before
+        for (module, name, _), value in zip(_ON_A_CPU, before, strict=True):
+            setattr(module, name, value)
