@@ -116,8 +116,8 @@ def make_trainer(name: str, options: argparse.Namespace, rows: datasets.Dataset,
 class Step:
     """All micro-batches of a contestant's step; calling it computes loss and gradients."""
 
-    def __init__(self, name: str, trainer) -> None:
-        self.trainer, self.loss, self.targets_only = trainer, 0.0, "targets only" in name
+    def __init__(self, trainer, targets_only: bool = False) -> None:
+        self.trainer, self.loss, self.targets_only = trainer, 0.0, targets_only
         # Not the trainer's own loader, which shuffles: padded batches hold the critiques of one response.
         size = trainer.args.per_device_train_batch_size
         data = trainer._remove_unused_columns(trainer.train_dataset)
@@ -140,13 +140,17 @@ class Step:
             torch.cuda.synchronize()
 
 
+def make_step(name: str, *args) -> Step:
+    return Step(make_trainer(name, *args), "targets only" in name)
+
+
 def speed(options: argparse.Namespace) -> None:
     names = options.only or list(CONTESTANTS)
     lines = []
     for critiques in options.critiques:
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            steps = {name: Step(name, make_trainer(name, options, rows, critiques, folder)) for name in names}
+            steps = {name: make_step(name, options, rows, critiques, folder) for name in names}
             seconds = alternate(steps, options.rounds)
         losses = {name: round(step.loss, 4) for name, step in steps.items()}
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
@@ -207,8 +211,7 @@ def memory(options: argparse.Namespace) -> None:
         critiques = options.critiques[0]
         rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
         with tempfile.TemporaryDirectory() as folder:
-            name = options.only[0]
-            step = Step(name, make_trainer(name, options, rows, critiques, folder))
+            step = make_step(options.only[0], options, rows, critiques, folder)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             step()
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
