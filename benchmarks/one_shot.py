@@ -10,8 +10,9 @@ number of steps are not.
 
 What is compared. A step's loss depends on the rows in it, and a batch counts rows without sharing and packs with it.
 So both runs read the rows in order (`train_sampling_strategy: sequential`) and take one response with all its critiques
-per step: as a padded batch of that many rows, or as the one pack that holds their tree. Loss is the mean over the
-step's target tokens in both. From the second step on, equal losses also say that the updates before were the same.
+per step: one by one, accumulating gradients (a padded batch of seven such rows takes much memory and computes its
+padding too), or as the one pack that holds their tree. Loss is the mean over the step's target tokens in both. From the
+second step on, equal losses also say that the updates before were the same.
 """
 
 from __future__ import annotations
@@ -180,7 +181,8 @@ def train(rows: datasets.Dataset, options: argparse.Namespace, tokenizer, shared
             folder, use_cpu=True, bf16=options.bf16, report_to="none", disable_tqdm=True, save_strategy="no",
             max_steps=options.steps, logging_steps=1, max_length=32_768, gradient_checkpointing=False,
             train_sampling_strategy="sequential", shuffle_dataset=False,
-            per_device_train_batch_size=1 if shared else options.critiques, share_prefixes=str(shared).lower(),
+            per_device_train_batch_size=1, gradient_accumulation_steps=1 if shared else options.critiques,
+            share_prefixes=str(shared).lower(),
             learning_rate=5e-6, lr_scheduler_type="cosine", warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0,
         )  # fmt: skip
         trainer = CFTTrainer(options.model, config, train_dataset=rows, processing_class=tokenizer, callbacks=[Watch()])
