@@ -10,6 +10,7 @@ import datetime
 import gc
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -65,7 +66,7 @@ def machine() -> str:
 
 def record(title: str, body: str, *, save: bool = True) -> None:
     """Prints a result; appends it to RESULTS.md with its command, machine and date."""
-    command = " ".join(["python", *(os.path.relpath(word) if Path(word).exists() else word for word in sys.argv)])
+    command = shlex.join(["python", *(os.path.relpath(word) if Path(word).exists() else word for word in sys.argv)])
     text = f"\n## {title}\n\n`{command}`, {datetime.date.today()}, {machine()}\n\n{body}\n"
     print(text)
     if save:

@@ -4,6 +4,8 @@
     python benchmarks/training_step.py --critiques 7 --rounds 9
     python benchmarks/training_step.py --one-shot               the shape of one-shot CFT
     python benchmarks/training_step.py --memory                 peak memory, each contestant in a process of its own
+    python benchmarks/training_step.py --one-shot --model Qwen/Qwen2.5-7B --slice 14 --responses 1
+                                                                a fourteenth of a 7B model, random weights
 
 Random tokens, the same rows for all: a prompt of P tokens (a query, then a response) and critiques of C on average.
 Every contestant computes the loss of all rows, in as many micro-batches as suit it; the losses must agree. Beside each
@@ -59,6 +61,11 @@ def main() -> None:
     parser.add_argument("--pack-length", type=int, help="tokens of a shared pack (default: 2,048, or the longest row)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument(
+        "--slice", type=int, metavar="N",
+        help="random weights in the model's shape with 1/N of its layers and vocabulary: for what is too large for "
+        "a machine, head and attention in proportion",
+    )  # fmt: skip
     parser.add_argument("--only", choices=list(CONTESTANTS), nargs="+", help="these contestants")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--no-save", action="store_true")
@@ -69,7 +76,37 @@ def main() -> None:
         options.micro_batch, options.pack_length = options.micro_batch or 1, options.pack_length or 8192
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
-    (memory if options.memory else speed)(options)
+    options.label = options.model
+    with tempfile.TemporaryDirectory() as folder:
+        if options.slice:
+            options.label = f"{options.model}'s shape, random weights, 1/{options.slice} of its layers and vocabulary"
+            save_slice(options.model, options.slice, folder)
+            options.model = folder
+        (memory if options.memory else speed)(options)
+
+
+def save_slice(name: str, parts: int, folder: str) -> None:
+    """Saves 1/`parts` of a model's shape with random weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from cft_trl.models import load_tokenizer
+    from cft_trl.training.plan_models import PUBLISHED
+
+    fields = dict(PUBLISHED[name])
+    for field in ("num_hidden_layers", "vocab_size"):
+        fields[field] = max(1, round(fields[field] / parts))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields)).save_pretrained(folder)
+    load_tokenizer("smollm2-135m").save_pretrained(folder)  # nothing is tokenised: it only names special tokens
+
+
+def rows_of(options: argparse.Namespace, critiques: int) -> datasets.Dataset:
+    from transformers import AutoConfig
+
+    from cft_trl.models import resolve_model
+
+    vocabulary = min(40_000, AutoConfig.from_pretrained(resolve_model(options.model)).vocab_size)
+    return make_rows(options.prompt, options.critique, critiques, options.responses, vocabulary)
 
 
 def make_rows(prompt: int, critique: int, critiques: int, responses: int, vocabulary: int) -> datasets.Dataset:
@@ -148,7 +185,7 @@ def speed(options: argparse.Namespace) -> None:
     names = options.only or list(CONTESTANTS)
     lines = []
     for critiques in options.critiques:
-        rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
+        rows = rows_of(options, critiques)
         with tempfile.TemporaryDirectory() as folder:
             steps = {name: make_step(name, options, rows, critiques, folder) for name in names}
             seconds = alternate(steps, options.rounds)
@@ -160,7 +197,7 @@ def speed(options: argparse.Namespace) -> None:
         gc.collect()
     title = "Training step" + (", one-shot shape" if options.one_shot else "")
     body = (
-        f"{options.model}, fp32 on a CPU, bf16 autocast on a GPU; {options.responses} responses to one query, prompt "
+        f"{options.label}, fp32 on a CPU, bf16 autocast on a GPU; {options.responses} responses to one query, prompt "
         f"{options.prompt}, critique {options.critique} tokens on average; seconds per step, median of "
         f"{options.rounds} alternating rounds\n\n{table(lines)}"
     )
@@ -209,7 +246,7 @@ def spared(trainer, rows: datasets.Dataset) -> float:
 def memory(options: argparse.Namespace) -> None:
     if options.only and len(options.only) == 1:
         critiques = options.critiques[0]
-        rows = make_rows(options.prompt, options.critique, critiques, options.responses, 40_000)
+        rows = rows_of(options, critiques)
         with tempfile.TemporaryDirectory() as folder:
             step = make_step(options.only[0], options, rows, critiques, folder)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -230,7 +267,7 @@ def memory(options: argparse.Namespace) -> None:
         lines.append({"contestant": name, "before the step, GiB": f"{found['before']:.2f}",
                       "peak, GiB": f"{found['after']:.2f}"})  # fmt: skip
     body = (
-        f"{options.model}, {options.responses} responses with {options.critiques[-1]} critiques each, prompt "
+        f"{options.label}, {options.responses} responses with {options.critiques[-1]} critiques each, prompt "
         f"{options.prompt}, critique {options.critique} tokens; largest resident memory of a process that computes one "
         f"step\n\n{table(lines)}"
     )
