@@ -13,8 +13,8 @@ shared figure stands the ideal: the tokens of the rows over those of the tree, k
 token as a token; beside it stands what the arithmetic is, rows over tree: sharing spares nothing of the LM head, which
 scores targets alone, and less of the attention, since a critique attends to its prompt as before.
 
-"Targets only" is TRL's step with one change: its LM head scores what has a target, as it does on a GPU. It tells what
-the head brings from what sharing brings.
+"Targets only" is TRL's step with one change: its LM head scores what has a target, as it does on a GPU. What sharing
+alone brings stands in "over our best unshared".
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from random import Random
 from unittest.mock import patch
@@ -37,13 +36,14 @@ import torch
 from measure import alternate, ratio, record, table
 
 from cft_trl import CFTConfig, CFTTrainer
+from cft_trl.training.plan_models import PUBLISHED
 
-# name -> (trainer, settings); "padded" batches the critiques of one response.
+# name -> (trainer, settings); "padded" batches the critiques of one response. "head": TRL, its head on targets only.
 CONTESTANTS = {
     "TRL padded": ("trl", {}),
     "TRL packing=bfd": ("trl", {"packing": True}),
-    "TRL padded, targets only": ("trl", {}),
-    "TRL packing=bfd, targets only": ("trl", {"packing": True}),
+    "TRL padded, targets only": ("head", {}),
+    "TRL packing=bfd, targets only": ("head", {"packing": True}),
     "cft-trl padded": ("cft", {}),
     "cft-trl packing=bfd": ("cft", {"packing": True}),
     "cft-trl share_prefixes": ("cft", {"share_prefixes": True}),
@@ -74,6 +74,8 @@ def main() -> None:
         options.prompt, options.critique, options.critiques = 736, 614, [7]
         # Seven such rows as one padded batch take more than 24 GiB; alone, none is padded.
         options.micro_batch, options.pack_length = options.micro_batch or 1, options.pack_length or 8192
+    if options.slice and options.model not in PUBLISHED:
+        parser.error(f"--slice knows the shapes of {', '.join(PUBLISHED)}, not of {options.model}")
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
     options.label = options.model
@@ -90,7 +92,6 @@ def save_slice(name: str, parts: int, folder: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from cft_trl.models import load_tokenizer
-    from cft_trl.training.plan_models import PUBLISHED
 
     fields = dict(PUBLISHED[name])
     for field in ("num_hidden_layers", "vocab_size"):
@@ -178,7 +179,7 @@ class Step:
 
 
 def make_step(name: str, *args) -> Step:
-    return Step(make_trainer(name, *args), "targets only" in name)
+    return Step(make_trainer(name, *args), CONTESTANTS[name][0] == "head")
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -197,7 +198,7 @@ def speed(options: argparse.Namespace) -> None:
         gc.collect()
     title = "Training step" + (", one-shot shape" if options.one_shot else "")
     body = (
-        f"{options.label}, fp32 on a CPU, bf16 autocast on a GPU; {options.responses} responses to one query, prompt "
+        f"{options.label}, fp32 on a CPU, bf16 autocast on a GPU; one query, {options.responses} response(s), prompt "
         f"{options.prompt}, critique {options.critique} tokens on average; seconds per step, median of "
         f"{options.rounds} alternating rounds\n\n{table(lines)}"
     )
@@ -205,12 +206,11 @@ def speed(options: argparse.Namespace) -> None:
 
 
 def line(name: str, critiques: int, rows, seconds: dict[str, list[float]], steps: dict[str, Step]) -> dict:
-    def best(of: Callable[[str], bool]) -> str | None:
-        return min(filter(of, seconds), key=lambda n: sum(seconds[n]), default=None)
+    def best(kind: str) -> str | None:
+        unshared = (n for n in seconds if CONTESTANTS[n][0] == kind and "share_prefixes" not in CONTESTANTS[n][1])
+        return min(unshared, key=lambda n: sum(seconds[n]), default=None)
 
-    best_peer = best(lambda n: n.startswith("TRL") and "targets" not in n)
-    best_head = best(lambda n: "targets" in n)
-    best_own = best(lambda n: n.startswith("cft") and "share" not in n)
+    best_peer, best_head, best_own = best("trl"), best("head"), best("cft")
     shared = steps[name].trainer.sharing["train"] if "share" in name else None
     return {
         "critiques": critiques,

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cft_trl import __version__
 from cft_trl.errors import CFTError, nearest
@@ -87,5 +88,17 @@ def _run(argv: list[str]) -> int:
     return module.run(rest)
 
 
+def entry(argv: Sequence[str] | None = None) -> NoReturn:
+    """The process that does nothing but `main`: the command `cft`, and recipes/cft.py."""
+    from cft_trl.training.launch import among_several, skip_teardown
+
+    if not among_several():
+        sys.exit(main(argv))
+    leave = skip_teardown()
+    code = main(argv)
+    leave(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

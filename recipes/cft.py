@@ -6,7 +6,7 @@
 
 import sys
 
-from cft_trl.cli import main
+from cft_trl.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    entry(["train", *sys.argv[1:]])

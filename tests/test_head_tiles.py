@@ -28,6 +28,7 @@ def head(hidden, weight, targets, gradient, words, outputs=OUTPUTS, temperature=
 
 def both(*inputs, **options):
     with fused_head(CPU):
+        assert {trl_head._forward_tile.__module__, trl_head._backward_tile.__module__} == {forward_tile.__module__}
         ours = head(*inputs, **options)
     return ours, head(*inputs, **options)
 

@@ -23,6 +23,7 @@ from cft_trl import CFTConfig, CFTError
 from cft_trl.training.launch import check_launch
 
 LAUNCHERS = REPOSITORY / "recipes" / "accelerate"
+ENDED_BY_TEARDOWN = 70
 LAUNCHER_VARIABLES = ("ACCELERATE_", "MASTER_", "FSDP_", "OMPI_", "PMI_", "MV2_", "TORCHELASTIC_")
 
 
@@ -242,24 +243,37 @@ def test_the_recipe_ends_with_2_in_one_line(environment, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("finished", "code"), [(True, 0), (False, 3)])
-def test_what_python_tears_down_last_cannot_fail_a_finished_run(finished, code):
+@pytest.mark.parametrize(
+    ("processes", "ending", "code", "said"),
+    [
+        ("2", "return 0", 0, ""),
+        ("2", "return 2", 2, ""),
+        ("2", "raise RuntimeError('a defect')", ENDED_BY_TEARDOWN, "a defect"),
+        ("1", "return 0", ENDED_BY_TEARDOWN, ""),
+    ],
+)
+def test_what_python_tears_down_last_changes_no_exit_code(processes, ending, code, said):
     """As a thread of gloo does now and then; what others want to do at the exit and what was printed stays."""
     script = f"""
-import atexit, os, sys
-from cft_trl.training.launch import skip_teardown
+import atexit, os
+from cft_trl import cli
 
 class EndsTheProcess:
     def __del__(self, leave=os._exit):
-        leave(3)
+        leave({ENDED_BY_TEARDOWN})
 
-sys.kept_to_the_end = EndsTheProcess()
-leave = skip_teardown()
-atexit.register(print, "uploaded")
-if {finished}:
-    leave()
-print("trained")
+def trains(argv):
+    atexit.register(print, "uploaded")
+    print("trained")
+    {ending}
+
+kept_to_the_end, cli.main = EndsTheProcess(), trains
+cli.entry()
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert (run.returncode, run.stderr) == (code, "")
+    run = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "WORLD_SIZE": processes},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == code
+    assert said in run.stderr
     assert run.stdout.split() == ["trained", "uploaded"]

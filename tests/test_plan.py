@@ -121,10 +121,15 @@ def test_the_heads_tiles_are_those_that_are_used():
     import trl.kernels.chunked_logprob as trl_head
     import trl.trainer.utils as trl_utils
 
-    from cft_trl.training import plan_memory, trl_internals
+    from cft_trl.training import plan_memory
+    from cft_trl.training.trl_internals import fused_head
 
-    assert trl_internals.CPU_TILE == plan_memory._CPU_TILE
-    assert (trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE) == plan_memory._TILE
+    def used() -> tuple[int, int]:
+        return trl_head.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
+
+    assert used() == plan_memory._TILE
+    with fused_head(torch.device("cpu")):
+        assert used() == plan_memory._CPU_TILE
 
 
 # --- sharding and what follows from it ---

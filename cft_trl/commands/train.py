@@ -35,13 +35,8 @@ def run(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    from cft_trl.training.launch import skip_teardown
-
-    finished = skip_teardown()
     script, config, model = parse_settings(["--help" if word == "--help-all" else word for word in argv])
     from cft_trl.training.script import run_training
 
-    trainer = run_training(script, config, model)
-    if trainer.args.world_size > 1:
-        finished()
+    run_training(script, config, model)
     return 0

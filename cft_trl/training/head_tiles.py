@@ -1,12 +1,12 @@
 """What a CPU does with one tile of logits in TRL's fused LM head, in a third of the passes over memory.
 
 TRL folds a tile (tokens x words) with Triton on a GPU; elsewhere it writes every step down as a tensor of its own, a
-dozen of them. On a CPU that takes as long as the head's matrix products. These two compute the same numbers where the
-tile lies: forward the softmax's statistics, backward the gradient of the logits. What CFT does not ask for (a
-temperature, soft-capped logits, a gradient of the entropy) is left to TRL's.
+dozen of them, which takes a CPU half as long as the head's matrix products (benchmarks/RESULTS.md). These two compute
+the same numbers where the tile lies: forward the softmax's statistics, backward the gradient of the logits. What CFT
+does not ask for (a temperature, soft-capped logits, a gradient of the entropy) is left to TRL's.
 
-The arguments are those of `_forward_tile` and `_backward_tile` in trl/kernels/chunked_logprob.py, TRL 1.16; per-token
-tensors are float32 and are changed in place.
+The arguments are those of `_forward_tile` and `_backward_tile` in trl/kernels/chunked_logprob.py, TRL 1.16. The
+statistics are float32 and updated in place; what was in a float32 tile is lost.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 
 
-def forward_tile(trl: Callable[..., None]) -> Callable[..., None]:
-    """-> a function that folds a tile into the running statistics of its tokens' softmax; `trl` is TRL's."""
+def forward_tile(original: Callable[..., None]) -> Callable[..., None]:
+    """-> a function that folds a tile into the running statistics of its tokens' softmax; `original` is TRL's."""
 
     def fold(
         tile: torch.Tensor, stride: int, targets: torch.Tensor, running_max: torch.Tensor, sum_exp: torch.Tensor,
@@ -26,7 +26,7 @@ def forward_tile(trl: Callable[..., None]) -> Callable[..., None]:
         target_logit: torch.Tensor, start: int, words: int, **settings,
     ) -> None:  # fmt: skip
         if _transformed(settings) or settings["HAS_LOG_SUM_SQ_PROBS"] or settings["HAS_MEAN_LOGITS"]:
-            trl(tile, stride, targets, running_max, sum_exp, x_sum_exp, sq_sum_exp, z_sum, max_before_target,
+            original(tile, stride, targets, running_max, sum_exp, x_sum_exp, sq_sum_exp, z_sum, max_before_target,
                 target_logit, start, words, **settings)  # fmt: skip
             return
         logits, (tokens, at) = tile.float(), _targets_here(targets, start, words)
@@ -50,15 +50,15 @@ def forward_tile(trl: Callable[..., None]) -> Callable[..., None]:
     return fold
 
 
-def backward_tile(trl: Callable[..., None]) -> Callable[..., None]:
+def backward_tile(original: Callable[..., None]) -> Callable[..., None]:
     """-> a function that replaces a tile's logits by the gradient of the loss with respect to them."""
 
-    def fold(
+    def differentiate(
         tile: torch.Tensor, stride: int, targets: torch.Tensor, log_z: torch.Tensor, entropy: torch.Tensor,
         grad_logprobs: torch.Tensor, grad_entropy: torch.Tensor, start: int, words: int, **settings,
     ) -> None:  # fmt: skip
         if _transformed(settings) or settings["HAS_ENTROPY_GRAD"] or not settings["HAS_LOGPROB_GRAD"]:
-            trl(tile, stride, targets, log_z, entropy, grad_logprobs, grad_entropy, start, words, **settings)
+            original(tile, stride, targets, log_z, entropy, grad_logprobs, grad_entropy, start, words, **settings)
             return
         logits, (tokens, at) = tile.float(), _targets_here(targets, start, words)
         # d(log p of the target) / d(logit j) = 1[j is the target] - p_j
@@ -67,7 +67,7 @@ def backward_tile(trl: Callable[..., None]) -> Callable[..., None]:
         if gradient is not tile:  # another type than float32
             tile.copy_(gradient)
 
-    return fold
+    return differentiate
 
 
 def _transformed(settings: dict) -> bool:

@@ -95,8 +95,13 @@ def agree_on(find: Callable[[], str | None]) -> str | None:
     return checkpoint
 
 
-def skip_teardown() -> Callable[[], None]:
-    """-> a function to call once all is done: the process then ends with 0 and leaves the interpreter as it is.
+def among_several() -> bool:
+    """Whether a launcher says that this process is one of several."""
+    return any(os.environ.get(name, "1") not in ("", "0", "1") for name in _PROCESS_COUNTS)
+
+
+def skip_teardown() -> Callable[[int], None]:
+    """-> a function to call with the exit code, last of all: the process then ends without Python's teardown.
 
     A thread of gloo that still holds the tensors of the last collective while Python tears itself down aborts the
     process ("terminate called without an active exception", PyTorch issue 190489), and `accelerate launch` calls the
@@ -104,19 +109,19 @@ def skip_teardown() -> Callable[[], None]:
     and DeepSpeed do.
 
     Call it before libraries are imported: what they registered with `atexit` (a tracker's last upload, say) has run by
-    then, because Python calls these functions in reverse order.
+    then, because Python calls these functions in reverse order. What C libraries hold in buffers of their own is lost.
     """
-    done = []
+    codes = []
 
     def leave() -> None:
-        if done:
+        if codes:
             logging.shutdown()
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)
+            os._exit(codes[0])
 
     atexit.register(leave)
-    return lambda: done.append(True)
+    return codes.append
 
 
 def _started_alone() -> bool:

@@ -21,7 +21,7 @@ GIB = 2**30
 # TRL's fused LM head (trl/kernels/chunked_logprob.py) works on tiles of at most so many tokens x so many words; on
 # a CPU we set others (`CPU_TILE` in trl_internals.py).
 _TILE, _CPU_TILE = (4096, 32768), (512, 2048)
-# Bytes per tile element beside the tile itself, on a CPU: its exponentials, or an fp32 copy of it.
+# Bytes per tile element beside the tile itself, on a CPU: its exponentials or, backwards in bf16, an fp32 copy.
 _TILE_BESIDE = 4
 
 # A CPU's memory is malloc's: blocks of at least so many bytes go back to the system when they are freed, smaller ones

@@ -1,6 +1,6 @@
 """What this package uses of TRL 1.16 beyond its documented interface, all in one place.
 
-A new TRL release is tried by reading this file: seven names, each with the reason it is needed.
+A new TRL release is tried by reading this file: each name stands with the reason it is needed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cft_trl.training.head_tiles import backward_tile, forward_tile
 __all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
 
 # Tokens and words of a tile on a CPU: 4 MiB. TRL's, 4,096 x 32,768, make temporary tensors of 512 MiB, which glibc asks
-# the system for and gives back each time: on a pack of 5,200 tokens with 4,300 targets they cost a step of SmolLM2 a
-# third of its time and 4 of its 13.5 GiB (benchmarks/RESULTS.md).
+# the system for and gives back each time: 7.4 s for the head of SmolLM2 on 4,300 targets where these take 4.9
+# (benchmarks/RESULTS.md).
 CPU_TILE = (512, 2048)
 
 
@@ -28,6 +28,7 @@ _ON_A_CPU = (
     # TRL scores every position where it has no Triton, to keep shapes static on devices that compile for each. The
     # head asks this name; the kernels below it have one of their own, which stays.
     (trl_utils, "_use_triton", lambda device: True),
+    # The sizes of a tile, and what is done with one.
     (trl_head, "TOKEN_CHUNK_SIZE", CPU_TILE[0]),
     (trl_utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", CPU_TILE[1]),
     (trl_head, "_forward_tile", forward_tile(trl_head._forward_tile)),
@@ -39,8 +40,9 @@ _ON_A_CPU = (
 def fused_head(device: torch.device) -> Iterator[None]:
     """Sets TRL's fused LM head up for a CPU, for the forward pass and the backward one; does nothing elsewhere.
 
-    It then scores the positions that have a target and no others (a prompt of 184 tokens before a critique of 154
-    makes that 2.2 times less), on tiles of `CPU_TILE`, with our own steps within a tile.
+    It then scores the positions that have a target and no others (154 of 338 where a critique of 154 tokens follows a
+    prompt of 184), on tiles of `CPU_TILE`, with our own steps within a tile. What is set is set for the whole process:
+    one thread at a time.
     """
     if device.type != "cpu":
         yield
