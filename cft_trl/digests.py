@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cft_trl.folders import cache_folder
+
 _LENGTH = 16  # hex digits of what is shown and compared
 _REMEMBER_FROM = 1 << 20  # bytes; a smaller file is read as fast as what was remembered of it
 _SETTLED_NS = 2_000_000_000  # a file younger than this may change again within one tick of the clock
@@ -168,7 +170,5 @@ def _remembered(path: Path, kind: str, make: Callable[[Path], str]) -> str:
 
 
 def _note(path: Path, kind: str) -> Path:
-    from cft_trl.models import cache_folder
-
     name = hashlib.sha256(f"{kind}:{path.resolve()}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return cache_folder() / "digests" / f"{name}.json"

@@ -13,6 +13,12 @@ from pathlib import Path
 from cft_trl.errors import CFTError
 
 
+def cache_folder() -> Path:
+    """Where converted models and the digests of large files are kept: `CFT_CACHE`, else beside the Hub's cache."""
+    root = os.environ.get("CFT_CACHE")
+    return Path(root) if root else Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "cft_trl"
+
+
 def check_writable(folder: Path) -> None:
     """Makes the folder and tries to write in it, before hours of training would end in an error.
 

