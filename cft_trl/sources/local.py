@@ -14,15 +14,17 @@ as records such as
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError, nearest
+from cft_trl.identity import Identity, local_files_identity
 from cft_trl.records import COLUMNS, Record, class_names, code_digest, features, to_record, with_class_names
+from cft_trl.sources.described import described_files, is_described
 from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, read_files
 from cft_trl.verdict import to_verdict, with_verdict_line
 
@@ -54,8 +56,8 @@ def load_local(
         split: Which split of a folder or Hub dataset. In a folder of files it selects those named after it
             ("train-00000.parquet", "test/rows.jsonl"); files named after no split are all "train". A single file or
             a glob is read whole.
-        name: The configuration of a Hub dataset ("WebInstruct-CFT-50K").
-        revision: The Hub revision.
+        name: The configuration of a Hub dataset ("WebInstruct-CFT-50K"), or of a copy of one.
+        revision: Commit, tag or branch of a Hub id.
         columns: Where a record's columns are found under other names, {record's column: source's column}. A column
             mapped to "verdict" is read as a label (see `cft_trl.verdict.to_verdict`).
         append_verdict: Whether to end critiques that state no verdict with the row's own ("Conclusion: wrong [END]").
@@ -85,8 +87,9 @@ def load_local(
         raise CFTError(f"limit={limit}: give 1 or more, or None for all rows")
     where = str(path_or_hub_id)
     options = {"columns": columns, "append_verdict": append_verdict}
-    files = _find_files(where, split, name)
-    if files is not None:
+    found = _find_files(where, split, name, revision)
+    if found is not None:
+        files, options["labels"] = found
         return _from_files(files, where, options, streaming, limit)
     return _from_library(_open_with_library(where, split, name, revision, streaming), where, options, limit)
 
@@ -99,9 +102,11 @@ def raw_rows(
     Arguments and errors are those of `load_local`; class numbers are replaced by their names.
     """
     where = str(path_or_hub_id)
-    files = _find_files(where, split, name)
-    if files is not None:
-        yield from read_files(files)
+    found = _find_files(where, split, name, revision)
+    if found is not None:
+        files, labels = found
+        for row, place in read_files(files):
+            yield with_class_names(row, labels) if isinstance(row, Mapping) else row, place
         return
     data = _open_with_library(where, split, name, revision, streaming=True)
     labels = class_names(data)
@@ -112,23 +117,63 @@ def raw_rows(
         raise CFTError(f"{where}: reading it broke off ({type(error).__name__}: {error}); run it again") from None
 
 
-def _find_files(where: str, split: str, name: str | None) -> list[str] | None:
-    """The files to read, or `None` for what the `datasets` library is to open: its own folders and Hub ids."""
+def data_identity(
+    path_or_hub_id: str | Path, *, split: str = "train", name: str | None = None, revision: str | None = None
+) -> Identity:
+    """What `load_local` would read: local files by their contents, a Hub dataset by the commit it stands for now.
+
+    Arguments and errors are those of `load_local`.
+    """
+    where = str(path_or_hub_id)
+    found = _find_files(where, split, name, revision)
+    if found is not None:
+        return local_files_identity(found[0])
     path = Path(where).expanduser()
+    if path.is_dir():
+        return local_files_identity(
+            sorted(file for file in path.rglob("*.arrow") if not file.name.startswith("cache-"))
+        )
+    return {"kind": "hub", "name": where, "config": name, "commit": dataset_commit(where, revision)}
+
+
+def dataset_commit(hub_id: str, revision: str | None = None) -> str | None:
+    """The commit that a Hub dataset's branch or tag stands for now; None where the Hub does not answer."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, HTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    try:
+        return HfApi().dataset_info(hub_id, revision=revision, timeout=10).sha
+    except (HTTPError, OSError, RuntimeError, HFValidationError):
+        return None
+
+
+def _find_files(
+    where: str, split: str, name: str | None, revision: str | None
+) -> tuple[list[str], dict[str, list[str]]] | None:
+    """The files to read and the names of class labels, or None for what the `datasets` library is to open: folders
+    that its `save_to_disk` wrote, and Hub ids."""
+    path = Path(where).expanduser()
+    local = path.exists() or any(sign in where for sign in "*?[")
+    if local and revision is not None:
+        raise CFTError(f"revision {revision!r} belongs to a Hub id, but {where} is here; leave it out")
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
             raise CFTError(f"{where}: cannot tell its format; expected a name ending in {', '.join(SUFFIXES)}")
-        return [str(path)]
+        return [str(path)], {}
     if path.is_dir():
-        card = path / "README.md"
-        # A card's front matter says which files make which configuration and split.
-        described = card.is_file() and re.search(r"^configs:", card.read_text(errors="replace"), re.MULTILINE)
-        if not described and (path / "stages").is_dir():
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            return None
+        if is_described(path):
+            return described_files(path, name, split)
+        if (path / "stages").is_dir():
             raise CFTError(f"{where}: a build that has not come to its end; the same `cft build` goes on with it")
-        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-        return None if described or saved or name else files_of_split(path, split)
-    if any(sign in where for sign in "*?["):
-        return expand_glob(str(path))
+        if name:
+            raise CFTError(f"{where}: no configuration {name!r}: there is no card (README.md) that says what it is")
+        return files_of_split(path, split), {}
+    if local:
+        return expand_glob(str(path)), {}
     if _HUB_ID.fullmatch(where) and not where.endswith((*SUFFIXES, ".txt", ".tsv", ".gz")):
         return None
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -149,13 +194,11 @@ def _open_with_library(
             data = data[split]
         return data.to_iterable_dataset() if streaming else data
     try:
-        return datasets.load_dataset(
-            str(path) if path.is_dir() else where, name, split=split, revision=revision, streaming=streaming
-        )
+        return datasets.load_dataset(where, name, split=split, revision=revision, streaming=streaming)
     # The library and the Hub's client say "not found", "offline", "no such configuration" and "no such split" so.
     except (OSError, ValueError, RuntimeError) as error:
-        place = "the folder cannot be read" if path.is_dir() else "no such file here, and the Hub did not give it"
-        raise CFTError(f"{where}: {place} ({type(error).__name__}: {error})") from None
+        told = f"no such file here, and the Hub did not give it ({type(error).__name__}: {error})"
+        raise CFTError(f"{where}: {told}") from None
 
 
 def _from_files(
@@ -176,14 +219,13 @@ def _from_files(
         )
         return stream.take(limit) if limit else stream
     # The library caches what a generator gave under this name: it must change with the files and with our reading.
-    stamps = [(file, (stat := Path(file).stat()).st_size, stat.st_mtime_ns) for file in files]
-    key = repr((stamps, sorted(options["columns"].items()), options["append_verdict"], limit, code_digest(__file__)))
+    key = content_digest([files, local_files_identity(files), options, limit, code_digest(__file__)])
     try:
         return Dataset.from_generator(
             _records,
             features=features(),
             gen_kwargs={"files": files, "options": options, "limit": limit},
-            fingerprint=hashlib.sha256(key.encode()).hexdigest()[:16],
+            fingerprint=key,
         )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, CFTError):
@@ -192,8 +234,9 @@ def _from_files(
 
 
 def _records(files: list[str], options: dict[str, Any], limit: int | None) -> Iterator[Record]:
+    labels, options = options["labels"], {name: value for name, value in options.items() if name != "labels"}
     for row, where in itertools.islice(read_files(files), limit):
-        yield local_record(row, where, **options)
+        yield local_record(with_class_names(row, labels) if isinstance(row, Mapping) else row, where, **options)
 
 
 def _from_library(
