@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -162,11 +162,28 @@ def _remembered(path: Path, kind: str, make: Callable[[Path], str]) -> str:
     digest = make(path)
     if _stamp(path) == before and time.time_ns() - max(before[1:3]) > _SETTLED_NS:
         with suppress(OSError):  # a cache that cannot be written costs time only
-            note.parent.mkdir(parents=True, exist_ok=True)
-            scratch = note.with_name(f".{note.name}.{os.getpid()}")
-            scratch.write_text(json.dumps({"file": str(path), "stamp": before, "digest": digest}), encoding="utf-8")
-            os.replace(scratch, note)
+            _write_note(note, path, digest)
     return digest
+
+
+@contextmanager
+def still_the_same(path: Path) -> Iterator[None]:
+    """Keeps what is remembered of a file through a change of its inode alone (a hard link made or removed)."""
+    before = _stamp(path)
+    yield
+    for kind in ("bytes", "tensors"):
+        note = _note(path, kind)
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found = json.loads(note.read_text(encoding="utf-8"))
+            if found["stamp"] == before and _stamp(path)[:2] == before[:2]:
+                _write_note(note, path, found["digest"])
+
+
+def _write_note(note: Path, path: Path, digest: str) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    scratch = note.with_name(f".{note.name}.{os.getpid()}")
+    scratch.write_text(json.dumps({"file": str(path), "stamp": _stamp(path), "digest": digest}), encoding="utf-8")
+    os.replace(scratch, note)
 
 
 def _note(path: Path, kind: str) -> Path:

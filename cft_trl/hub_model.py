@@ -25,6 +25,7 @@ from cft_trl.hub import read_run
 from cft_trl.hub_results import benchmark_section, evaluation_files, find_results, hub_entries, read_results
 from cft_trl.hub_upload import check_repo_id, commit_files
 from cft_trl.model_card import base_model_name, is_hub_id, render_model_card
+from cft_trl.training.runs import check_mine, run_of
 
 # What `from_pretrained` reads beside the weights.
 _MODEL = {
@@ -172,6 +173,9 @@ def choose_model(run: Path, checkpoint: str | None) -> tuple[Path, str]:
             raise CFTError(f"'{run}' holds no selection.json, so nothing says which is best; run `cft select {run}`")
         if not (run / "best").is_dir():
             raise CFTError(f"'{run / 'best'}' is gone; run `cft select {run}` again, or give --checkpoint last")
+        remedy = f"run `cft select {run}` again, or give --checkpoint last"
+        check_mine(run, "selection.json", selection.get("run"), remedy)
+        check_mine(run, "best", run_of(run / "best"), remedy)
         step, last = selection["winner"]["step"], max(point["step"] for point in selection["curve"])
         benchmark = selection["benchmark"].rstrip("/").split("/")[-1]
         return run / "best", f"those of step {step}, chosen on {benchmark} among checkpoints up to step {last}"
@@ -181,6 +185,7 @@ def choose_model(run: Path, checkpoint: str | None) -> tuple[Path, str]:
         return run, "those at the end of training"
     for folder in (run / f"checkpoint-{checkpoint}", run / "_selected" / f"step-{checkpoint}"):
         if folder.is_dir():
+            check_mine(run, folder.name, run_of(folder), "remove it, or give another step")
             return folder, f"those of step {checkpoint}"
     steps = {path.name.rpartition("-")[2] for path in [*run.glob("checkpoint-*"), *run.glob("_selected/step-*")]}
     found = ", ".join(sorted(steps, key=lambda step: (len(step), step))) or "none"

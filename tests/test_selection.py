@@ -7,6 +7,7 @@ its own checkpoints: every text that was scored is what the saved model writes.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.validation import load_validation, normalised
 from cft_trl.generators import Generation, LocalModel
 from cft_trl.models import load_model
+from cft_trl.training.runs import mark_checkpoint, run_of
 from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
 
 REPORTED = {
@@ -320,10 +322,57 @@ def test_only_what_changed_is_scored_again(run):
         select(selection, generate)
     assert json.loads((run / "selection.json").read_text())["winner"]["step"] == 2
     select(selection, generate)
-    (run / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4, "trained": "anew"}')
+    (run / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 2, "log_history": []}')
+    other_weights(run / "checkpoint-4" / "model.safetensors")  # the trainer's state, size and time are as they were
     select(selection, generate)
     select(Selection(run, arithmetic(1)), generate)
     assert asked == [2, 4, 10, 10, 4, 2, 4, 10]
+
+
+def test_texts_are_graded_anew_by_other_graders_and_not_written_again(run, monkeypatch):
+    asked = []
+
+    def generate(step, checkpoint, conversations):
+        asked.append(step)
+        return [Generation("Conclusion: right [END]", "stop", 1, 1)] * len(conversations)
+
+    selection = Selection(run, arithmetic(6))
+    before = select(selection, generate)
+    monkeypatch.setattr("cft_trl.training.selection.grader_digest", lambda: "another")
+    monkeypatch.setattr("cft_trl.evaluation.validation.parse_verdict", lambda text: None)
+    after = select(selection, generate)
+    assert asked == [2, 4, 10]
+    assert before["curve"][0]["hits"] > 0
+    assert [point["hits"] for point in after["curve"]] == [0, 0, 0]
+
+
+def test_what_another_run_left_does_not_compete(run):
+    """Its checkpoints, its kept models and its scores all stay out, whatever their steps are."""
+
+    def generate(step, checkpoint, conversations):
+        return [Generation("Conclusion: right [END]", "stop", 1, 1)] * len(conversations)
+
+    (run / "training.json").write_text('{"run": "old"}')
+    for step in (2, 4, 10):
+        mark_checkpoint(run / f"checkpoint-{step}", "old", step)
+    selection = Selection(run, arithmetic(2), keep=3)
+    select(selection, generate)
+    (run / "training.json").write_text('{"run": "new"}')
+    mark_checkpoint(run / "checkpoint-4", "new", 4)
+    result = select(selection, generate)
+    assert [point["step"] for point in result["curve"]] == [4]
+    assert (result["run"], run_of(run / "best")) == ("new", "new")
+
+
+def other_weights(path):
+    """Changes one number in a file of weights, and nothing that a look at the file from outside would show."""
+    before = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.parametrize(

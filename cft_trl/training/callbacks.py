@@ -17,6 +17,7 @@ from cft_trl.folders import write_text
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.power import PowerMeter
 from cft_trl.training.record import machine, read_record, update_record, versions
+from cft_trl.training.runs import SETTINGS_FILE, begin_anew, mark_checkpoint, new_run
 
 
 class ReportRows(TrainerCallback):
@@ -49,10 +50,15 @@ class RecordRun(TrainerCallback):
 
     Args:
         about: Parts that are known when training begins ("base_model", "dataset", …).
+        base: What is trained, as it was named.
+
+    Attributes:
+        settings: What goes into `settings.json`, of a run that has some.
     """
 
-    def __init__(self, about: Mapping[str, Any]) -> None:
-        self.about = dict(about)
+    def __init__(self, about: Mapping[str, Any], base: str | None = None) -> None:
+        self.about, self.base = dict(about), base
+        self.settings: Mapping[str, Any] | None = None
         self.meter: PowerMeter | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -63,10 +69,15 @@ class RecordRun(TrainerCallback):
         self.first_step, self.began = state.global_step, time.monotonic()
         self.started = time.strftime("%Y-%m-%dT%H:%M:%S")
         # A run that begins anew in an old one's folder takes nothing over.
-        self.earlier = read_record(folder).get("sessions", []) if state.global_step else []
-        update_record(
-            folder, **self.about, machine=machine(args.world_size), versions=versions(), sessions=self.earlier
-        )
+        if state.global_step == 0 and (aside := begin_anew(folder, self.base)):
+            print(f"what another run left in {folder} is in {aside}; remove it when nobody needs it", flush=True)
+        earlier = read_record(folder)
+        self.run, self.earlier = earlier.get("run") or new_run(), earlier.get("sessions", [])
+        about = {"run": self.run, **self.about, "machine": machine(args.world_size)}
+        # Of the versions those that it was begun with stay: the first session's rows were read by them.
+        update_record(folder, **about, versions=earlier.get("versions") or versions(), sessions=self.earlier)
+        if self.settings is not None:
+            write_text(folder / SETTINGS_FILE, json.dumps(self.settings, indent=2, default=str))
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.meter = PowerMeter(0 if args.use_cpu else max(args.n_gpu, here if args.n_gpu else 0))
         self.meter.start()
@@ -74,6 +85,9 @@ class RecordRun(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         if self.meter is not None:
             self._write(args, state, self.meter.read())
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if checkpoint.is_dir():
+                mark_checkpoint(checkpoint, self.run, state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
         if self.meter is not None:

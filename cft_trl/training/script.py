@@ -7,7 +7,6 @@ A run that was killed goes on from its newest complete checkpoint when the same 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,23 +18,17 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.identity import model_identity, rows_identity, tokenizer_identity
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
+from cft_trl.training.runs import READ_COLUMNS, check_goes_on, check_prepared, prepared_identity
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
     from cft_trl.training.trainer import CFTTrainer
-
-SETTINGS_FILE = "settings.json"
-# Settings that may differ between a killed run and its continuation, because the weights do not depend on them.
-_FREE_TO_CHANGE = {
-    "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
-    "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
-    "select_benchmark", "select_limit", "select_keep",
-}  # fmt: skip
 
 
 @dataclass
@@ -97,9 +90,11 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
     callbacks = selection_callbacks(script, config)
+    tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.
-    settings = _settings(script, config, model) | {"train_rows": _digest(train_rows)}
-    checkpoint = agree_on(lambda: _checkpoint_to_resume(script, config, settings))
+    settings = _settings(script, config, model)
+    identity = _identity(script, config, model, (train_rows, eval_rows), tokenizer)
+    checkpoint = agree_on(lambda: _checkpoint_to_resume(script, config, settings, identity))
     config.model_init_kwargs = {
         "revision": model.model_revision,
         "trust_remote_code": config.trust_remote_code,
@@ -113,7 +108,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
             config,
             train_dataset=train_rows,
             eval_dataset=eval_rows,
-            processing_class=tokenizer_of(config, model),
+            processing_class=tokenizer,
             callbacks=callbacks,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
@@ -125,21 +120,24 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         raise CFTError(f"settings: {type(error).__name__}: {error}") from error
     show_log_lines(trainer)
     main = trainer.accelerator.is_main_process
-    if main:
-        write_text(output / SETTINGS_FILE, json.dumps(settings, indent=2, default=str))
-        if checkpoint:
+    prepared = _prepared(trainer)
+    if checkpoint:
+        agree_on(lambda: check_prepared(output, prepared))
+        if main:
             print(f"going on from {checkpoint}", flush=True)
+    trainer.record.settings = settings
+    trainer.record.about["identity"] = identity | prepared
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     metrics = trainer.evaluate() if eval_rows is not None else {}
     if main:
         check_saved(output)
         trainer.state.save_to_json(str(output / "trainer_state.json"))
-        write_text(output / "metrics.json", json.dumps(metrics, indent=2))
+        write_text(output / "metrics.json", json.dumps({"run": trainer.record.run, **metrics}, indent=2))
         plot_training(trainer.state.log_history, output / "training.png")
     if to_critique:
         metrics["generated"] = trainer.generated = _score_generations(trainer, to_critique)
-        write_text(output / "metrics.json", json.dumps(metrics, indent=2))
+        write_text(output / "metrics.json", json.dumps({"run": trainer.record.run, **metrics}, indent=2))
     trainer.create_model_card(dataset_name=script.dataset_name)
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
@@ -316,7 +314,7 @@ def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[
         f"(95% {low:.1%} to {high:.1%}); majority rate {score['majority_rate']:.1%}",
         flush=True,
     )
-    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in judged)
+    lines = "\n".join(json.dumps({"run": trainer.record.run, **row}, ensure_ascii=False) for row in judged)
     write_text(Path(trainer.args.output_dir) / "generations.jsonl", lines)
     return score
 
@@ -341,16 +339,46 @@ def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig)
     return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
 
 
-def _digest(rows: Any) -> str | None:
-    """Names the training rows, so that a run does not go on with others; a stream's are not known beforehand."""
+def _identity(
+    script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, rows: tuple[Any, Any], tokenizer: Any
+) -> dict[str, Any]:
+    """What a run is made of; see `cft_trl.training.runs`."""
+    return {
+        "base": model_identity(model.model_name_or_path, model.model_revision),
+        "tokenizer": tokenizer_identity(tokenizer),
+        **{
+            name: _identity_of_rows(script, config, of_split, split)
+            for name, of_split, split in (
+                ("train_rows", rows[0], script.dataset_train_split),
+                ("eval_rows", rows[1], script.dataset_test_split),
+            )
+        },
+    }
+
+
+def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> dict[str, Any] | None:
     from datasets import Dataset
 
-    if not isinstance(rows, Dataset):
-        return None
-    return hashlib.sha256("\n".join(rows["id"]).encode()).hexdigest()[:16]
+    if rows is None or isinstance(rows, Dataset):
+        return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
+    from cft_trl.sources.local import data_identity
+
+    split = script.dataset_train_split if script.eval_rows else split
+    # A stream's rows are not at hand; its files, or its commit, are what they are.
+    return data_identity(script.dataset_name, split=split, name=script.dataset_config, revision=script.dataset_revision)
 
 
-def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any]) -> str | None:
+def _prepared(trainer: CFTTrainer) -> dict[str, Any]:
+    evaluated = trainer.eval_dataset
+    return {
+        "prepared_train": prepared_identity(trainer.train_dataset),
+        "prepared_eval": None if isinstance(evaluated, dict) else prepared_identity(evaluated),
+    }
+
+
+def _checkpoint_to_resume(
+    script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any], identity: Mapping[str, Any]
+) -> str | None:
     if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
         path = Path(config.resume_from_checkpoint)
         if not (path / "trainer_state.json").is_file():
@@ -360,18 +388,5 @@ def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, setting
     checkpoint = last_complete_checkpoint(output) if script.resume else None
     if checkpoint is None:
         return None
-    before_file = output / SETTINGS_FILE
-    if before_file.is_file():
-        before = json.loads(before_file.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(settings, default=str))
-        changed = [
-            f"{name}: {before.get(name)} -> {now.get(name)}"
-            for name in sorted({*before, *now} - _FREE_TO_CHANGE)
-            if before.get(name) != now.get(name)
-        ]
-        if changed:
-            raise CFTError(
-                f"'{output}' holds checkpoints of a run with other settings ({'; '.join(changed[:3])}); "
-                "give another output_dir, or remove that folder"
-            )
+    check_goes_on(output, settings, identity)
     return str(checkpoint)

@@ -24,19 +24,24 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from cft_trl.digests import code_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.folders import write_text
 from cft_trl.generators import Generation, LocalModel
+from cft_trl.training.kept_models import check_weights, fingerprint, link_model, point_best, remove
+from cft_trl.training.record import read_record
+from cft_trl.training.runs import run_of
 
 SELECTION_FILE = "selection.json"
 _KEPT = "_selected"  # what begins with "_" or "checkpoint-" is not pushed to the Hub
-_MODEL_FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
+_UNSHOWN = ("run", "fingerprint", "grader")
 
 
 @dataclass(frozen=True)
@@ -72,23 +77,36 @@ class Selection:
         }
 
     @property
+    def run_id(self) -> str | None:
+        """The id of the run whose checkpoints these are."""
+        return read_record(self.run).get("run")
+
+    @property
     def folder(self) -> Path:
         told = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
         return self.run / _KEPT / f"{Path(self.validation.name).name}-{told}"
 
     def checkpoints(self) -> dict[int, Path]:
-        """Step -> folder with a model: the run's checkpoints, and those kept here of checkpoints that are gone."""
-        found = {}
+        """Step -> folder with a model: this run's checkpoints, and those kept here of checkpoints that are gone."""
+        found, mine = {}, self.run_id
         for pattern in (f"{_KEPT}/step-*", "checkpoint-*"):
             for path in self.run.glob(pattern):
                 number = path.name.rpartition("-")[2]
-                if number.isdigit() and (path / "trainer_state.json").is_file():
+                whole = number.isdigit() and (path / "trainer_state.json").is_file()
+                if whole and (mine is None or run_of(path) in (None, mine)):
                     found[int(number)] = path
         return dict(sorted(found.items()))
 
     def curve(self) -> list[dict[str, Any]]:
-        """The points there are, by step."""
-        points = [json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("step-*.json")]
+        """This run's points, by step: of a checkpoint that is still there only if its model is the one scored."""
+        points, there = [], self.checkpoints()
+        for path in self.folder.glob("step-*.json"):
+            point = json.loads(path.read_text(encoding="utf-8"))
+            step = point["step"]
+            if point.get("run") == self.run_id and (
+                step not in there or point["fingerprint"] == fingerprint(there[step])
+            ):
+                points.append(point)
         return sorted(points, key=lambda point: point["step"])
 
     def forget_after(self, step: int) -> None:
@@ -102,17 +120,28 @@ class Selection:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if later:  # until the next checkpoint is scored nothing is chosen
             for name in (SELECTION_FILE, "selection.png", "best"):
-                _remove(self.run / name)
+                remove(self.run / name)
 
     def unscored(self) -> dict[int, Path]:
-        """Checkpoints without a score; one that was trained anew (same step, other run) has none."""
-        scored = {point["step"]: point["fingerprint"] for point in self.curve()}
-        return {step: path for step, path in self.checkpoints().items() if scored.get(step) != fingerprint(path)}
+        """Checkpoints without a score; one that was trained anew has none. Kept texts are graded anew where graders
+        have changed since."""
+        scored = {point["step"]: point for point in self.curve()}
+        for step, point in scored.items():
+            if point["grader"] != grader_digest() and (path := self.checkpoints().get(step)):
+                self.record(step, path, self._texts(step))
+        return {step: path for step, path in self.checkpoints().items() if step not in scored}
+
+    def _texts(self, step: int) -> list[Generation]:
+        lines = (self.folder / f"step-{step}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
+        return [
+            Generation(**{name: line[name] for name in ("text", "finish_reason")}) for line in map(json.loads, lines)
+        ]
 
     def record(self, step: int, checkpoint: Path, generations: Sequence[Generation]) -> dict[str, Any]:
         """Grades the texts of a checkpoint and writes everything down; returns its point of the curve."""
         summary, hits = self.validation.score(generations)
-        point = {"step": step, **summary, "fingerprint": fingerprint(checkpoint)}
+        told = {"run": self.run_id, "fingerprint": fingerprint(checkpoint), "grader": grader_digest()}
+        point = {"step": step, **summary, **told}
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
             {"id": row.get("id"), "hit": hit, "text": made.text, "finish_reason": made.finish_reason}
@@ -131,7 +160,7 @@ class Selection:
         checkpoints = self.checkpoints()
         validation, chosen = self.validation, choose(self.curve(), set(checkpoints))
         told = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
-        result = {**self.settings, **told, **chosen}
+        result = {"run": self.run_id, **self.settings, **told, **chosen}
         kept = [point["step"] for point in ranked(result["curve"]) if point["step"] in checkpoints][: self.keep]
         for step in kept:
             link_model(checkpoints[step], self.run / _KEPT / f"step-{step}")
@@ -174,7 +203,7 @@ def choose(curve: Sequence[Mapping[str, Any]], available: Collection[int]) -> di
         told += "; no other checkpoint's 95% interval overlaps its own"
     if best is not winner:
         told += f" (step {best['step']} had {best['hits']}, but its model is gone)"
-    shown = [{name: value for name, value in point.items() if name != "fingerprint"} for point in curve]
+    shown = [{name: value for name, value in point.items() if name not in _UNSHOWN} for point in curve]
     return {
         "curve": shown,
         "winner": {"step": winner["step"], "score": winner["score"], "interval_95": winner["interval_95"]},
@@ -183,57 +212,15 @@ def choose(curve: Sequence[Mapping[str, Any]], available: Collection[int]) -> di
     }
 
 
-def fingerprint(checkpoint: Path) -> str:
-    """Tells a checkpoint from one of the same step of another run: its trainer state says all that was logged."""
-    return hashlib.sha256((checkpoint / "trainer_state.json").read_bytes()).hexdigest()[:16]
+@cache
+def grader_digest() -> str:
+    """A digest of the code that makes hits of texts."""
+    from cft_trl import statements, verdict
+    from cft_trl.evaluation import answers, comparison, expressions, grading
 
-
-def link_model(checkpoint: Path, target: Path) -> None:
-    """The model files of a checkpoint under another name, without optimizer state and, where links work, for free."""
-    if checkpoint.resolve() == target.resolve() or (target.is_dir() and fingerprint(target) == fingerprint(checkpoint)):
-        return
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for file in checkpoint.iterdir():
-        if file.suffix in _MODEL_FILES and file.is_file():
-            try:
-                os.link(file, scratch / file.name)
-            except OSError:  # a file system without hard links
-                shutil.copy2(file, scratch / file.name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(scratch, target)
-
-
-def point_best(run: Path, target: Path) -> None:
-    """Makes RUN/best a link to `target` (relative to RUN), or a copy where links are not allowed."""
-    best, scratch = run / "best", run / f".best.{os.getpid()}"
-    if not best.is_symlink():
-        _remove(best)
-    try:
-        os.symlink(target, scratch, target_is_directory=True)
-    except OSError:
-        shutil.copytree(run / target, scratch)
-    os.replace(scratch, best)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def check_weights(checkpoint: Path) -> None:
-    """
-    Raises:
-        CFTError: The checkpoint holds no weights that from_pretrained loads.
-    """
-    if not any(checkpoint.glob("*.safetensors")):
-        raise CFTError(
-            f"'{checkpoint}' holds no weights to score: set zero3_save_16bit_model (ZeRO-3) or fsdp_state_dict_type "
-            "FULL_STATE_DICT in the accelerate config, or train without selection"
-        )
+    return code_digest(
+        *(str(module.__file__) for module in (statements, verdict, answers, comparison, expressions, grading))
+    )
 
 
 def select(

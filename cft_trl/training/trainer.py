@@ -93,6 +93,9 @@ class CFTTrainer(SFTTrainer):
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
             model = resolve_model(model, revision=revision)
+            # One commit for weights, configuration and record, though the branch moves meanwhile.
+            revision = hub_commit(model, revision)
+            args.model_init_kwargs = {**(args.model_init_kwargs or {}), "revision": revision}
             # Else the library would read a pickle where a model has nothing else.
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "use_safetensors": True}
         if train_dataset is None:
@@ -157,7 +160,9 @@ class CFTTrainer(SFTTrainer):
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
         about = {"base_model": base, "dataset": provenance(train_dataset)}
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
-        self.add_callback(RecordRun(about | {"sharing": sharing}))
+        self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
+        # Before all others, which write into a folder that is this run's by then.
+        self.callback_handler.callbacks.insert(0, self.record)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))

@@ -1,0 +1,237 @@
+"""Which run a folder is of: its id, what it is trained from, and what becomes of an older run in the same folder.
+
+    runs/mine/training.json              {"run": "3f9c0a7e51d2", "identity": {"base": {"kind": "folder", "weights": …},
+                                          "tokenizer": …, "train_rows": {"rows": 50000, "texts": "…"}, …}, …}
+    runs/mine/checkpoint-40/run.json     {"run": "3f9c0a7e51d2", "step": 40}
+    runs/mine/_old/8d02c1b7aa34/         what another run had left here when this one began anew
+
+A run that goes on from a checkpoint must have the rows, the model, the tokenizer, the template and the settings that it
+was begun with: else its weights would be of neither. What a run leaves behind names it by its id, so that nobody takes
+an older run's choice of a checkpoint, or its scores, for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cft_trl.digests import content_digest
+from cft_trl.errors import CFTError
+from cft_trl.folders import write_text
+from cft_trl.identity import MODEL_FILES, Identity, what_changed
+from cft_trl.training.record import read_record
+
+SETTINGS_FILE = "settings.json"
+MARK = "run.json"
+_OLD = "_old"  # what begins with "_" is not pushed to the Hub
+# Settings that may differ between a killed run and its continuation, because the weights do not depend on them. What
+# model and rows are called is among them: what they are is compared instead.
+_FREE_TO_CHANGE = {
+    "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
+    "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
+    "select_benchmark", "select_limit", "select_keep", "resume", "model_name_or_path", "model_revision",
+    "dataset_name", "dataset_revision", "train_rows",
+}  # fmt: skip
+# The columns of a row that can get into its prompt or its target, by objective (`cft_trl.prompts`).
+READ_COLUMNS = {
+    "cft": ("query", "response", "critique"),
+    "cgd": ("query", "response", "critique", "refinement"),
+    "sft": ("query", "response", "verdict", "refinement", "reference_answer"),
+}
+_WORDS = {
+    "base": "the model to train is another one",
+    "tokenizer": "the tokenizer is another one",
+    "train_rows": "the training rows are other ones",
+    "eval_rows": "the rows held out are other ones",
+    "prepared_train": "the training rows become other tokens",
+    "prepared_eval": "the rows held out become other tokens",
+}
+# By what a folder is known to be a run's, and what a run leaves in it.
+_SIGNS = ("training.json", "trainer_state.json", "selection.json", "checkpoint-*/trainer_state.json")
+_LEFT = (
+    SETTINGS_FILE, "checkpoint-*", "_selected", "best", "selection.json", "selection.png", "generations.jsonl",
+    "metrics.json", "training.png", "training.json", "trainer_state.json", "preparation.json", "training_args.bin",
+    "README.md", MARK, *MODEL_FILES,
+)  # fmt: skip
+_WORTH_KEEPING = ("checkpoint-*", "*.safetensors", "_selected")
+
+
+def run_of(folder: str | Path) -> str | None:
+    """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says."""
+    mark = Path(folder) / MARK
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return read_record(folder).get("run")
+    except (OSError, ValueError) as error:
+        raise CFTError(f"{mark}: cannot be read ({error}); remove that folder, or train again") from None
+    return found.get("run") if isinstance(found, dict) else None
+
+
+def mark_checkpoint(checkpoint: Path, run: str, step: int) -> None:
+    """Says in a checkpoint's folder whose it is."""
+    write_text(checkpoint / MARK, json.dumps({"run": run, "step": step}))
+
+
+def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
+    """
+    Args:
+        run: The run's folder.
+        what: What is looked at ("best"), for the message.
+        theirs: The id that stands in it; None, of before there were any, passes.
+
+    Raises:
+        CFTError: It is another run's.
+    """
+    mine = read_record(run).get("run")
+    if mine and theirs and mine != theirs:
+        raise CFTError(f"'{run}': {what} is of another run ({theirs}, not {mine}); {remedy}")
+
+
+# ---- going on ----
+
+
+def check_goes_on(output: Path, settings: Mapping[str, Any], identity: Mapping[str, Identity]) -> None:
+    """Sees that a run which is about to go on in a folder is the one that was begun there.
+
+    Args:
+        output: The run's folder; it holds a checkpoint.
+        settings: The settings now.
+        identity: What it is made of now: "base", "tokenizer", "train_rows", "eval_rows".
+
+    Raises:
+        CFTError: It is another one: the first three differences, and what to do.
+    """
+    changed = _changed_settings(output, settings)
+    before = read_record(output).get("identity")
+    if before is None and not changed:
+        print(f"{output}: begun before runs wrote down what they are trained from; that is not compared", flush=True)
+    changed += _changed(before or {}, identity)
+    if changed:
+        raise CFTError(
+            f"'{output}' holds checkpoints of another run ({'; '.join(changed[:3])}); give another output_dir, or "
+            "--resume false to begin anew here"
+        )
+
+
+def check_prepared(output: Path, prepared: Mapping[str, Identity]) -> None:
+    """The same for the rows as they have become tokens, which depend on our code and the libraries' too.
+
+    Raises:
+        CFTError: They are other tokens than those the run was begun with.
+    """
+    before = read_record(output).get("identity") or {}
+    changed = _changed(before, prepared)
+    if changed:
+        from cft_trl import __version__
+
+        wrote = read_record(output).get("versions", {}).get("cft-trl")
+        raise CFTError(
+            f"'{output}' holds checkpoints of a run that read its rows otherwise ({changed[0]}; cft-trl {wrote} then, "
+            f"{__version__} now); give another output_dir, or --resume false to begin anew here"
+        )
+
+
+def prepared_identity(dataset: Any) -> Identity | None:
+    """Of a prepared dataset: its rows and a digest of their numbers; None of a stream."""
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
+        return None
+    import hashlib
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    told = hashlib.sha256()
+    for batch in dataset.with_format("arrow").iter(batch_size=1_000):
+        for name in sorted(batch.column_names):
+            column = batch.column(name)
+            while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+                told.update(pc.list_value_length(column).to_numpy().tobytes())
+                column = pc.list_flatten(column)
+            told.update(name.encode() + column.to_numpy().tobytes())
+    return {"rows": len(dataset), "numbers": told.hexdigest()[:16]}
+
+
+def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
+    path = output / SETTINGS_FILE
+    if not path.is_file():
+        return []
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings, default=str))
+    names = sorted({*before, *now} - _FREE_TO_CHANGE)
+    return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)]
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Identity | None]) -> list[str]:
+    """What both know and is not the same, in words."""
+    found = []
+    for name, mine in json.loads(json.dumps(now)).items():
+        theirs = before.get(name)
+        if theirs is not None and mine is not None and (told := what_changed(theirs, mine)):
+            found.append(f"{_WORDS[name]}: {told}")
+        elif name in before and (theirs is None) != (mine is None):
+            found.append(f"{_WORDS[name]}: {'none before, some now' if theirs is None else 'some before, none now'}")
+    return found
+
+
+# ---- beginning anew ----
+
+
+def new_run() -> str:
+    """An id for a run: 12 hex digits, by chance."""
+    return secrets.token_hex(6)
+
+
+def begin_anew(output: Path, base: str | None = None) -> Path | None:
+    """Puts aside what another run left in a folder, so that nothing of it is taken for the new run's.
+
+    Args:
+        output: The folder.
+        base: What is trained; where it lies in that folder, everything stays.
+
+    Returns:
+        Where the old run's things lie now, below `_old`; None where there was nothing worth keeping.
+
+    Raises:
+        CFTError: They cannot be moved.
+    """
+    if not any(next(output.glob(sign), None) for sign in _SIGNS) or _lies_in(base, output):
+        return None
+    left = sorted({path for pattern in _LEFT for path in output.glob(pattern)})
+    keep = any(next(output.glob(pattern), None) for pattern in _WORTH_KEEPING)
+    aside = output / _OLD / (_name_of(output) or content_digest([str(path) for path in left])[:12])
+    while aside.exists():
+        aside = aside.with_name(f"{aside.name}-")
+    try:
+        aside.mkdir(parents=True)
+        for path in left:
+            os.replace(path, aside / path.name)
+        if not keep:  # records of a run that had saved no weights
+            shutil.rmtree(aside)
+            if not any(aside.parent.iterdir()):
+                aside.parent.rmdir()
+    except OSError as error:
+        raise CFTError(
+            f"'{output}': what the run before left cannot be moved to {aside} ({error.strerror}); give another "
+            "output_dir"
+        ) from None
+    return aside if keep else None
+
+
+def _lies_in(base: str | None, output: Path) -> bool:
+    return (
+        bool(base) and Path(base).exists() and output.resolve() in (Path(base).resolve(), *Path(base).resolve().parents)
+    )
+
+
+def _name_of(output: Path) -> str | None:
+    try:
+        return read_record(output).get("run")
+    except CFTError:
+        return None
