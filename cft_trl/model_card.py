@@ -88,6 +88,8 @@ def render_model_card(
         base_model=base or "a local model",
         base_model_url=f"https://huggingface.co/{base}" if is_hub_id(base) else None,
         base_commit=record.get("base_model", {}).get("commit"),
+        base_weights=record.get("identity", {}).get("base", {}).get("weights"),
+        run=record.get("run"),
         method=method,
         objective_line=line,
         objective=objective,

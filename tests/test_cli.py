@@ -246,11 +246,11 @@ def test_folder_of_another_run_is_not_continued(capsys, base_flags):
     assert run(capsys, *flags, "--max_steps", "1")[0] == 0
     code, _, errors = run(capsys, *flags, "--max_steps", "2", "--seed", "5")
     assert code == 2
-    assert "holds checkpoints of a run with other settings" in errors[0]
+    assert "holds checkpoints of another run (" in errors[0]
     assert "seed: 42 -> 5" in errors[0]
     code, _, errors = run(capsys, *flags, "--max_steps", "1", "--dataset_limit", "9")
     assert code == 2
-    assert "train_rows" in errors[0]
+    assert "the training rows are other ones: another number of rows (8 before, 9 now)" in errors[0]
     assert run(capsys, *flags, "--max_steps", "1")[0] == 0
 
 

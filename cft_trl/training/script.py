@@ -23,7 +23,7 @@ from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
-from cft_trl.training.runs import READ_COLUMNS, check_goes_on, check_prepared, prepared_identity
+from cft_trl.training.runs import READ_COLUMNS, check_goes_on
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -120,13 +120,9 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         raise CFTError(f"settings: {type(error).__name__}: {error}") from error
     show_log_lines(trainer)
     main = trainer.accelerator.is_main_process
-    prepared = _prepared(trainer)
-    if checkpoint:
-        agree_on(lambda: check_prepared(output, prepared))
-        if main:
-            print(f"going on from {checkpoint}", flush=True)
-    trainer.record.settings = settings
-    trainer.record.about["identity"] = identity | prepared
+    if main and checkpoint:
+        print(f"going on from {checkpoint}", flush=True)
+    trainer.record.settings, trainer.record.about["identity"] = settings, identity
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     metrics = trainer.evaluate() if eval_rows is not None else {}
@@ -368,23 +364,17 @@ def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, 
     return data_identity(script.dataset_name, split=split, name=script.dataset_config, revision=script.dataset_revision)
 
 
-def _prepared(trainer: CFTTrainer) -> dict[str, Any]:
-    evaluated = trainer.eval_dataset
-    return {
-        "prepared_train": prepared_identity(trainer.train_dataset),
-        "prepared_eval": None if isinstance(evaluated, dict) else prepared_identity(evaluated),
-    }
-
-
 def _checkpoint_to_resume(
     script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> str | None:
+    output = Path(config.output_dir)
     if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
         path = Path(config.resume_from_checkpoint)
         if not (path / "trainer_state.json").is_file():
             raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
+        if path.resolve().parent == output.resolve():
+            check_goes_on(output, settings, identity)
         return str(path)
-    output = Path(config.output_dir)
     checkpoint = last_complete_checkpoint(output) if script.resume else None
     if checkpoint is None:
         return None

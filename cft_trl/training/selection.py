@@ -123,8 +123,8 @@ class Selection:
                 remove(self.run / name)
 
     def unscored(self) -> dict[int, Path]:
-        """Checkpoints without a score; one that was trained anew has none. Kept texts are graded anew where graders
-        have changed since."""
+        """Checkpoints without a score; one that was trained anew has none. Where graders have changed since, the texts
+        that were kept are graded anew."""
         scored = {point["step"]: point for point in self.curve()}
         for step, point in scored.items():
             if point["grader"] != grader_digest() and (path := self.checkpoints().get(step)):
@@ -133,9 +133,7 @@ class Selection:
 
     def _texts(self, step: int) -> list[Generation]:
         lines = (self.folder / f"step-{step}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
-        return [
-            Generation(**{name: line[name] for name in ("text", "finish_reason")}) for line in map(json.loads, lines)
-        ]
+        return [Generation(line["text"], line["finish_reason"], None, None) for line in map(json.loads, lines)]
 
     def record(self, step: int, checkpoint: Path, generations: Sequence[Generation]) -> dict[str, Any]:
         """Grades the texts of a checkpoint and writes everything down; returns its point of the curve."""

@@ -32,6 +32,7 @@ from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_tokenizer, prepare_dataset
 from cft_trl.training.record import provenance
+from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import fused_head
@@ -250,12 +251,23 @@ class CFTTrainer(SFTTrainer):
         with fused_head(self.args.device):  # for the backward pass
             return super().training_step(*args, **kwargs)
 
-    def train(self, *args, **kwargs):
+    def train(self, resume_from_checkpoint: Any = None, *args, **kwargs):
         self._target_metrics["train"].clear()
-        result = super().train(*args, **kwargs)
+        prepared = self._prepared_identity()
+        if resume_from_checkpoint:
+            check_prepared(Path(self.args.output_dir), prepared)
+        self.record.about["identity"] = {**self.record.about.get("identity", {}), **prepared}
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.state.global_step == 0:
             raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
         return result
+
+    def _prepared_identity(self) -> dict[str, Any]:
+        evaluated = self.eval_dataset
+        return {
+            "prepared_train": prepared_identity(self.train_dataset),
+            "prepared_eval": None if isinstance(evaluated, dict) else prepared_identity(evaluated),
+        }
 
     def evaluate(self, *args, **kwargs):
         self._target_metrics["eval"].clear()
