@@ -61,6 +61,30 @@ def test_each_way_to_a_model_takes_its_revision(hub):
     assert trained_preset("org/critic", "v1", on_hub=False) == "paper"
 
 
+def test_a_branch_that_moves_is_another_model_and_both_parts_are_of_one_commit(hub, tmp_path, monkeypatch):
+    from transformers import AutoTokenizer
+
+    from cft_trl.identity import model_identity, what_changed
+    from cft_trl.models import hub_commit, load_model
+
+    before = model_identity("org/critic")
+    assert before == {"kind": "hub", "name": "org/critic", "commit": hub_commit("org/critic")}
+    old = weights(load_model("org/critic")[0])
+    real = AutoTokenizer.from_pretrained
+
+    def moved_meanwhile(*args, **kwargs):
+        tokenizer = real(*args, **kwargs)
+        push_model(make_run(tmp_path / "third", steps=(), seed=5.0, base_model={}), "org/critic", private=True)
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", moved_meanwhile)
+    assert weights(load_model("org/critic")[0]) == old, "the weights of the commit whose tokenizer was loaded"
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", real)
+    assert weights(load_model("org/critic")[0]) != old
+    assert what_changed(before, model_identity("org/critic")).startswith("another commit on the Hub")
+    assert model_identity("org/critic", "v1")["commit"] == hub.repo("model", "org/critic")["tags"]["v1"]
+
+
 @pytest.mark.parametrize(
     ("text", "source", "revision", "model"),
     [

@@ -29,6 +29,22 @@ def test_folder_without_a_model(tmp_path):
         load_model(str(tmp_path))
 
 
+def test_a_revision_of_a_folder_is_refused(tmp_path, tokenizer, tiny_model):
+    tiny_model(tokenizer).save_pretrained(tmp_path)
+    assert resolve_model(str(tmp_path), revision="main") == str(tmp_path)  # TRL's settings name it for every model
+    with pytest.raises(CFTError, match="revision 'v1' belongs to a Hub id, but model"):
+        resolve_model(str(tmp_path), revision="v1")
+
+
+def test_a_folder_in_the_cache_that_is_not_ours_is_not_taken_for_the_small_model(monkeypatch, tmp_path, tokenizer):
+    monkeypatch.setenv("CFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    tokenizer.save_pretrained(tmp_path / "smollm2-135m-instruct")
+    (tmp_path / "smollm2-135m-instruct" / "config.json").write_text("{}")
+    with pytest.raises(CFTError, match="the bundled copy is not installed"):
+        resolve_model(SMALL_MODEL)
+
+
 def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
     tiny_model(tokenizer).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -75,7 +91,10 @@ def test_bundled_model_is_converted_once_and_answers(monkeypatch, tmp_path):
     assert model.num_parameters() == 134_515_008
     assert tokenizer.eos_token == "<|im_end|>"
     assert "7" in solve(model, tokenizer, ["What is 3+4?"], max_new_tokens=30)[0]
-    [converted] = tmp_path.iterdir()
+    converted = tmp_path / "smollm2-135m-instruct"
     written = (converted / "model.safetensors").stat().st_mtime_ns
     load_tokenizer(SMALL_MODEL)
     assert (converted / "model.safetensors").stat().st_mtime_ns == written
+    (converted / "tokenizer_config.json").write_text("{}")  # damaged, or somebody else's folder of this name
+    load_tokenizer(SMALL_MODEL)
+    assert (converted / "model.safetensors").stat().st_mtime_ns != written
