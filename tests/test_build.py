@@ -192,7 +192,10 @@ def test_a_missing_benchmark_is_told_before_anyone_is_asked(recipe, folder, tmp_
 
 def test_a_second_build_in_the_folder_is_refused(recipe, folder):
     folder.mkdir()
-    with building.locked(folder), pytest.raises(CFTError, match="another build is running in this folder"):
+    with (
+        building.locked(folder, "build", "go"),
+        pytest.raises(CFTError, match="another build is running in this folder"),
+    ):
         build(recipe, folder)
     build(recipe, folder)
 

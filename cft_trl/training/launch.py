@@ -67,7 +67,7 @@ def check_launch(args: Any) -> None:
 
 
 def agree_on(find: Callable[[], str | None]) -> str | None:
-    """The first process's checkpoint, for all of them: nodes without a shared disk would each find something else.
+    """What the first process finds (a folder or None), for all: nodes without a shared disk would each find another.
 
     Raises:
         CFTError: what `find` raised, in every process; or this process cannot see that checkpoint.

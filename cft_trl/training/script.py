@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from cft_trl.errors import CFTError
-from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.folders import write_text
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
+from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
+from cft_trl.training.places import check_output, held_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -82,18 +84,24 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     model card.
 
     Raises:
-        CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.
+        CFTError: see the classes it uses; and output_dir not writable, held by another run, or holding a dataset, the
+            base model or another run's checkpoints.
     """
-    from cft_trl.plots import plot_training
-    from cft_trl.training.selection import selection_callbacks
-    from cft_trl.training.trainer import CFTTrainer
-
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
     _check_numbers(script, config)
     output = Path(config.output_dir)
-    check_writable(output)
+    check_output(output, script.dataset_name, model.model_name_or_path)
+    with held_folder(output):
+        return _run(script, config, model, output)
+
+
+def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, output: Path) -> CFTTrainer:
+    from cft_trl.plots import plot_training
+    from cft_trl.training.selection import selection_callbacks
+    from cft_trl.training.trainer import CFTTrainer
+
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
     callbacks = selection_callbacks(script, config)
@@ -353,11 +361,13 @@ def _digest(rows: Any) -> str | None:
 def _checkpoint_to_resume(script: CFTScriptArguments, config: CFTConfig, settings: Mapping[str, Any]) -> str | None:
     if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
         path = Path(config.resume_from_checkpoint)
-        if not (path / "trainer_state.json").is_file():
-            raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
+        if found := damage(path):
+            raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint ({found})")
         return str(path)
     output = Path(config.output_dir)
-    checkpoint = last_complete_checkpoint(output) if script.resume else None
+    checkpoint, damaged = newest_whole(output) if script.resume else (None, [])
+    for line in damaged:
+        print(f"{line}; it is passed over", flush=True)
     if checkpoint is None:
         return None
     before_file = output / SETTINGS_FILE

@@ -11,6 +11,7 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
+from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
 from cft_trl.errors import CFTError
+from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
 from cft_trl.models import hub_commit, resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
+from cft_trl.training.checkpoints import seal
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
+from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
@@ -119,6 +124,7 @@ class CFTTrainer(SFTTrainer):
         self.generated: dict[str, Any] | None = None
         # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
+        self._finite = FiniteWatch()
         packing = args.packing
         if args.share_prefixes:
             args.packing = args.padding_free = False  # the packs are ours
@@ -243,14 +249,61 @@ class CFTTrainer(SFTTrainer):
 
     def training_step(self, *args, **kwargs):
         with fused_head(self.args.device):  # for the backward pass
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        self._finite.add(loss)
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._finite.check_step(self, grad_norm)
+        return grad_norm
 
     def train(self, *args, **kwargs):
         self._target_metrics["train"].clear()
-        result = super().train(*args, **kwargs)
-        if self.state.global_step == 0:
-            raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
+        try:
+            result = super().train(*args, **kwargs)
+            if self.state.global_step == 0:
+                raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
+            self._finite.check_weights(self, self.model_wrapped)
+        except BaseException:
+            for callback in self.callback_handler.callbacks:
+                getattr(callback, "broken_off", lambda: None)()
+            raise
         return result
+
+    def _run_epoch(self, *args, **kwargs):
+        # transformers looks at max_steps after a step only: a finished run would get one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model, trial):
+        """transformers' checkpoint, sealed; older ones go (`save_total_limit`) only when it is.
+
+        Raises:
+            CFTError: the disk is full; what was half-written is removed, the earlier checkpoints stay.
+        """
+        self._finite.check_weights(self, model)
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # the others' random states and shards are part of it
+            if self.args.should_save:
+                seal(folder)
+        except Exception as error:
+            reason = why_not_written(error)
+            if reason is None:
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CFTError(
+                f"{folder}: cannot be written ({reason}); make room and give the same command again"
+            ) from error
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            rotate_checkpoints(str(folder.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def evaluate(self, *args, **kwargs):
         self._target_metrics["eval"].clear()
