@@ -315,6 +315,8 @@ class CFTTrainer(SFTTrainer):
         return result
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_loss" in logs and self.state.global_step == self._initial_global_step:
+            logs.pop("train_loss")  # a mean of no steps, which transformers gives as 0
         mode = "train" if self.model.training else "eval"
         values = self._target_metrics[mode].pop()
         # Evaluation over several datasets logs each under its own prefix, which only the other keys tell.
