@@ -29,6 +29,7 @@ from cft_trl.models import hub_commit, resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal
+from cft_trl.training.checks import check_settings, check_trainer, config_of, settle_sharing
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
@@ -104,6 +105,7 @@ class CFTTrainer(SFTTrainer):
             raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
         if next(iter(train_dataset), None) is None:
             raise CFTError("the train dataset is empty; give at least one row")
+        self._settle(model, args, kwargs.get("peft_config"))
         if isinstance(train_dataset, IterableDataset) and args.dataloader_num_workers:
             raise CFTError(
                 f"dataloader_num_workers={args.dataloader_num_workers} with a streaming dataset: its rows would go by "
@@ -142,6 +144,7 @@ class CFTTrainer(SFTTrainer):
             )
         finally:
             args.max_length, args.packing = self._row_limit, packing
+        check_trainer(self)
         if args.share_prefixes:
             use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
         self._target_metrics = {
@@ -164,6 +167,14 @@ class CFTTrainer(SFTTrainer):
         about = {"base_model": base, "dataset": provenance(train_dataset)}
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
         self.add_callback(RecordRun(about | {"sharing": sharing}))
+
+    def _settle(self, model: Any, args: CFTConfig, peft_config: Any) -> None:
+        """Before anything is read: what cannot be is refused, and sharing is given up where the model cannot."""
+        config = config_of(model, args)
+        told = settle_sharing(args, model, config, peft_config)
+        if told and PartialState().is_main_process:
+            print(told, flush=True)
+        check_settings(args, model, config, peft_config)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
