@@ -90,7 +90,7 @@ def test_positions():
 # ---- sharing where the model can, packing where it cannot ----
 
 FAMILIES = {
-    "gpt_oss": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "models of type gpt_oss have an attention of their"),
+    "gpt_oss": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "models of type gpt_oss have an attention of"),
     "gemma3_text": ({"sliding_window": 64}, "sliding window of 64 tokens is shorter than rows of up to 512"),
 }  # fmt: skip
 

@@ -248,6 +248,7 @@ def test_a_full_disk_at_the_end_is_one_line(capsys, flags, tmp_path, small_disk)
     code, _, [line] = run(capsys, *flags, "--max_steps", "2")
     assert code == 2
     assert f"{tmp_path / 'run'}: cannot be written (" in line
+    assert not list((tmp_path / "run").glob("*.safetensors"))  # not half of one either
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
 
 

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from cft_trl.folders import write_text
 from cft_trl.progress import Heartbeat
+from cft_trl.training.extension_locks import waits_no_longer
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.power import PowerMeter
 from cft_trl.training.record import machine, read_record, update_record, versions
@@ -124,6 +125,7 @@ class LogLines(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first_step = time.monotonic(), state.global_step
         self.tokens_at, self.step_ended, self.paused = (self.started, 0.0), self.started, 0.0
+        waits_no_longer()
         if not state.is_world_process_zero:
             return
         if sys.stderr.isatty():

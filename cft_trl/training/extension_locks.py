@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,30 +52,31 @@ def extension_locks() -> list[ExtensionLock]:
     return found
 
 
-@contextmanager
-def told_while_waiting(on: bool, every_s: float = _TELL_AFTER_S) -> Iterator[None]:
+_no_longer = threading.Event()
+
+
+def tell_while_waiting(every_s: float = _TELL_AFTER_S) -> None:
     """Prints each lock that is still there after a while, once for each thing there is to say of it.
 
-    Args:
-        on: Whether anything is compiled at all.
-        every_s: Seconds between looks; the first is after as many.
+    It looks every so many seconds, until `waits_no_longer`: DeepSpeed compiles when its processes first meet and when
+    its engine is made, and not once training has begun.
     """
-    ended, told = threading.Event(), set()
+    _no_longer.clear()
 
     def watch() -> None:
-        while not ended.wait(every_s):
+        told = set()
+        while not _no_longer.wait(every_s):
             for lock in extension_locks():
                 if (lock.path, lock.held) not in told:
                     told.add((lock.path, lock.held))
-                    mend = "" if lock.held else f"; if none of another machine does either: rm {lock.path}"
-                    print(f"waiting for {lock}{mend}", flush=True)
+                    print(f"waiting for {lock}{'' if lock.held else f'; rm {lock.path}'}", flush=True)
 
-    if on:
-        threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def waits_no_longer() -> None:
+    """Ends `tell_while_waiting`."""
+    _no_longer.set()
 
 
 def _root() -> Path:

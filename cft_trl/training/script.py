@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from cft_trl.errors import CFTError
-from cft_trl.folders import write_text
+from cft_trl.folders import why_not_written, write_text
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.checkpoints import damage, newest_whole
@@ -138,7 +138,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, outp
         if checkpoint:
             print(f"going on from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(config.output_dir)
+    _save(trainer, output)
     metrics = trainer.evaluate() if eval_rows is not None else {}
     if main:
         check_saved(output)
@@ -155,6 +155,17 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, outp
         print(f"the model and its card are in {output}", flush=True)
     trainer.end()
     return trainer
+
+
+def _save(trainer: CFTTrainer, output: Path) -> None:
+    """The final model; half of one is not left behind."""
+    try:
+        trainer.save_model(str(output))
+    except Exception as error:
+        if why_not_written(error):
+            for path in output.glob("*.safetensors"):
+                path.unlink()
+        raise
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:
