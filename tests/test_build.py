@@ -252,6 +252,20 @@ def test_the_command_builds_and_says_what_is_next(recipe_file, folder, capsys):
     assert "done before" in capsys.readouterr().out
 
 
+def test_the_next_step_never_trains_into_the_dataset(recipe_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/small", "runs"):
+        assert main(["build", str(recipe_file), "--limit", "4", "--output", folder]) == 0
+        assert f"--dataset_name {folder} --output_dir {folder}-cft\n" in capsys.readouterr().out
+
+
+def test_a_training_run_is_not_built_over(recipe_file, folder, capsys):
+    (folder / "checkpoint-2").mkdir(parents=True)
+    assert main(["build", str(recipe_file), "--limit", "4", "--output", str(folder)]) == 2
+    assert "holds a training run, whose card the dataset's would replace" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+
+
 def test_the_exit_code_says_that_rows_were_lost(recipe_file, folder, tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(
