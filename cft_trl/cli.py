@@ -59,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     except CFTError as error:
-        rank = int(os.environ.get("RANK", "0"))
-        if rank:
+        if rank := _rank():
             time.sleep(3)  # the launcher ends every process as soon as one has: let the first tell it once
         print(f"cft: {error}" + (f" (process {rank})" if rank else ""), file=sys.stderr)
         return 2
@@ -68,8 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tells it again at its exit
         return 0
     except KeyboardInterrupt:
-        print("cft: stopped; the same command goes on from where it was", file=sys.stderr)
+        if not _rank():  # Ctrl-C reaches every process of a launch
+            print("cft: stopped; the same command goes on from where it was", file=sys.stderr)
         return 130
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _run(argv: list[str]) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 
+from cft_trl.progress import wrote
+
 
 class RowEnds(StoppingCriteria):
     """Ends a row at its own limit or with the first stop string, and remembers when.
@@ -56,6 +58,7 @@ class RowEnds(StoppingCriteria):
                 if self.stopped[row] or steps >= self.limits[row]:
                     self.lengths[row] = steps
         ended = [bool(length) for length in self.lengths]
+        wrote(len(ended) - sum(ended))
         if self.on_step and self.on_step(input_ids[:, self.width :]):
             ended = [True] * len(ended)
         return torch.tensor(ended, device=input_ids.device)

@@ -27,6 +27,7 @@ from cft_trl.environment import VARIABLES, cache_folder
 from cft_trl.errors import nearest, one_line
 from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID, SMALL_MODEL_WHEEL
 from cft_trl.servers import PYTHON as VLLM_PYTHON
+from cft_trl.training.extension_locks import extension_locks
 
 DISTRIBUTION = "cft-trl"
 
@@ -107,7 +108,7 @@ def examine() -> list[Finding]:
         basics = [one for check in (check_python, check_folders) for one in _guarded(check)]
         packages = _guarded(check_packages)
         imports, hub, vllm = (future.result() for future in slow)
-        machine = [one for one in imports if one.group == "machine"]
+        machine = [one for one in imports if one.group == "machine"] + _guarded(check_locks)
         imports = [one for one in imports if one.group != "machine"]
         model = _guarded(lambda: check_small_model(any(one.name == "Hub" and one.state == "ok" for one in hub)))
         return [
@@ -246,6 +247,13 @@ def check_small_model(hub_answers: bool = False) -> Iterator[Finding]:
         yield found("ok", "from the installed wheel, converted when it is first used")
 
 
+def check_locks() -> Iterator[Finding]:
+    """Locks that killed runs left in PyTorch's extension folder, on which DeepSpeed waits for ever."""
+    for lock in extension_locks():
+        state, mend = ("ok", "") if lock.held else ("note", f"rm {shlex.quote(str(lock.path))}")
+        yield Finding("machine", "extension lock", state, str(lock), mend)
+
+
 def check_vllm() -> Iterator[Finding]:
     """The environment that vLLM servers are started from, this one or the one that `CFT_VLLM_PYTHON` names."""
     named = os.environ.get(VLLM_PYTHON)
@@ -271,9 +279,7 @@ def check_vllm() -> Iterator[Finding]:
 def check_variables() -> Iterator[Finding]:
     """Variables of ours that are set, and those that nobody reads."""
 
-    for name in sorted(os.environ):
-        if not name.startswith("CFT_"):
-            continue
+    for name in sorted(name for name in os.environ if name.startswith("CFT_")):
         if name in VARIABLES:
             yield Finding("settings", name, "ok", os.environ[name])
         else:

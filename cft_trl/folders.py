@@ -1,13 +1,15 @@
-"""Folders of runs: writable before the work begins, files that are never half there, checkpoints that are whole.
+"""Folders of runs and builds: writable before the work begins, held by one process, files never half there.
 
-runs/mine/  checkpoint-40/{model.safetensors, optimizer.pt, …, trainer_state.json}  settings.json  model.safetensors
+runs/mine/  .lock  checkpoint-40/  settings.json  model.safetensors
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cft_trl.errors import CFTError
@@ -33,21 +35,53 @@ def check_writable(folder: Path) -> None:
         raise CFTError(f"output folder '{folder}' is not writable ({error.strerror}); give another one") from error
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest `checkpoint-N` that a run can go on from, or None: not cut short, and with optimizer state.
+@contextmanager
+def locked(folder: Path, what: str, remedy: str, name: str = ".lock") -> Iterator[None]:
+    """Holds a folder: "FOLDER: another WHAT is running in this folder; wait for it to end or REMEDY".
 
-    The trainer's state is the last file of a checkpoint, so one that reads as JSON says the others are there.
+    Raises:
+        CFTError: Another process holds it.
     """
-    numbered = [(int(p.name.rpartition("-")[2]), p) for p in folder.glob("checkpoint-*") if p.name[11:].isdigit()]
-    for _, path in sorted(numbered, reverse=True):
+    import fcntl
+
+    # The kernel drops the lock when the process ends, however it ends: no stale lock to remove by hand.
+    with open(folder / name, "w") as file:
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        # PyTorch and FSDP write optimizer*, DeepSpeed global_stepN; save_only_model writes neither.
-        if any(path.glob("optimizer*")) or any(path.glob("global_step*")):
-            return path
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CFTError(
+                f"{folder}: another {what} is running in this folder; wait for it to end or {remedy}"
+            ) from None
+        yield
+
+
+def why_not_written(error: BaseException) -> str | None:
+    """Why a file could not be written, if that is what an error is about; None for any other.
+
+    Libraries hide it: PyTorch's archives raise a RuntimeError that does not know the reason, safetensors an error of
+    its own with the system's words in it.
+
+    Example:
+        >>> why_not_written(OSError(errno.ENOSPC, "No space left on device"))
+        'No space left on device'
+        >>> why_not_written(ValueError("learning_rate"))
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return os.strerror(seen.errno)
+        text = str(seen)
+        for number in _FULL:
+            if os.strerror(number) in text:
+                return os.strerror(number)
+        if isinstance(seen, RuntimeError) and any(words in text for words in _TORCH_WRITES):
+            return "the disk takes no more"
+        seen = seen.__cause__ or seen.__context__
     return None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_TORCH_WRITES = ("PytorchStreamWriter failed writing", "unexpected pos", "file write failed")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.folders import check_writable, write_text
 from cft_trl.models import resolve_model
+from cft_trl.training.checkpoints import newest_whole
 
 METRICS_FILE = "metrics.json"
 TRAINED_STAMP = "trainer_state.json"  # written after the weights, so that half a model is never taken for one
@@ -240,7 +241,9 @@ def _evaluate(trainer: Any, heldout: list[dict], settings: QuickstartSettings, s
 
 
 def _train(trainer: Any, output: Path, say: _Stages) -> None:
-    checkpoint = last_complete_checkpoint(output)
+    checkpoint, damaged = newest_whole(output)
+    for line in damaged:
+        print(f"  {line}", flush=True)
     say("Training" + (f", going on from {checkpoint.name}" if checkpoint else ""))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(output))

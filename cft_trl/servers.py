@@ -192,7 +192,7 @@ def _python() -> str:
 def _wait(server: subprocess.Popen[bytes], address: str, model: str, timeout_s: float, log: Path) -> None:
     """Returns when the server answers."""
     began = time.monotonic()
-    with progress(f"vLLM loads {model}", 0) as advance:
+    with progress(f"vLLM loads {model}", 0, begin=True) as advance:
         while True:
             if server.poll() is not None:
                 raise CFTError(f"vLLM for {model} ended at its start: {last_words(log)} (its log: {log})")

@@ -192,7 +192,10 @@ def test_a_missing_benchmark_is_told_before_anyone_is_asked(recipe, folder, tmp_
 
 def test_a_second_build_in_the_folder_is_refused(recipe, folder):
     folder.mkdir()
-    with building.locked(folder), pytest.raises(CFTError, match="another build is running in this folder"):
+    with (
+        building.locked(folder, "build", "go"),
+        pytest.raises(CFTError, match="another build is running in this folder"),
+    ):
         build(recipe, folder)
     build(recipe, folder)
 
@@ -247,6 +250,20 @@ def test_the_command_builds_and_says_what_is_next(recipe_file, folder, capsys):
     assert [line for line in err.splitlines() if line.startswith("cft: critique")]
     assert main(arguments) == 0
     assert "done before" in capsys.readouterr().out
+
+
+def test_the_next_step_never_trains_into_the_dataset(recipe_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/small", "runs"):
+        assert main(["build", str(recipe_file), "--limit", "4", "--output", folder]) == 0
+        assert f"--dataset_name {folder} --output_dir {folder}-cft\n" in capsys.readouterr().out
+
+
+def test_a_training_run_is_not_built_over(recipe_file, folder, capsys):
+    (folder / "checkpoint-2").mkdir(parents=True)
+    assert main(["build", str(recipe_file), "--limit", "4", "--output", str(folder)]) == 2
+    assert "holds a training run, whose card the dataset's would replace" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
 
 
 def test_the_exit_code_says_that_rows_were_lost(recipe_file, folder, tmp_path, capsys):

@@ -17,7 +17,7 @@ from conftest import REPOSITORY, make_model
 from transformers import AutoModelForCausalLM
 
 from cft_trl.cli import COMMANDS, main
-from cft_trl.folders import last_complete_checkpoint
+from cft_trl.training.checkpoints import newest_whole
 
 
 @pytest.fixture(scope="module")
@@ -271,10 +271,12 @@ def test_incomplete_checkpoints_are_passed_over(tmp_path):
     for number, state in ((5, "{}"), (10, '{"half'), (15, None), (20, "{}")):
         (tmp_path / f"checkpoint-{number}").mkdir()
         if number != 20:  # weights alone
-            (tmp_path / f"checkpoint-{number}" / "optimizer.pt").touch()
+            torch.save({}, tmp_path / f"checkpoint-{number}" / "optimizer.pt")
         if state:
             (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text(state)
-    assert last_complete_checkpoint(tmp_path).name == "checkpoint-5"
+    found, damaged = newest_whole(tmp_path)
+    assert found.name == "checkpoint-5"
+    assert damaged == [f"{tmp_path / 'checkpoint-10'} is damaged (trainer_state.json is cut short)"]
 
 
 def test_killed_run_started_again_ends_with_the_same_weights(base_flags, tmp_path, model_folder):

@@ -7,8 +7,11 @@ set_up(use_cpu=True)                               what the Trainer's arguments 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -277,3 +280,44 @@ cli.entry()
     assert run.returncode == code
     assert said in run.stderr
     assert run.stdout.split() == ["trained", "uploaded"]
+
+
+LAUNCHER = """
+import os, subprocess, sys
+environment = {**os.environ, **({"TORCHELASTIC_RUN_ID": "none"} if "elastic" in sys.argv else {})}
+worker = "import time; from cft_trl.training.launch import end_with_launcher as end; end(0.05); "
+worker += "print('on', flush=True); time.sleep(120)"
+subprocess.run([sys.executable, "-c", worker], env=environment)
+"""
+
+
+@pytest.mark.parametrize(("words", "ends"), [(["elastic"], True), (["accelerate.commands.launch"], True), ([], False)])
+def test_a_worker_ends_with_its_launcher_and_not_with_a_shell(words, ends):
+    """`kill -9` of the launcher; the worker is a child of it and holds the pipe open while it lives."""
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, *words], cwd=REPOSITORY, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, start_new_session=True, text=True)  # fmt: skip
+    try:
+        assert launcher.stdout.readline() == "on\n"
+        launcher.kill()
+        launcher.wait()
+        ready, _, _ = select.select([launcher.stdout], [], [], 60 if ends else 1)
+        assert bool(ready) is ends
+        if ends:
+            assert launcher.stdout.read() == ""
+            assert launcher.stderr.read() == "cft: the launcher is gone; its processes end\n"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_a_stop_is_told_by_one_process(rank, lines, monkeypatch, capsys):
+    from cft_trl import cli
+
+    def stopped(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(cli, "_run", stopped)
+    assert cli.main([]) == 130
+    assert capsys.readouterr().err.count("cft: stopped") == lines

@@ -86,6 +86,8 @@ def _run(options: argparse.Namespace) -> int:
 
         check_push(options.push_to_hub)
     folder = options.output or Path("runs/datasets") / recipe.name
+    if any(folder.glob("checkpoint-*")) or (folder / "training.json").is_file():
+        raise CFTError(f"{folder} holds a training run, whose card the dataset's would replace; give another --output")
     card = options.recipe.parent / "card.md"
     done = build(
         recipe,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cft_trl.commands.settings import parse_settings
 
 HELP = """\
@@ -35,8 +37,17 @@ def run(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    script, config, model = parse_settings(["--help" if word == "--help-all" else word for word in argv])
-    from cft_trl.training.script import run_training
+    from cft_trl.training.extension_locks import tell_while_waiting, waits_no_longer
+    from cft_trl.training.launch import end_with_launcher, uses_deepspeed
 
-    run_training(script, config, model)
+    end_with_launcher()
+    if uses_deepspeed(argv) and os.environ.get("LOCAL_RANK", "0") == "0":
+        tell_while_waiting()
+    try:
+        script, config, model = parse_settings(["--help" if word == "--help-all" else word for word in argv])
+        from cft_trl.training.script import run_training
+
+        run_training(script, config, model)
+    finally:
+        waits_no_longer()
     return 0

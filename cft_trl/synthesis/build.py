@@ -30,7 +30,7 @@ from typing import Any
 from cft_trl import __version__
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.folders import check_writable, write_text
+from cft_trl.folders import check_writable, locked, write_text
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed
@@ -117,7 +117,10 @@ def build(
     teachers = {parse_teacher(text).model: text for stage in ASKING for text in teachers_of(recipe, stage)}
     job = Build(folder, recipe, read_prices(), batch, card, spread, teacher_options or {}, only)
     check_writable(folder)
-    with locked(folder), Live(job.prices, teachers, batch, plain=bool(spread)) as live:
+    with (
+        locked(folder, "build", "give another --output"),
+        Live(job.prices, teachers, batch, plain=bool(spread)) as live,
+    ):
         marks, before = _read_marks(folder), ""
         for stage in STAGES[: STAGES.index(only) + 1] if only else STAGES:
             mark = _mark(job, stage, before)
@@ -284,26 +287,6 @@ def write_failures(folder: Path) -> None:
             os.replace(partial, folder / "failures.jsonl")
         finally:
             partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a build's folder.
-
-    Raises:
-        CFTError: Another process holds it.
-    """
-    import fcntl
-
-    # The kernel drops the lock when the process ends, however it ends: no stale lock to remove by hand.
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CFTError(
-                f"{folder}: another build is running in this folder; wait for it to end or give another --output"
-            ) from None
-        yield
 
 
 @contextmanager

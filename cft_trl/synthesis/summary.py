@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from cft_trl.synthesis.build import Build, with_cost
@@ -53,11 +54,14 @@ def _lines(job: Build) -> list[str]:
     told = f"; {failed:,} rows are in failures.jsonl{of_them}" if failed else ""
     if "publish" not in job.reports:
         return [*lines, f"{job.folder}: the stages so far{told}"]
+    run = Path("runs") / job.recipe.name
+    if run.resolve() == job.folder.resolve() or job.folder.resolve() in run.resolve().parents:
+        run = job.folder.with_name(f"{job.folder.name}-cft")
     train = f"cft train --model_name_or_path smollm2-135m --dataset_name {shlex.quote(str(job.folder))}"
     return [
         *lines,
         f"{job.folder}: the dataset (data/, README.md, recipe.yaml){told}",
-        f"next: {train} --output_dir runs/{job.recipe.name}",
+        f"next: {train} --output_dir {shlex.quote(str(run))}",
     ]
 
 

@@ -14,6 +14,8 @@ from datasets import IterableDataset
 from transformers import TrainerCallback
 
 from cft_trl.folders import write_text
+from cft_trl.progress import Heartbeat
+from cft_trl.training.extension_locks import waits_no_longer
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.power import PowerMeter
 from cft_trl.training.record import machine, read_record, update_record, versions
@@ -94,6 +96,12 @@ class RecordRun(TrainerCallback):
             self._write(args, state, self.meter.stop())
             self.meter = None
 
+    def broken_off(self) -> None:
+        """Ends what goes on beside training."""
+        if self.meter is not None:
+            self.meter.stop()
+            self.meter = None
+
     def _write(self, args: Any, state: Any, energy: dict[str, Any] | None) -> None:
         if state.global_step == self.first_step:
             return
@@ -111,57 +119,112 @@ class LogLines(TrainerCallback):
 
     step 10/70   critique loss 0.612   verdict accuracy 96.3% (right 100.0%, wrong 92.9%)   1,020 tokens/s   2 min left
     training:  14%|███▍      | 10/70 [00:38<03:51, 3.86s/it, loss 0.612, verdicts 96.3%, 1,020 tokens/s]
+
+    Where there is none, there is a line at the first step and after 30 s without one, whatever `logging_steps` says:
+
+    step 1/70   3.9 s a step   5 min left
+
+    Tokens per second are those of training: the time of evaluations, selections and checkpoints is left out.
     """
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.heartbeat: Heartbeat | None = None
         self.started = 0.0
         self.first_step = 0
         self.tokens_at = (0.0, 0.0)  # the time of the last log entry, and the tokens seen by then
+        self.step_ended = 0.0
+        self.paused = 0.0  # seconds since the last log entry in which nothing was trained
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first_step = time.monotonic(), state.global_step
-        self.tokens_at = (self.started, 0.0)
-        if state.is_world_process_zero and sys.stderr.isatty():
+        self.tokens_at, self.step_ended, self.paused = (self.started, 0.0), self.started, 0.0
+        waits_no_longer()
+        if not state.is_world_process_zero:
+            return
+        if sys.stderr.isatty():
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", leave=False)
+        else:
+            self.heartbeat = Heartbeat(lambda: self.pace(state)).start(sys.stdout)
 
     def on_step_end(self, args, state, control, **kwargs):
+        self.step_ended = time.monotonic()
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+        elif self.heartbeat is not None and state.global_step == self.first_step + 1 and not control.should_log:
+            self._print(self.pace(state))
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        self._pause_ends()
+
+    def on_save(self, args, state, control, **kwargs):
+        self._pause_ends()
 
     def on_train_end(self, args, state, control, **kwargs):
+        self.broken_off()
+
+    def broken_off(self) -> None:
+        """Ends what goes on beside training."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+        if self.heartbeat is not None:
+            self.heartbeat.stop()
+            self.heartbeat = None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or not logs:
             return
         if "train_runtime" in logs:  # the last entry; a run shorter than logging_steps has no other
-            steps = state.global_step - self.first_step
-            print(f"  {steps} steps in {logs['train_runtime']:.0f} s, mean loss {logs['train_loss']:.3f}", flush=True)
+            self._print(self._closing(logs, state))
             return
         line = format_log(logs, state.global_step, state.max_steps)
-        steps = state.global_step - self.first_step
-        if steps and "loss" in logs:
+        if state.global_step > self.first_step and "loss" in logs:
             speed = self._tokens_per_second(logs)
             if self.bar is not None:
                 self.bar.set_postfix_str(format_bar(logs, speed))
             line += f"   {speed:,.0f} tokens/s" if speed else ""
-            left = (time.monotonic() - self.started) / steps * (state.max_steps - state.global_step)
-            line += f"   {left / 60:.0f} min left" if left > 90 else f"   {left:.0f} s left"
+            line += f"   {self._left(state)}"
+        self._print(line)
+
+    def pace(self, state: Any) -> str:
+        """Where training is, between two log entries."""
+        steps, took = state.global_step - self.first_step, time.monotonic() - self.started
+        if not steps:
+            return f"  step {state.global_step + 1}/{state.max_steps}   under way for {took:.0f} s"
+        return f"  step {state.global_step}/{state.max_steps}   {took / steps:.1f} s a step   {self._left(state)}"
+
+    def _print(self, line: str) -> None:
         (self.bar.write if self.bar is not None else print)(line)
         sys.stdout.flush()
+        if self.heartbeat is not None:
+            self.heartbeat.said()
+
+    def _left(self, state: Any) -> str:
+        steps = state.global_step - self.first_step
+        left = (time.monotonic() - self.started) / steps * (state.max_steps - state.global_step)
+        return f"{left / 60:.0f} min left" if left > 90 else f"{left:.0f} s left"
+
+    def _closing(self, logs: dict[str, Any], state: Any) -> str:
+        steps = state.global_step - self.first_step
+        if not steps or "train_loss" not in logs:
+            return f"  nothing is left to train: the checkpoint is of step {state.global_step}/{state.max_steps}"
+        return f"  {steps} steps in {logs['train_runtime']:.0f} s, mean loss {logs['train_loss']:.3f}"
+
+    def _pause_ends(self) -> None:
+        now = time.monotonic()
+        self.paused, self.step_ended = self.paused + now - self.step_ended, now
 
     def _tokens_per_second(self, logs):
         """Tokens trained on since the log entry before, prompts among them; None where TRL does not count them."""
         if "num_tokens" not in logs:
             return None
-        (then, before), now = self.tokens_at, time.monotonic()
-        self.tokens_at = (now, logs["num_tokens"])
-        return (logs["num_tokens"] - before) / (now - then) if now > then else None
+        (then, before), now, paused = self.tokens_at, time.monotonic(), self.paused
+        self.tokens_at, self.paused = (now, logs["num_tokens"]), 0.0
+        trained = now - then - paused
+        return (logs["num_tokens"] - before) / trained if trained > 0 else None
 
 
 def format_bar(logs: dict[str, Any], tokens_per_second: float | None = None) -> str:

@@ -19,7 +19,9 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def check_launch(args: Any) -> None:
 
 
 def agree_on(find: Callable[[], str | None]) -> str | None:
-    """The first process's checkpoint, for all of them: nodes without a shared disk would each find something else.
+    """What the first process finds (a folder or None), for all: nodes without a shared disk would each find another.
 
     Raises:
         CFTError: what `find` raised, in every process; or this process cannot see that checkpoint.
@@ -98,6 +100,44 @@ def agree_on(find: Callable[[], str | None]) -> str | None:
 def among_several() -> bool:
     """Whether a launcher says that this process is one of several."""
     return any(os.environ.get(name, "1") not in ("", "0", "1") for name in _PROCESS_COUNTS)
+
+
+def uses_deepspeed(argv: Sequence[str] = ()) -> bool:
+    """Whether the launcher or the command line asks for DeepSpeed."""
+    return _is_on("ACCELERATE_USE_DEEPSPEED") or any(word.split("=")[0] == "--deepspeed" for word in argv)
+
+
+def end_with_launcher(every_s: float = 1.0) -> None:
+    """Ends this process when the launcher that started it has gone, as after `kill -9` of `accelerate launch`.
+
+    Else the workers would train on, unseen, and write into a folder that the next run is given. A process that a shell
+    started is left alone: it may be meant to outlive that shell.
+    """
+    parent = os.getppid()
+    if "TORCHELASTIC_RUN_ID" not in os.environ and not _is_launcher(parent):
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every_s)
+        if os.environ.get("RANK", "0") == "0":
+            print("cft: the launcher is gone; its processes end", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_launcher(process: int) -> bool:
+    """Whether a process is `accelerate launch`, which says nothing to a single process it starts."""
+    import psutil  # accelerate needs it too
+
+    try:
+        words = psutil.Process(process).cmdline()
+    except psutil.Error:
+        return False
+    return any(
+        Path(word).name in ("accelerate", "accelerate-launch") or word.startswith("accelerate.") for word in words
+    )
 
 
 def skip_teardown() -> Callable[[int], None]:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
 
 from cft_trl.errors import CFTError
-from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.folders import why_not_written, write_text
 from cft_trl.identity import model_identity, rows_identity, tokenizer_identity
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
+from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
+from cft_trl.training.places import check_output, held_folder
 from cft_trl.training.runs import READ_COLUMNS, check_goes_on
 
 if TYPE_CHECKING:
@@ -75,18 +77,24 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     model card.
 
     Raises:
-        CFTError: see the classes it uses; and output_dir not writable, or holding another run's checkpoints.
+        CFTError: see the classes it uses; and output_dir not writable, held by another run, or holding a dataset, the
+            base model or another run's checkpoints.
     """
-    from cft_trl.plots import plot_training
-    from cft_trl.training.selection import selection_callbacks
-    from cft_trl.training.trainer import CFTTrainer
-
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
     _check_numbers(script, config)
     output = Path(config.output_dir)
-    check_writable(output)
+    check_output(output, script.dataset_name, model.model_name_or_path)
+    with held_folder(output):
+        return _run(script, config, model, output)
+
+
+def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, output: Path) -> CFTTrainer:
+    from cft_trl.plots import plot_training
+    from cft_trl.training.selection import selection_callbacks
+    from cft_trl.training.trainer import CFTTrainer
+
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
     callbacks = selection_callbacks(script, config)
@@ -124,7 +132,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         print(f"going on from {checkpoint}", flush=True)
     trainer.record.settings, trainer.record.about["identity"] = settings, identity
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(config.output_dir)
+    _save(trainer, output)
     metrics = trainer.evaluate() if eval_rows is not None else {}
     if main:
         check_saved(output)
@@ -141,6 +149,17 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         print(f"the model and its card are in {output}", flush=True)
     trainer.end()
     return trainer
+
+
+def _save(trainer: CFTTrainer, output: Path) -> None:
+    """The final model; half of one is not left behind."""
+    try:
+        trainer.save_model(str(output))
+    except Exception as error:
+        if why_not_written(error):
+            for path in output.glob("*.safetensors"):
+                path.unlink()
+        raise
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:
@@ -370,12 +389,14 @@ def _checkpoint_to_resume(
     output = Path(config.output_dir)
     if config.resume_from_checkpoint not in (None, "auto", "true", "True", True):
         path = Path(config.resume_from_checkpoint)
-        if not (path / "trainer_state.json").is_file():
-            raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint (no trainer_state.json)")
+        if found := damage(path):
+            raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint ({found})")
         if path.resolve().parent == output.resolve():
             check_goes_on(output, settings, identity)
         return str(path)
-    checkpoint = last_complete_checkpoint(output) if script.resume else None
+    checkpoint, damaged = newest_whole(output) if script.resume else (None, [])
+    for line in damaged:
+        print(f"{line}; it is passed over", flush=True)
     if checkpoint is None:
         return None
     check_goes_on(output, settings, identity)

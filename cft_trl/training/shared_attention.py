@@ -222,21 +222,37 @@ def use_shared_attention(model: Any, longest_row: int | None = None) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    config = model.config.get_text_config()
-    kind = config.model_type
+    if why := why_not_shared(model.config, model, longest_row):
+        raise CFTError(f"share_prefixes: {why}; leave share_prefixes off")
+    AttentionInterface.register(NAME, shared_prefix_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
+
+
+def why_not_shared(config: Any, model: Any, longest_row: int | None = None, device: str | None = None) -> str | None:
+    """Why a model cannot share prefixes, in a few words; None if it can.
+
+    Args:
+        config: the model's configuration.
+        model: the model or its class; None where the class is not known, and then nothing is said of its attention.
+        longest_row: the longest row, tokens, to compare with the model's sliding windows.
+        device: "cpu", "cuda", …; None where that does not matter yet.
+    """
+    config = config.get_text_config()
     others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if others or not model._can_set_attn_implementation() or not getattr(model, "_supports_sdpa", False):
-        what = f"layers of type {', '.join(sorted(others))}" if others else "an attention of its own"
-        raise CFTError(f"share_prefixes: models of type {kind} have {what}; leave share_prefixes off")
+    if others:
+        return f"models of type {config.model_type} have layers of type {', '.join(sorted(others))}"
+    if model is not None and not (model._can_set_attn_implementation() and getattr(model, "_supports_sdpa", False)):
+        return f"models of type {config.model_type} have an attention of their own"
     window = getattr(config, "sliding_window", None)
     slides = getattr(config, "use_sliding_window", True) and "sliding_attention" in (
         getattr(config, "layer_types", None) or ["sliding_attention"]
     )
     if window and slides and longest_row is not None and longest_row > window:
-        raise CFTError(
-            f"share_prefixes: the model's sliding window of {window:,} tokens is shorter than rows of up to "
-            f"{longest_row:,}; set max_length={window} or leave share_prefixes off"
+        return (
+            f"the model's sliding window of {window:,} tokens is shorter than rows of up to {longest_row:,} "
+            f"(max_length={window} would fit)"
         )
-    AttentionInterface.register(NAME, shared_prefix_attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    model.set_attn_implementation(NAME)
+    if device == "cpu" and getattr(config, "attn_logit_softcapping", None):
+        return "this model caps its attention logits, which needs a GPU"
+    return None

@@ -11,6 +11,7 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
+from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
 from cft_trl.errors import CFTError
+from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
 from cft_trl.models import hub_commit, resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
+from cft_trl.training.checkpoints import seal
+from cft_trl.training.checks import check_settings, check_trainer, config_of, settle_sharing
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
+from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
@@ -103,6 +109,7 @@ class CFTTrainer(SFTTrainer):
             raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
         if next(iter(train_dataset), None) is None:
             raise CFTError("the train dataset is empty; give at least one row")
+        self._settle(model, args, kwargs.get("peft_config"))
         if isinstance(train_dataset, IterableDataset) and args.dataloader_num_workers:
             raise CFTError(
                 f"dataloader_num_workers={args.dataloader_num_workers} with a streaming dataset: its rows would go by "
@@ -123,6 +130,7 @@ class CFTTrainer(SFTTrainer):
         self.generated: dict[str, Any] | None = None
         # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
+        self._finite = FiniteWatch()
         packing = args.packing
         if args.share_prefixes:
             args.packing = args.padding_free = False  # the packs are ours
@@ -140,6 +148,7 @@ class CFTTrainer(SFTTrainer):
             )
         finally:
             args.max_length, args.packing = self._row_limit, packing
+        check_trainer(self)
         if args.share_prefixes:
             use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
         self._target_metrics = {
@@ -164,6 +173,14 @@ class CFTTrainer(SFTTrainer):
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
         # Before all others, which write into a folder that is this run's by then.
         self.callback_handler.callbacks.insert(0, self.record)
+
+    def _settle(self, model: Any, args: CFTConfig, peft_config: Any) -> None:
+        """Before anything is read: what cannot be is refused, and sharing is given up where the model cannot."""
+        config = config_of(model, args)
+        told = settle_sharing(args, model, config, peft_config)
+        if told and PartialState().is_main_process:
+            print(told, flush=True)
+        check_settings(args, model, config, peft_config)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
@@ -249,7 +266,14 @@ class CFTTrainer(SFTTrainer):
 
     def training_step(self, *args, **kwargs):
         with fused_head(self.args.device):  # for the backward pass
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        self._finite.add(loss)
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._finite.check_step(self, grad_norm)
+        return grad_norm
 
     def train(self, resume_from_checkpoint: Any = None, *args, **kwargs):
         self._target_metrics["train"].clear()
@@ -257,9 +281,15 @@ class CFTTrainer(SFTTrainer):
         if resume_from_checkpoint:
             check_prepared(Path(self.args.output_dir), prepared)
         self.record.about["identity"] = {**self.record.about.get("identity", {}), **prepared}
-        result = super().train(resume_from_checkpoint, *args, **kwargs)
-        if self.state.global_step == 0:
-            raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
+        try:
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            if self.state.global_step == 0:
+                raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
+            self._finite.check_weights(self, self.model_wrapped)
+        except BaseException:
+            for callback in self.callback_handler.callbacks:
+                getattr(callback, "broken_off", lambda: None)()
+            raise
         return result
 
     def _prepared_identity(self) -> dict[str, Any]:
@@ -268,6 +298,40 @@ class CFTTrainer(SFTTrainer):
             "prepared_train": prepared_identity(self.train_dataset),
             "prepared_eval": None if isinstance(evaluated, dict) else prepared_identity(evaluated),
         }
+
+    def _run_epoch(self, *args, **kwargs):
+        # transformers looks at max_steps after a step only: a finished run would get one more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model, trial):
+        """transformers' checkpoint, sealed; older ones go (`save_total_limit`) only when it is.
+
+        Raises:
+            CFTError: the disk is full; what was half-written is removed, the earlier checkpoints stay.
+        """
+        self._finite.check_weights(self, model)
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # the others' random states and shards are part of it
+            if self.args.should_save:
+                seal(folder)
+        except Exception as error:
+            reason = why_not_written(error)
+            if reason is None:
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise CFTError(
+                f"{folder}: cannot be written ({reason}); make room and give the same command again"
+            ) from error
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            rotate_checkpoints(str(folder.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def evaluate(self, *args, **kwargs):
         self._target_metrics["eval"].clear()
@@ -279,6 +343,8 @@ class CFTTrainer(SFTTrainer):
         return result
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_loss" in logs and self.state.global_step == self._initial_global_step:
+            logs.pop("train_loss")  # a mean of no steps, which transformers gives as 0
         mode = "train" if self.model.training else "eval"
         values = self._target_metrics[mode].pop()
         # Evaluation over several datasets logs each under its own prefix, which only the other keys tell.
