@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cft_trl.errors import CFTError
 from cft_trl.prompts import chat_messages
 
 _PROBE = "qzx"  # in no template
@@ -57,11 +58,20 @@ def template_of(tokenizer: Any) -> str | None:
 
 
 def answer_frame(tokenizer: Any) -> AnswerFrame | None:
-    """Reads the frame off a probe; None without a chat template, and for one that does not write an answer's text."""
+    """Reads the frame off a probe; None without a chat template, and for one that does not write an answer's text.
+
+    Raises:
+        CFTError: The template cannot render a question and an answer that are texts.
+    """
+    from jinja2 import TemplateError
+
     if not template_of(tokenizer):
         return None
     question = chat_messages("?")
-    full = _render(tokenizer, [*question, {"role": "assistant", "content": _PROBE}])
+    try:
+        full = _render(tokenizer, [*question, {"role": "assistant", "content": _PROBE}])
+    except TemplateError as error:
+        raise CFTError(f"the chat template cannot render a question and its answer ({error}); give another") from None
     start = full.rfind(_PROBE)
     if start < 0:
         return None
