@@ -135,6 +135,7 @@ def load_model(
         if adapter:
             at = {"revision": revision} if revision and source == name else None
             model.load_adapter(source, adapter_kwargs=at)
+            _take_generation_config(model, source, revision)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if isinstance(error, CFTError):
             raise
@@ -162,6 +163,16 @@ def _adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     if _ADAPTER not in _names_on_hub(source, revision) or _CONFIG in _names_on_hub(source, revision):
         return None
     return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
+
+
+def _take_generation_config(model: Any, source: str, revision: str | None) -> None:
+    """The adapter's own generation settings in place of its base's: they name the end tokens it was trained with."""
+    from transformers import GenerationConfig
+
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
+    except OSError:  # adapters of other tools have none
+        return
 
 
 def torch_dtype(name: str | None):
