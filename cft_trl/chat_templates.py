@@ -3,7 +3,7 @@ r"""What a chat template writes around an answer: one account of it for training
     family        asked with (generation prompt)   before an answer, in training            behind it
     Llama 3       assistant header                 the same                                 <|eot_id|>
     Qwen3         <|im_start|>assistant⏎           … and <think>⏎⏎</think>⏎⏎                <|im_end|>⏎
-    DeepSeek-R1   <｜Assistant｜><think>⏎          <｜Assistant｜>                          <｜end▁of▁sentence｜>
+    Nemotron 3    <|im_start|>assistant⏎<think>⏎   <|im_start|>assistant⏎<think></think>    <|im_end|>⏎
 
 Where the first two columns differ, a model that is asked with the generation prompt is asked in a context that it was
 not trained in. So a trained tokenizer is saved with a template that asks with the second column (`as_trained`), and
@@ -37,8 +37,8 @@ class AnswerFrame:
         header: Of it, what the generation prompt lacks and inference has to send; "" where it lacks nothing.
         written: What of the lead the model learns to write itself, with loss: the header, where it goes on from the
             generation prompt token by token (Qwen3, gpt-oss), or white space (Llama 2); "" for most.
-        replaces: The generation prompt is no beginning of the training text (DeepSeek-R1): the header stands in its
-            place, behind the user's turn.
+        replaces: The generation prompt is no beginning of the training text (Nemotron 3, DeepSeek-R1): the header
+            stands in its place, behind the user's turn.
         closing: What follows the answer.
         known: Whether a prompt can be made that the training text begins with.
     """
@@ -107,7 +107,9 @@ def end_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
     """Every token that ends an answer: of the generation settings, of the tokenizer, and of the chat template."""
     configured = getattr(generation_config, "eos_token_id", None)
     configured = list(configured) if isinstance(configured, list | tuple) else [configured]
-    return list(dict.fromkeys(i for i in (*configured, tokenizer.eos_token_id, *turn_end_ids(tokenizer)) if i is not None))
+    return list(
+        dict.fromkeys(i for i in (*configured, tokenizer.eos_token_id, *turn_end_ids(tokenizer)) if i is not None)
+    )
 
 
 def header_ids(tokenizer: Any) -> list[int]:
@@ -117,6 +119,15 @@ def header_ids(tokenizer: Any) -> list[int]:
         return []
     opened = _render(tokenizer, chat_messages("?"), add_generation_prompt=True)
     return _ids(tokenizer, opened + frame.written)[len(_ids(tokenizer, opened)) :]
+
+
+def written_behind(tokenizer: Any) -> str:
+    """What the template has a model write between its answer and the end token: "" for most, a space for Llama 2."""
+    frame = answer_frame(tokenizer)
+    if frame is None:
+        return ""
+    names = (tokenizer.convert_ids_to_tokens(i) for i in turn_end_ids(tokenizer))
+    return next((frame.closing.partition(name)[0] for name in names), "")
 
 
 def as_trained(tokenizer: Any) -> Any:
@@ -194,6 +205,19 @@ def merge_system(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         return [dict(message) for message in messages]
     system, first, *rest = messages
     return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *map(dict, rest)]
+
+
+def refuses_system(tokenizer: Any) -> bool:
+    """Whether the chat template refuses a system turn."""
+    from jinja2 import TemplateError
+
+    if not template_of(tokenizer):
+        return False
+    try:
+        _render(tokenizer, [{"role": "system", "content": "Be brief."}, *chat_messages("?")])
+    except TemplateError:
+        return True
+    return False
 
 
 def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:

@@ -16,7 +16,7 @@ from functools import cached_property
 from queue import Queue
 from typing import Any
 
-from cft_trl.chat_templates import end_ids, header_ids, render_chat
+from cft_trl.chat_templates import end_ids, header_ids, render_chat, written_behind
 from cft_trl.errors import CFTError
 from cft_trl.prompts import base_prompt, chat_messages
 
@@ -79,6 +79,10 @@ class LocalModel:
     @cached_property
     def _header_ids(self) -> list[int]:
         return header_ids(self.tokenizer)
+
+    @cached_property
+    def _behind(self) -> str:
+        return written_behind(self.tokenizer)
 
     def generate(
         self,
@@ -173,7 +177,7 @@ class LocalModel:
         thread.start()
         try:
             while isinstance(item := queue.get(), list):
-                text = cut_at_stop(self._decode(self._said(item)), stop)
+                text = cut_at_stop(self._decode(self._said(item)), stop).removesuffix(self._behind)
                 # Half a character decodes to U+FFFD; the next token may complete it.
                 if text.startswith(shown) and not text.endswith("\ufffd") and len(text) > len(shown):
                     yield text[len(shown) :]
@@ -211,6 +215,8 @@ class LocalModel:
     def _generation(self, row: _Row, stop: Sequence[str]) -> Generation:
         failure = self._too_long if row.reason == "failed" else None
         text = cut_at_stop(self._decode(self._said(row.tokens)), stop)
+        if row.reason == "stop" and self._behind:
+            text = text.removesuffix(self._behind)
         return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens), failure)
 
     def _said(self, tokens: list[int]) -> list[int]:

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 FEATURE_COLUMNS = tuple(TOKEN_FEATURES)
+# What templates do to the ends of a text.
+_STRIPS = (lambda text: text.lstrip("\n"), lambda text: text.strip("\n"), str.lstrip, str.rstrip, str.strip)
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class RowEncoder:
         frame = self._frame
         if frame is not None and full.endswith(frame.closing):
             end = len(full) - len(frame.closing)
-            for kept in (target, target.strip("\n"), target.lstrip("\n"), target.lstrip(), target.rstrip(), target.strip()):
+            for kept in (target, *(strip(target) for strip in _STRIPS)):
                 start = end - len(kept)
                 if full.endswith(kept, 0, end) and full.endswith(frame.lead, 0, start):
                     return _Texts(full[: start - len(frame.written)], full, kept, start, trimmed=kept != target)

@@ -11,6 +11,7 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +197,25 @@ class CFTTrainer(SFTTrainer):
             tokenizer.chat_template = {**whole, "default": template} if isinstance(whole, dict) else template
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        model, tokenizer = self.accelerator.unwrap_model(self.model), self.processing_class
+        model = self.accelerator.unwrap_model(self.model)
         add_end_tokens(model, self._end_ids)
-        self.processing_class = self.tokenizer_to_save
-        try:
+        with self._saving():
             super()._save(output_dir, state_dict)
-        finally:
-            self.processing_class = tokenizer
         if self.args.should_save and hasattr(model, "peft_config"):  # PEFT saves the adapter alone
             model.generation_config.save_pretrained(output_dir or self.args.output_dir)
+
+    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self._saving():
+            super()._push_from_checkpoint(*args, **kwargs)
+
+    @contextmanager
+    def _saving(self):
+        tokenizer = self.processing_class
+        self.processing_class = self.tokenizer_to_save
+        try:
+            yield
+        finally:
+            self.processing_class = tokenizer
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
