@@ -216,9 +216,7 @@ def _read(answer: Mapping[str, Any], said: Callable[[str], str]) -> Generation |
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        return Generation(
-            answer["text"].removeprefix(header), reason, answer["prompt_tokens"], answer["completion_tokens"]
-        )
+        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"])
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)

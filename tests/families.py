@@ -26,7 +26,8 @@ MODES = ("padded", "packed", "shared", "lora")
 
 # Meta's format for Llama 2, without its tool and role checks.
 LLAMA2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}"
     "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
     "{% for m in messages %}{% if m['role'] == 'user' %}"
     "{{ bos_token + '[INST] ' + (system if loop.first else '') + m['content'].strip() + ' [/INST]' }}"
@@ -43,9 +44,8 @@ class Family:
         npm: Package with the tokenizer; None for a small one that is trained here.
         template: File of TRL's in place of the tokenizer's own, or the text of one.
         eos: End token in place of the tokenizer's own.
-        special: Special tokens of a tokenizer that is trained here.
-        added: Further tokens of it, not special ones.
-        model: Of `AutoConfig`.
+        special, added: Special tokens of a tokenizer that is trained here, and further ones that are not special.
+        sentencepiece: Whether it splits as Llama 2's.
     """
 
     title: str
@@ -81,7 +81,6 @@ _GEMMA = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
 _HARMONY = ("<|startoftext|>", "<|endoftext|>", "<|return|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>")
 _LLAMA = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _THINK = ("<think>", "</think>")
-_DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
 
 FAMILIES = {
     "qwen2.5": Family("Qwen2.5", None, "qwen2_5.jinja", "<|im_end|>", _CHATML),
@@ -99,8 +98,8 @@ FAMILIES = {
     "deepseek-r1": Family("DeepSeek-V3.1, R1", "deepseek_v3", "deepseekv3.jinja"),
     "gpt-oss": Family("gpt-oss", None, "gptoss.jinja", "<|return|>", _HARMONY),
     "nemotron3": Family("Nemotron 3", None, "nemotron_3_nano.jinja", "<|im_end|>", _CHATML, _THINK),
-    "glm4": Family("GLM-4.5", None, "glm4moe.jinja", "<|endoftext|>", ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>",
-                   "<|user|>", "<|assistant|>", "<|observation|>"), _THINK),
+    "glm4": Family("GLM-4.5", None, "glm4moe.jinja", "<|endoftext|>", ("<|endoftext|>", "[gMASK]", "<sop>",
+                   "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"), _THINK),
     "phi3": Family("Phi-3", None, "phi3.jinja", "<|endoftext|>", ("<|endoftext|>", "<|system|>", "<|user|>",
                    "<|assistant|>", "<|end|>")),
     "cohere2": Family("Command R7B", None, "cohere2.jinja", "<|END_OF_TURN_TOKEN|>", ("<BOS_TOKEN>",
@@ -178,6 +177,37 @@ def _trained(special: tuple[str, ...], added: tuple[str, ...], eos: str | None, 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=bos, eos_token=eos, pad_token=special[0])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
     return tokenizer
+
+
+def line(family: Family) -> str:
+    """The family's line in the table of docs/models.md, read off its tokenizer."""
+    from cft_trl import chat_templates as templates
+
+    tokenizer = family.tokenizer()
+    frame, saved = templates.answer_frame(tokenizer), templates.as_trained(tokenizer)
+    render = functools.partial(tokenizer.apply_chat_template, tokenize=False)
+    question = [{"role": "user", "content": "Why?"}]
+    ends = templates.turn_end_ids(tokenizer)
+    end = tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
+    stops = [tokenizer.eos_token, *([end] if end not in (None, tokenizer.eos_token) else [])]
+    ours = frame.header.replace("\n", "⏎")
+    loss = ("header, answer" if frame.written.strip() else "answer") + (", end" if end else ", end (added)")
+    if templates.refuses_system(tokenizer):
+        system = "joined to the question"
+    else:
+        whole = render([{"role": "system", "content": "Be brief."}, *question])
+        system = "its own turn" if "Be brief.Why?" not in whole.replace("\n", "") else "before the question"
+        system += ", a default one" if "system" in render(question).lower() else ""
+    encoded = tokenizer(render(question), add_special_tokens=False)["input_ids"]
+    bos = "template" if tokenizer.bos_token_id is not None and tokenizer.bos_token_id in encoded[:1] else "none"
+    trimmed = render([*question, {"role": "assistant", "content": "\n x \n"}])
+    kept = {"\n x \n": "nothing", " x \n": "line feeds before it"}
+    trims = next((said for text, said in kept.items() if text in trimmed), "both ends")
+    date = ", ".join(templates.freeze_dates(tokenizer.chat_template)[1]) or ""
+    code = lambda text: f"`{text}`" if text else ""  # noqa: E731
+    cells = (family.title, code(end), " ".join(map(code, stops)), code(ours), loss, trims, system, bos, code(date))
+    assert bool(frame.header) == (saved is not tokenizer)
+    return "| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in cells) + " |"
 
 
 # Critiques without "[END]", so that only the end token ends them.
@@ -286,7 +316,7 @@ def overfit(family: Family, mode: str, folder: Path, **settings: Any) -> Any:
 
 
 def plain_texts(folder: Path, rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    """What transformers' own `generate` makes of the saved folder: (text, new tokens) for each row's critique prompt."""
+    """What transformers' own `generate` makes of the saved folder: (text, new tokens) for each row's critique."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     from cft_trl.prompts import Prompting, chat_messages
