@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
+from cft_trl.chat_templates import merge_system
 from cft_trl.errors import CFTError
 from cft_trl.generators import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop, seeds_of
 
@@ -32,6 +33,9 @@ class Endpoint:
         api_key_env: The environment variable that holds the key.
         concurrency: At most so many requests in flight.
         timeout: Seconds for one request.
+        stop_token_ids: Tokens that end a text, for vLLM servers; others refuse the parameter.
+        header, behind: What the model's chat template has it write before and behind an answer: left out.
+        merge_system: A system turn goes to the head of the first user turn. So it does once an endpoint refuses one.
     """
 
     def __init__(
@@ -41,10 +45,15 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         concurrency: int = 64,
         timeout: float = 600.0,
+        stop_token_ids: Sequence[int] = (),
+        header: str = "",
+        behind: str = "",
+        merge_system: bool = False,
     ) -> None:
         from cft_trl.synthesis.client import Teacher
 
-        self.model = model
+        self.model, self.merge_system, self._around = model, merge_system, (header, behind)
+        self._vllm = {"extra_body": {"stop_token_ids": list(stop_token_ids)}} if stop_token_ids else {}
         self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout)
 
     def generate(
@@ -72,7 +81,7 @@ class Endpoint:
             sampling = self._sampling(max_new_tokens, temperature, top_p, stop, seeds[i] if seeds else None)
             # At temperature 0 the same question has the same answer and is sent once; above, each is asked for itself.
             sample = i if temperature > 0 and not seeds else 0
-            requests.append(Request(self.model, list(conversation), sampling, sample, tag=i))
+            requests.append(Request(self.model, self._messages(conversation), sampling, sample, tag=i))
         results: dict[int, Generation] = {}
         crowded: list[Request] = []
         lost: Counter[str] = Counter()
@@ -83,7 +92,12 @@ class Endpoint:
                 sampling = {name: value for name, value in request.sampling.items() if name != "max_tokens"}
                 crowded.append(Request(self.model, request.messages, sampling, request.sample, request.tag))
                 return
-            generation = _read(answer)
+            if _refuses_system(answer, request.messages):
+                self.merge_system = True
+                messages = self._messages(request.messages)
+                crowded.append(Request(self.model, messages, request.sampling, request.sample, request.tag))
+                return
+            generation = _read(answer, self._said)
             if generation is None:
                 lost[f"{answer['failure']}, {answer['detail']}"] += 1
                 return
@@ -92,8 +106,9 @@ class Endpoint:
                 on_result(request.tag, generation)
 
         _run(self._ask(requests, receive))
-        if crowded:
-            _run(self._ask(crowded, receive))
+        while crowded:  # a conversation may be refused for its system turn first, and then for its length
+            again, crowded[:] = list(crowded), []
+            _run(self._ask(again, receive))
         if lost:
             told = "; ".join(f"{count} x {reason}" for reason, count in lost.most_common(3))
             raise CFTError(f"{self._where}: {lost.total()} of {len(requests)} requests got no answer ({told})")
@@ -129,7 +144,7 @@ class Endpoint:
             ) as client:
                 chunks = client.chat.completions.create(
                     model=self.model,
-                    messages=list(conversation),
+                    messages=self._messages(conversation),
                     stream=True,
                     stream_options={"include_usage": True},
                     **sampling,
@@ -139,16 +154,29 @@ class Endpoint:
                     for choice in chunk.choices[:1]:
                         text += choice.delta.content or ""
                         reason = choice.finish_reason or reason
-                    cut = cut_at_stop(text, stop)
+                    cut = cut_at_stop(self._said(text), stop)
                     if len(cut) > len(shown):
                         yield cut[len(shown) :]
                         shown = cut
         except openai.OpenAIError as error:
             trouble = read_error(error)
+            answer = {"failure": trouble.reason, "detail": trouble.detail}
+            if not shown and _refuses_system(answer, self._messages(conversation)):
+                self.merge_system = True
+                again = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
+                return (yield from self.stream(conversation, seed=seed, **again))
             raise CFTError(f"{self._where}: {trouble.reason} ({trouble.detail})") from None
         counts = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
         ended = reason != "length" or any(mark in text for mark in stop)
         return Generation(shown, "stop" if ended else "length", *counts)
+
+    def _messages(self, conversation: Sequence[Message]) -> list[dict[str, str]]:
+        return merge_system(conversation) if self.merge_system else [dict(message) for message in conversation]
+
+    def _said(self, text: str) -> str:
+        """The text without what the template has around it, "" as long as it may still be its header."""
+        header, behind = self._around
+        return "" if header.startswith(text) else text.removeprefix(header).removesuffix(behind)
 
     @property
     def _where(self) -> str:
@@ -162,13 +190,12 @@ class Endpoint:
         except CFTError as error:  # the client speaks of teachers and of their journal
             raise CFTError(str(error).removeprefix("teacher ").partition("; what was answered")[0]) from None
 
-    @staticmethod
     def _sampling(
-        max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
+        self, max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
     ) -> dict[str, Any]:
         optional = {"top_p": top_p if top_p < 1 else None, "stop": list(stop) or None, "seed": seed}
         given = {name: value for name, value in optional.items() if value is not None}
-        return {"max_tokens": max_new_tokens, "temperature": temperature, **given}
+        return {"max_tokens": max_new_tokens, "temperature": temperature, **given, **self._vllm}
 
 
 class _Answers(dict):
@@ -178,12 +205,18 @@ class _Answers(dict):
         self[key] = result
 
 
-def _read(answer: Mapping[str, Any]) -> Generation | None:
+def _refuses_system(answer: Mapping[str, Any], messages: Sequence[Message]) -> bool:
+    """Whether an endpoint's model knows no system turn, and the conversation has one."""
+    refused = answer.get("failure") == "bad request" and "system" in str(answer.get("detail")).lower()
+    return refused and len(messages) > 1 and messages[0]["role"] == "system"
+
+
+def _read(answer: Mapping[str, Any], said: Callable[[str], str]) -> Generation | None:
     """A generation of the client's answer; None for a failure that another run may not meet."""
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        return Generation(answer["text"], reason, answer["prompt_tokens"], answer["completion_tokens"])
+        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"])
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)

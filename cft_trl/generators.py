@@ -12,9 +12,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from queue import Queue
 from typing import Any
 
+from cft_trl.chat_templates import end_ids, header_ids, render_chat, written_behind
 from cft_trl.errors import CFTError
 from cft_trl.prompts import base_prompt, chat_messages
 
@@ -23,8 +25,6 @@ OnResult = Callable[[int, "Generation"], None]
 
 # The published evaluation ends a generation at the first of these (method of arXiv 2501.17703).
 STOP_STRINGS = ("[END]", "(END)", "**END**", r"\[END\]")
-# A base model under a chat template ends its turn with the template's token, which its own settings may not name.
-_TURN_ENDS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>")
 
 # New tokens after which the rows that go on are put into batches anew; doubled each time.
 _FIRST_STEPS = 256
@@ -75,6 +75,14 @@ class LocalModel:
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = 16) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+
+    @cached_property
+    def _header_ids(self) -> list[int]:
+        return header_ids(self.tokenizer)
+
+    @cached_property
+    def _behind(self) -> str:
+        return written_behind(self.tokenizer)
 
     def generate(
         self,
@@ -169,7 +177,7 @@ class LocalModel:
         thread.start()
         try:
             while isinstance(item := queue.get(), list):
-                text = cut_at_stop(self._decode(item), stop)
+                text = cut_at_stop(self._decode(self._said(item)), stop).removesuffix(self._behind)
                 # Half a character decodes to U+FFFD; the next token may complete it.
                 if text.startswith(shown) and not text.endswith("\ufffd") and len(text) > len(shown):
                     yield text[len(shown) :]
@@ -206,8 +214,15 @@ class LocalModel:
 
     def _generation(self, row: _Row, stop: Sequence[str]) -> Generation:
         failure = self._too_long if row.reason == "failed" else None
-        text = cut_at_stop(self._decode(row.tokens), stop)
+        text = cut_at_stop(self._decode(self._said(row.tokens)), stop)
+        if row.reason == "stop" and self._behind:
+            text = text.removesuffix(self._behind)
         return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens), failure)
+
+    def _said(self, tokens: list[int]) -> list[int]:
+        """The tokens without the header that a template writes before an answer (Qwen3's empty thought)."""
+        size = len(self._header_ids)
+        return tokens[size:] if tokens[:size] == self._header_ids[: len(tokens)] else tokens
 
     def _decode(self, tokens: Any) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -227,8 +242,9 @@ class LocalModel:
 
         from cft_trl.decoding import RowEnds, SeededSampling
 
-        model, device, end_ids = self.model, self.model.device, self._end_ids()
-        pad = end_ids[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        model, device = self.model, self.model.device
+        ends_at = end_ids(self.tokenizer, model.generation_config)
+        pad = ends_at[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         width = max(row.length for row in rows)
         ids = [[pad] * (width - row.length) + row.prompt + row.tokens for row in rows]
         mask = [[0] * (width - row.length) + [1] * row.length for row in rows]
@@ -245,7 +261,7 @@ class LocalModel:
                     max_new_tokens=max(limits),
                     stopping_criteria=StoppingCriteriaList([ends]),
                     logits_processor=LogitsProcessorList(sampling),
-                    eos_token_id=end_ids,
+                    eos_token_id=ends_at,
                     pad_token_id=pad,
                     use_cache=True,
                     # Neutral values for what a model's generation_config.json might ask for: scores are of the model.
@@ -261,20 +277,12 @@ class LocalModel:
             model.train(was_training)
         for row, new, length, stopped in zip(rows, out[:, width:].tolist(), ends.lengths, ends.stopped, strict=True):
             new = new[: length or None]
-            end = next((i for i, token in enumerate(new) if token in end_ids), None)
+            end = next((i for i, token in enumerate(new) if token in ends_at), None)
             row.tokens += new if end is None else new[: end + 1]
             if stopped or end is not None:
                 row.reason = "stop"
             elif len(row.tokens) >= row.limit:
                 row.reason = "length"
-
-    def _end_ids(self) -> list[int]:
-        configured = self.model.generation_config.eos_token_id
-        ids = list(configured) if isinstance(configured, list | tuple) else [configured]
-        special = set(self.tokenizer.all_special_ids)
-        turn_ends = (self.tokenizer.convert_tokens_to_ids(token) for token in _TURN_ENDS)
-        ids += [self.tokenizer.eos_token_id, *(i for i in turn_ends if i in special)]
-        return list(dict.fromkeys(i for i in ids if i is not None))
 
 
 def seeds_of(seed: int | Sequence[int] | None, count: int) -> list[int] | None:
@@ -294,16 +302,7 @@ def render_prompt(tokenizer: Any, conversation: Sequence[Message] | str) -> str:
     messages = chat_messages(conversation) if isinstance(conversation, str) else [dict(m) for m in conversation]
     if not tokenizer.chat_template:
         return base_prompt("\n\n".join(message["content"] for message in messages))
-    from jinja2 import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError:
-        if messages[0]["role"] != "system" or len(messages) == 1:
-            raise
-        system, first, *rest = messages
-        merged = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-        return tokenizer.apply_chat_template([merged, *rest], tokenize=False, add_generation_prompt=True)
+    return render_chat(tokenizer, messages)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:

@@ -142,7 +142,7 @@ def load_model(
     revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     try:
-        adapter = _adapter_config(source, revision)
+        adapter = adapter_config(source, revision)
         base, base_revision = source, revision
         if adapter:
             # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
@@ -160,6 +160,7 @@ def load_model(
         if adapter:
             at = {"revision": revision} if revision else None
             model.load_adapter(source, adapter_kwargs=at)
+            _take_generation_config(model, source, revision)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if isinstance(error, CFTError):
             raise
@@ -174,7 +175,7 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
-def _adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
+def adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     """The settings of a PEFT adapter, None for a whole model."""
     if Path(source).is_dir():
         path = Path(source) / _ADAPTER
@@ -187,6 +188,16 @@ def _adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     if _ADAPTER not in _names_on_hub(source, revision) or _CONFIG in _names_on_hub(source, revision):
         return None
     return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
+
+
+def _take_generation_config(model: Any, source: str, revision: str | None) -> None:
+    """The adapter's own generation settings in place of its base's: they name the end tokens it was trained with."""
+    from transformers import GenerationConfig
+
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
+    except OSError:  # adapters of other tools have none
+        return
 
 
 def torch_dtype(name: str | None):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from cft_trl.chat_templates import as_trained, turn_end_ids
 from cft_trl.errors import CFTError
 from cft_trl.prompts import Prompting
 from cft_trl.records import to_record
@@ -17,6 +18,7 @@ from cft_trl.training.encoded import RIGHT
 from cft_trl.training.lengths import KEPT, SHORTENED
 from cft_trl.training.preparation import RowEncoder
 from cft_trl.training.script import load_rows, tokenizer_of
+from cft_trl.training.turns import tell_turns
 
 _SHARING_ROWS = 1000
 
@@ -59,6 +61,8 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
     for style, ids in _runs(columns):
         text.append(tokenizer.decode(ids), style=style)
     console.print(text, soft_wrap=True)
+    for line in tell_turns(tokenizer, turn_end_ids(tokenizer), as_trained(tokenizer)):
+        console.print(line, style="yellow", soft_wrap=True, markup=False)
     console.print("plain: the prompt, no loss   green: has loss   reverse: the verdict", style="dim")
     _show_sharing(console, rows, encoder, config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ examples:
   cft select runs/mine --limit 100 --keep 3
   cft select runs/mine --benchmark arithmetic-critic         verdicts of held-out arithmetic critiques
   cft select runs/mine --benchmark problems.jsonl            columns query, gold; or query, response, verdict
-  cft select runs/mine --backend vllm                        a server per checkpoint (CFT_VLLM_PYTHON)
+  cft select runs/mine --backend vllm                        a server per checkpoint (CFT_VLLM_PYTHON), one for adapters
   cft select runs/mine --backend endpoint --base-url http://localhost:8000/v1
                                                              it serves the models checkpoint-N
 
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
     parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 where the run trained so)")
     parser.add_argument("--prompt-preset", choices=("compact", "paper"), help="critique prompt (default: the run's)")
     parser.add_argument("--force", action="store_true", help="take problems that a reported benchmark holds too")
     options = parser.parse_args(argv)
@@ -51,6 +53,7 @@ def run(argv: list[str]) -> int:
     from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.validation import load_validation
     from cft_trl.folders import check_writable
+    from cft_trl.serving import serve
     from cft_trl.training.selection import SELECTION_FILE, Selection, select, tell
 
     check_writable(options.run)
@@ -58,47 +61,72 @@ def run(argv: list[str]) -> int:
         options.benchmark, options.limit, max_new_tokens=options.max_new_tokens, force=options.force
     )
     preset = options.prompt_preset or trained_preset(str(options.run))
-    selection = Selection(options.run, validation, preset, options.keep, options.backend)
+    selection = Selection(options.run, validation, preset, options.keep, _generator(options))
     for note in validation.notes:
         print(f"note: {note}")
 
-    def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Any]:
-        return _generate(options, validation.max_new_tokens, checkpoint, conversations, f"step {step}")
+    with ExitStack() as servers:
+        opened: dict[str, Any] = {}
 
-    result = select(selection, generate, on_point=lambda point: print(tell(point), flush=True))
+        def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Any]:
+            if options.backend == "vllm" and (checkpoint / "adapter_config.json").is_file():
+                # All adapters on one server, which is started for the first of them.
+                if not opened:
+                    adapters = {f"step-{number}": str(path) for number, path in selection.unscored().items()}
+                    opened.update(servers.enter_context(serve(adapters, dtype=options.dtype)))
+                return _ask(opened[f"step-{step}"], validation.max_new_tokens, conversations, f"step {step}")
+            return _generate(options, validation.max_new_tokens, checkpoint, conversations, f"step {step}")
+
+        result = select(selection, generate, on_point=lambda point: print(tell(point), flush=True))
     _show(result)
     print(f"\nbest: {result['verdict']}\n{options.run / 'best'} is the model, {options.run / SELECTION_FILE} the curve")
     return 0
+
+
+def _generator(options: argparse.Namespace) -> str:
+    """How texts are made, with the number type where it is not the usual one: scores of two ways are not mixed.
+
+    A server's type is always told: what vLLM takes of itself is not what was trained.
+    """
+    from cft_trl.serving import served_dtype
+
+    if options.backend == "vllm":
+        dtype = served_dtype(str(options.run), dtype=options.dtype) or "auto"
+    else:
+        dtype = options.dtype
+    return f"{options.backend}, {dtype}" if dtype else options.backend
 
 
 def _generate(
     options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
 ) -> list[Any]:
     from cft_trl.inference import Endpoint, LocalModel
+    from cft_trl.serving import scoring_dtype, serve
+
+    if options.backend == "endpoint":
+        endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env)
+        return _ask(endpoint, max_new_tokens, conversations, label)
+    if options.backend == "vllm":
+        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype) as models:
+            return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
+    import torch
+    from transformers.utils import logging
+
+    from cft_trl.models import load_model
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    model, tokenizer = load_model(str(checkpoint), dtype=scoring_dtype(str(checkpoint), dtype=options.dtype))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    local = LocalModel(model.to(device), tokenizer, options.batch_size)
+    return _ask(local, max_new_tokens, conversations, label)
+
+
+def _ask(generator: Any, max_new_tokens: int, conversations: list[Any], label: str) -> list[Any]:
     from cft_trl.progress import progress
 
     with progress(label, len(conversations)) as advance:
-
-        def generated(generator: Any) -> list[Any]:
-            return generator.generate(conversations, max_new_tokens=max_new_tokens, on_result=lambda *_: advance(1))
-
-        if options.backend == "endpoint":
-            return generated(Endpoint(checkpoint.name, options.base_url, options.api_key_env))
-        if options.backend == "vllm":
-            from cft_trl.servers import vllm_server
-
-            with vllm_server(str(checkpoint), served_name=checkpoint.name) as url:
-                return generated(Endpoint(checkpoint.name, url))
-        import torch
-        from transformers.utils import logging
-
-        from cft_trl.models import load_model
-
-        if not sys.stderr.isatty():
-            logging.disable_progress_bar()
-        model, tokenizer = load_model(str(checkpoint))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return generated(LocalModel(model.to(device), tokenizer, options.batch_size))
+        return generator.generate(conversations, max_new_tokens=max_new_tokens, on_result=lambda *_: advance(1))
 
 
 def _show(result: Mapping[str, Any]) -> None:

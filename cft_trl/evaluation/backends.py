@@ -90,9 +90,16 @@ class Backend:
             "model": self.model,
             "revision": self.revision,
             "backend": self.kind,
-            "dtype": self.dtype,
+            "dtype": self._dtype(),
             "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
         }
+
+    def _dtype(self) -> str | None:
+        from cft_trl.serving import scoring_dtype, served_dtype
+
+        if self.kind == "endpoint":
+            return self.dtype
+        return (served_dtype if self.kind == "vllm" else scoring_dtype)(self.source, self.revision, self.dtype)
 
     def commit(self) -> str | None:
         """The commit that a Hub id stands for, once it is in the cache; else the revision asked for."""
@@ -110,22 +117,26 @@ class Backend:
         if self.kind == "endpoint":
             return Endpoint(self.model, self.base_url, self.api_key_env, self.concurrency)
         if self.kind == "vllm":
-            from cft_trl.servers import vllm_server
+            from cft_trl.serving import serve
 
-            options = ["--dtype", self.dtype] if self.dtype else []
-            options += ["--trust-remote-code"] if self.trust_remote_code else []
-            server = vllm_server(self.source, revision=self.revision, options=options, log=self.log)
-            url = self._opened.enter_context(server)
-            return Endpoint(self.source, url, concurrency=self.concurrency)
+            server = serve(
+                {self.source: self.source},
+                revision=self.revision,
+                dtype=self.dtype,
+                trust_remote_code=self.trust_remote_code,
+                concurrency=self.concurrency,
+                log=self.log,
+            )
+            return self._opened.enter_context(server)[self.source]
         import torch
 
         from cft_trl.models import load_model
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        check_fits(self.source, device, self.dtype)
+        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", self._dtype()
+        check_fits(self.source, device, dtype)
         with out_of_memory(f"model '{self.model}' does not fit in the memory of this {device} device"):
             model, tokenizer = load_model(
-                self.model, dtype=self.dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
+                self.model, dtype=dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
             )
             return LocalModel(model.to(device), tokenizer, self.batch_size)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset
+import pyarrow.compute as pc
+from datasets import Dataset, IterableDataset
 
 from cft_trl.errors import CFTError
+from cft_trl.training.collator import DataCollatorForCritique
+from cft_trl.training.preparation import check_tokenizer
 from cft_trl.training.shared_attention import why_not_shared
+
+if TYPE_CHECKING:
+    from cft_trl.training.config import CFTConfig
 
 
 def config_of(model: Any, args: Any) -> Any:
@@ -192,3 +199,70 @@ def _check_schedule(args: Any) -> None:
         raise CFTError(
             f"lr_scheduler_type={name} with lr_scheduler_kwargs={args.lr_scheduler_kwargs}: {error}"
         ) from error
+
+
+def check_arguments(
+    args: CFTConfig, train_dataset: Any, data_collator: Any, processing_class: Any, others: Mapping[str, Any]
+) -> None:
+    """What `CFTTrainer` is given, before anything is loaded.
+
+    Args:
+        others: TRL's further arguments, by name.
+
+    Raises:
+        CFTError: Rows that are missing or empty, or arguments that contradict each other.
+    """
+    if train_dataset is None:
+        raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
+    if next(iter(train_dataset), None) is None:
+        raise CFTError("the train dataset is empty; give at least one row")
+    streaming = isinstance(train_dataset, IterableDataset)
+    if streaming and args.dataloader_num_workers:
+        raise CFTError(
+            f"dataloader_num_workers={args.dataloader_num_workers} with a streaming dataset: its rows would go by "
+            "in other processes, uncounted; set it to 0"
+        )
+    if others.get("compute_loss_func") is not None and args.verdict_weight != 1.0:
+        raise CFTError("verdict_weight has no effect with a compute_loss_func of your own; leave one of them out")
+    if data_collator is not None:
+        _check_collator(data_collator, args)
+    if others.get("formatting_func") is not None:
+        raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
+    if processing_class is not None and args.eos_token is None:
+        check_tokenizer(processing_class)
+    if streaming and args.share_prefixes:
+        raise CFTError("share_prefixes needs all rows at hand, a stream has not; leave one of them off")
+
+
+def _check_collator(collator: Any, args: CFTConfig) -> None:
+    """A collator of ours must mean what the config says, since the config's side is what prepares the rows."""
+    if not isinstance(collator, DataCollatorForCritique):
+        return
+    for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length", "share_prefixes"):
+        mine, theirs = getattr(args, name), getattr(collator, name)
+        if name == "share_prefixes":
+            mine, theirs = bool(mine), bool(theirs)
+        if mine != theirs:
+            raise CFTError(f"the collator has {name}={theirs} but the config {name}={mine}; give both the same")
+    collator.return_verdict_mask = True
+
+
+def check_prepared_columns(dataset: Any, columns: Collection[str], row_limit: int | None, name: str) -> None:
+    """
+    Args:
+        dataset: Rows that are tokens already.
+        row_limit: The longest row there may be, in tokens.
+
+    Raises:
+        CFTError: They have no labels, or one is longer.
+    """
+    if "labels" not in columns:
+        raise CFTError(f"the {name} dataset has input_ids but no labels, so the prompt would have loss; add labels")
+    if row_limit is None or not isinstance(dataset, Dataset) or {"seen_until", "seq_lengths"} & set(columns):
+        return
+    longest = pc.max(pc.list_value_length(dataset.with_format("arrow")["input_ids"][:])).as_py()
+    if longest > row_limit:
+        raise CFTError(
+            f"the {name} dataset is tokenised already and holds a row of {longest} tokens, more than "
+            f"max_length={row_limit}; give the rows as text, so that their responses can be shortened"
+        )

@@ -29,6 +29,8 @@ ACCOUNT_FEATURES = Features(
         "length": Value("int32"),
         "target_tokens": Value("int32"),
         "disagrees": Value("bool"),
+        "end": Value("int32"),
+        "altered": Value("string"),
     }
 )
 FEATURES = Features({**TOKEN_FEATURES, **ACCOUNT_FEATURES})
@@ -36,13 +38,17 @@ FEATURES = Features({**TOKEN_FEATURES, **ACCOUNT_FEATURES})
 
 @dataclass(slots=True)
 class Encoded:
-    """Token ids of one row, with `start:end` the span that has loss and `verdict` the verdict word's tokens."""
+    """Token ids of one row, with `start:end` the span that has loss and `verdict` the verdict word's tokens.
+
+    `trimmed`: the chat template took white space off the target's ends.
+    """
 
     input_ids: list[int]
     start: int
     end: int
     verdict: range
     verdict_class: int
+    trimmed: bool = False
 
 
 def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 OVER_LENGTH = ("shorten_response", "drop", "error")
 
 KEPT, SHORTENED = "kept", "shortened"
+REWRITTEN = "the chat template rewrites its target"
+_NAMED = 10  # rows that are named, of those whose target the chat template changes
 
 
 @dataclass
@@ -29,6 +31,9 @@ class PreparationReport:
         without_verdict: used rows whose critique states no verdict (objective `cft`).
         right, wrong: used rows by the verdict their critique states.
         disagree: used rows whose label (column `verdict`) is not what their critique states.
+        trimmed: used rows whose target lost white space at its ends to the chat template.
+        altered: "trimmed" and "rewritten" -> ids of the first rows whose target the chat template changes so.
+        ends: id of the token that ends an answer, with loss -> number of used rows.
         tokens: tokens of all used rows; target_tokens: those with loss.
     """
 
@@ -40,6 +45,9 @@ class PreparationReport:
     right: int = 0
     wrong: int = 0
     disagree: int = 0
+    trimmed: int = 0
+    altered: dict[str, list[str]] = field(default_factory=dict)
+    ends: Counter[int] = field(default_factory=Counter)
     tokens: int = 0
     target_tokens: int = 0
 
@@ -57,8 +65,13 @@ class PreparationReport:
 
     def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Counts the rows of `RowEncoder`'s output by its columns (those without token ids)."""
-        names = ("status", "verdict", "length", "target_tokens", "disagrees")
-        for status, verdict, length, targets, disagrees in zip(*(columns[name] for name in names), strict=True):
+        names = ("status", "verdict", "length", "target_tokens", "disagrees", "end", "altered")
+        for status, verdict, length, targets, disagrees, end, altered in zip(
+            *(columns[name] for name in names), strict=True
+        ):
+            if altered:
+                named = self.altered.setdefault("rewritten" if status == REWRITTEN else "trimmed", [])
+                named += [altered] if len(named) < _NAMED else []
             if status == KEPT:
                 self.kept += 1
             elif status == SHORTENED:
@@ -72,10 +85,12 @@ class PreparationReport:
             self.tokens += length
             self.target_tokens += targets
             self.disagree += disagrees
+            self.trimmed += bool(altered)
+            self.ends[end] += 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
-        return {"rows": self.rows, **asdict(self), "dropped": dict(self.dropped)}
+        return {"rows": self.rows, **asdict(self), "dropped": dict(self.dropped), "ends": dict(self.ends)}
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())
@@ -85,4 +100,12 @@ class PreparationReport:
             text += f"; verdicts: right {self.right:,}, wrong {self.wrong:,}, none {self.without_verdict:,}"
         if self.disagree:
             text += f"; label and critique disagree in {self.disagree:,}"
+        if self.trimmed:
+            text += f"; the chat template trims {self.trimmed:,} targets ({self._named('trimmed', self.trimmed)})"
+        if "rewritten" in self.altered:
+            text += f"; rewritten by it: {self._named('rewritten', self.dropped[REWRITTEN])}"
         return text + f"; tokens {self.tokens:,}, with loss {self.target_tokens:,}"
+
+    def _named(self, how: str, count: int) -> str:
+        names = self.altered[how]
+        return ", ".join(names) + (", ..." if count > len(names) else "")

@@ -12,7 +12,6 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, IterableDataset
 
-from cft_trl import prompts
+from cft_trl import chat_templates, prompts
+from cft_trl.chat_templates import AnswerFrame, answer_frame, special_ids
 from cft_trl.errors import CFTError
 from cft_trl.layouts import find_layout
 from cft_trl.prompts import Prompting, to_prompt_completion
@@ -38,7 +38,7 @@ from cft_trl.training.encoded import (
     arrow_table,
     list_columns,
 )
-from cft_trl.training.lengths import KEPT, OVER_LENGTH, SHORTENED, PreparationReport
+from cft_trl.training.lengths import KEPT, OVER_LENGTH, REWRITTEN, SHORTENED, PreparationReport
 from cft_trl.training.tokens import TextTokenizer, Tokenized
 from cft_trl.verdict import parse_verdict, verdict_span
 
@@ -46,16 +46,19 @@ if TYPE_CHECKING:
     import pyarrow
 
 FEATURE_COLUMNS = tuple(TOKEN_FEATURES)
+# What templates do to the ends of a text.
+_STRIPS = (lambda text: text.lstrip("\n"), lambda text: text.strip("\n"), str.lstrip, str.rstrip, str.strip)
 
 
 @dataclass(frozen=True)
 class _Texts:
-    """A row as text: the prompt alone, prompt and target, the target as rendered, and where it starts in `full`."""
+    """A row as text: what has no loss, prompt and target, the target as rendered, and where it starts in `full`."""
 
     prompt: str
     full: str
     target: str
     start: int
+    trimmed: bool = False
 
 
 @dataclass
@@ -131,7 +134,7 @@ class RowEncoder:
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
         return {name: self.__dict__[name] for name in fields} | {
-            "code": code_digest(__file__, encoded.__file__, tokens.__file__, prompts.__file__)
+            "code": code_digest(__file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__)
         }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
@@ -145,7 +148,8 @@ class RowEncoder:
             Columns, one entry per row: `input_ids`, `labels`, `verdict_mask` (lists of int, empty for a dropped
             row), `status` (`kept`, `shortened`, or why the row was dropped), `verdict` (`right`, `wrong`, `none`
             as the target states it, or empty where the target is no critique), `length` and `target_tokens` (int),
-            `disagrees` (bool: the critique states the other verdict than the row's label).
+            `disagrees` (bool: the critique states the other verdict than the row's label), `end` (int: the end token's
+            id, -1 for a dropped row), `altered` (the row's id where the chat template changes its target, else empty).
 
         Raises:
             CFTError: a row is longer than `max_length` under `over_length="error"`.
@@ -161,7 +165,7 @@ class RowEncoder:
         for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
             items[i] = item
             if item is None:
-                statuses[i] = "the chat template rewrites its target"
+                statuses[i] = REWRITTEN
             elif self.max_length is not None and len(item.input_ids) > self.max_length:
                 items[i], statuses[i] = self._fit(rows[i], item, indices[i])
         return {
@@ -171,6 +175,11 @@ class RowEncoder:
             "length": [len(item.input_ids) if item else 0 for item in items],
             "target_tokens": [item.end - item.start if item else 0 for item in items],
             "disagrees": [bool(item) and self._disagrees(row) for row, item in zip(rows, items, strict=True)],
+            "end": [item.input_ids[item.end - 1] if item else -1 for item in items],
+            "altered": [
+                str(row.get("id") or f"row {index}") if status == REWRITTEN or (item and item.trimmed) else ""
+                for row, item, status, index in zip(rows, items, statuses, indices, strict=True)
+            ],
         }
 
     def _stated(self, row: Mapping[str, Any]) -> str:
@@ -189,32 +198,27 @@ class RowEncoder:
             eos = self.tokenizer.eos_token
             target = target.removesuffix(eos)
             return _Texts(prompt, prompt + target + eos, target, len(prompt))
-        target = example["completion"][0]["content"]
-        full = self._render(example["prompt"] + example["completion"])
-        # Where the target, last in the text, stands right behind what opens an answer, the prompt is what is before it.
-        start = full.rfind(target)
-        if self._opening and full.endswith(self._opening, 0, max(start, 0)):
-            return _Texts(full[:start], full, target, start)
-        prompt = self._render(example["prompt"], add_generation_prompt=True)
-        # Behind the prompt, because a short target may stand in the query too. Some templates trim it; one that
-        # rewrites it (DeepSeek's and Qwen3's cut `<think>`) leaves nothing to put the loss on: start is -1.
-        # os.path.commonprefix compares characters one by one, which few templates need.
-        behind = len(prompt if full.startswith(prompt) else os.path.commonprefix([prompt, full]))  # noqa: RUF071
-        start = full.find(target, behind)
-        if start < 0:
-            target = target.strip()
-            start = full.find(target, behind)
-        return _Texts(prompt, full, target, start)
+        full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
+        return self._place(full, example["completion"][0]["content"])
 
-    def _render(self, messages: list[dict[str, str]], **options: Any) -> str:
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    def _place(self, full: str, target: str) -> _Texts:
+        """Finds the target by what the template writes around it; `start` is -1 where it wrote something else.
+
+        From the end, because a short target may stand in the query and in the template's own words too. Some templates
+        trim it; one that rewrites it (DeepSeek's and Qwen3's cut at `</think>`) leaves nothing to put the loss on.
+        """
+        frame = self._frame
+        if frame is not None and full.endswith(frame.closing):
+            end = len(full) - len(frame.closing)
+            for kept in (target, *(strip(target) for strip in _STRIPS)):
+                start = end - len(kept)
+                if full.endswith(kept, 0, end) and full.endswith(frame.lead, 0, start):
+                    return _Texts(full[: start - len(frame.written)], full, kept, start, trimmed=kept != target)
+        return _Texts("", full, target, -1)
 
     @cached_property
-    def _opening(self) -> str:
-        """What the chat template writes before an answer; empty where that cannot be told apart."""
-        question = [{"role": "user", "content": "?"}]
-        asked, opened = self._render(question), self._render(question, add_generation_prompt=True)
-        return opened.removeprefix(asked) if opened.startswith(asked) else ""
+    def _frame(self) -> AnswerFrame | None:
+        return answer_frame(self.tokenizer)
 
     @cached_property
     def _tokenize(self) -> TextTokenizer:
@@ -232,15 +236,14 @@ class RowEncoder:
         if texts.start < 0:
             return None
         ids = row.ids
-        start, end = None, len(ids)
+        end = len(ids)
         # Loss starts where the prompt's text ends. Tokenising the prompt alone and comparing ids, as TRL does, costs
         # a second pass and gives the same except where whitespace tokenises differently at a text's end.
-        if texts.full.startswith(texts.prompt):
-            start = row.token_at(len(texts.prompt))
-            if start is not None and row.begins_before(start, len(texts.prompt)):
-                start += 1  # line feeds of prompt and target in one token, which no generation begins with
-        if start is None:  # a template that renders the prompt otherwise once an answer follows
+        start = row.token_at(len(texts.prompt))
+        if start is None:  # whitespace that belongs to no token
             start = _common_prefix(self._tokenize([texts.prompt])[0].ids, ids)
+        elif row.begins_before(start, len(texts.prompt)):
+            start += 1  # line feeds of prompt and target in one token, which no generation begins with
         # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
@@ -260,7 +263,7 @@ class RowEncoder:
             last = row.token_at(texts.start + span[1] - 1)
             verdict = range(first, last + 1)
             verdict_class = RIGHT if parse_verdict(texts.target) == "right" else WRONG
-        return Encoded(ids, start, end, verdict, verdict_class)
+        return Encoded(ids, start, end, verdict, verdict_class, texts.trimmed)
 
     def _fit(self, row: Mapping[str, Any], item: Encoded, index: int) -> tuple[Encoded | None, str]:
         """Applies the over-length policy to a row of more than `max_length` tokens."""
@@ -292,8 +295,7 @@ class RowEncoder:
 
     @cached_property
     def _special_ids(self) -> frozenset[int]:
-        added = (i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
-        return frozenset({*self.tokenizer.all_special_ids, *added})
+        return special_ids(self.tokenizer)
 
 
 def _common_prefix(first: list[int], second: list[int]) -> int:

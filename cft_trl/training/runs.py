@@ -18,13 +18,20 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
-from cft_trl.identity import MODEL_FILES, Identity, what_changed
+from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
+from cft_trl.sources.local import data_identity
 from cft_trl.training.record import read_record
+
+if TYPE_CHECKING:
+    from trl import ModelConfig
+
+    from cft_trl.training.config import CFTConfig
+    from cft_trl.training.script import CFTScriptArguments
 
 SETTINGS_FILE = "settings.json"
 MARK = "run.json"
@@ -91,6 +98,41 @@ def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
     mine = read_record(run).get("run")
     if mine and theirs and mine != theirs:
         raise CFTError(f"'{run}': {what} is of another run ({theirs}, not {mine}); {remedy}")
+
+
+# ---- what it is made of ----
+
+
+def run_identity(
+    script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, rows: tuple[Any, Any], tokenizer: Any
+) -> dict[str, Identity | None]:
+    """What a run is made of: "base", "tokenizer", "train_rows", "eval_rows" (None where there are none).
+
+    Args:
+        rows: Training rows and rows held out.
+        tokenizer: With the end token and template that the settings give it.
+    """
+    return {
+        "base": model_identity(model.model_name_or_path, model.model_revision),
+        "tokenizer": tokenizer_identity(tokenizer),
+        **{
+            name: _identity_of_rows(script, config, of_split, split)
+            for name, of_split, split in (
+                ("train_rows", rows[0], script.dataset_train_split),
+                ("eval_rows", rows[1], script.dataset_test_split),
+            )
+        },
+    }
+
+
+def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
+    from datasets import Dataset
+
+    if rows is None or isinstance(rows, Dataset):
+        return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
+    split = script.dataset_train_split if script.eval_rows else split
+    # A stream's rows are not at hand; its files, or its commit, are what they are.
+    return data_identity(script.dataset_name, split=split, name=script.dataset_config, revision=script.dataset_revision)
 
 
 # ---- going on ----

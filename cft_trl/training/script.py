@@ -18,14 +18,13 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written, write_text
-from cft_trl.identity import model_identity, rows_identity, tokenizer_identity
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
 from cft_trl.training.places import check_output, held_folder
-from cft_trl.training.runs import READ_COLUMNS, check_goes_on
+from cft_trl.training.runs import check_goes_on, run_identity
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -101,7 +100,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, outp
     tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.
     settings = _settings(script, config, model)
-    identity = _identity(script, config, model, (train_rows, eval_rows), tokenizer)
+    identity = run_identity(script, config, model, (train_rows, eval_rows), tokenizer)
     checkpoint = agree_on(lambda: _checkpoint_to_resume(script, config, settings, identity))
     config.model_init_kwargs = {
         "revision": model.model_revision,
@@ -317,7 +316,7 @@ def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[
     with progress("critiques", len(rows)) as advance:
         judged = generate_verdicts(
             trainer.model,
-            trainer.processing_class,
+            trainer.tokenizer_to_save,
             rows,
             prompt_preset=trainer.args.prompt_preset,
             on_progress=advance,
@@ -352,35 +351,6 @@ def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig)
 
     merged = {**config.to_dict(), **asdict(script), **asdict(model)}
     return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
-
-
-def _identity(
-    script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, rows: tuple[Any, Any], tokenizer: Any
-) -> dict[str, Any]:
-    """What a run is made of; see `cft_trl.training.runs`."""
-    return {
-        "base": model_identity(model.model_name_or_path, model.model_revision),
-        "tokenizer": tokenizer_identity(tokenizer),
-        **{
-            name: _identity_of_rows(script, config, of_split, split)
-            for name, of_split, split in (
-                ("train_rows", rows[0], script.dataset_train_split),
-                ("eval_rows", rows[1], script.dataset_test_split),
-            )
-        },
-    }
-
-
-def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> dict[str, Any] | None:
-    from datasets import Dataset
-
-    if rows is None or isinstance(rows, Dataset):
-        return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
-    from cft_trl.sources.local import data_identity
-
-    split = script.dataset_train_split if script.eval_rows else split
-    # A stream's rows are not at hand; its files, or its commit, are what they are.
-    return data_identity(script.dataset_name, split=split, name=script.dataset_config, revision=script.dataset_revision)
 
 
 def _checkpoint_to_resume(

@@ -30,6 +30,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from cft_trl.chat_templates import as_trained
 from cft_trl.digests import code_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.validation import ValidationSet, load_validation
@@ -311,7 +312,8 @@ class SelectBestCheckpoint(TrainerCallback):
         def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Generation]:
             limit = {"max_new_tokens": self.validation.max_new_tokens}
             if step == state.global_step and is_whole(model):
-                return LocalModel(model, processing_class, self.batch_size).generate(conversations, **limit)
+                asked = as_trained(processing_class)  # as a checkpoint of it would be
+                return LocalModel(model, asked, self.batch_size).generate(conversations, **limit)
             with whole_copy(checkpoint, getattr(args, "hf_deepspeed_config", None)) as (loaded, tokenizer):
                 return LocalModel(loaded, tokenizer, self.batch_size).generate(conversations, **limit)
 
@@ -364,11 +366,12 @@ def whole_copy(checkpoint: Path, deepspeed_config: Any) -> Iterator[tuple[Any, A
     from transformers.integrations import deepspeed
 
     from cft_trl.models import load_model
+    from cft_trl.serving import scoring_dtype
 
     fsdp = os.environ.pop("ACCELERATE_USE_FSDP", None)
     deepspeed.unset_hf_deepspeed_config()
     try:
-        model, tokenizer = load_model(str(checkpoint))
+        model, tokenizer = load_model(str(checkpoint), dtype=scoring_dtype(str(checkpoint)))
         yield model.to(PartialState().device), tokenizer
     finally:
         if fsdp is not None:

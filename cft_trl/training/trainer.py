@@ -12,36 +12,45 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
+from cft_trl.chat_templates import as_trained, freeze_dates, template_of, turn_end_ids
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
-from cft_trl.models import hub_commit, resolve_model
+from cft_trl.models import hub_commit, load_tokenizer, resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal
-from cft_trl.training.checks import check_settings, check_trainer, config_of, settle_sharing
+from cft_trl.training.checks import (
+    check_arguments,
+    check_prepared_columns,
+    check_settings,
+    check_trainer,
+    config_of,
+    settle_sharing,
+)
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics
-from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, check_tokenizer, prepare_dataset
-from cft_trl.training.record import provenance
+from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
+from cft_trl.training.record import provenance, read_record
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import fused_head
+from cft_trl.training.turns import add_end_tokens, ends_of_labels, mend_generation_config, tell_turns, turn_record
 
 
 class CFTTrainer(SFTTrainer):
@@ -105,29 +114,15 @@ class CFTTrainer(SFTTrainer):
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "revision": revision}
             # Else the library would read a pickle where a model has nothing else.
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "use_safetensors": True}
-        if train_dataset is None:
-            raise CFTError("train_dataset is missing; give rows with at least query, response and critique")
-        if next(iter(train_dataset), None) is None:
-            raise CFTError("the train dataset is empty; give at least one row")
+            if processing_class is None:  # TRL asks for a processor, which text-only folders of some families lack
+                processing_class = load_tokenizer(model, revision=revision, trust_remote_code=args.trust_remote_code)
         self._settle(model, args, kwargs.get("peft_config"))
-        if isinstance(train_dataset, IterableDataset) and args.dataloader_num_workers:
-            raise CFTError(
-                f"dataloader_num_workers={args.dataloader_num_workers} with a streaming dataset: its rows would go by "
-                "in other processes, uncounted; set it to 0"
-            )
-        if kwargs.get("compute_loss_func") is not None and args.verdict_weight != 1.0:
-            raise CFTError("verdict_weight has no effect with a compute_loss_func of your own; leave one of them out")
-        if data_collator is not None:
-            _check_collator(data_collator, args)
-        if kwargs.get("formatting_func") is not None:
-            raise CFTError("formatting_func contradicts CFTTrainer, which writes the prompts itself; use prompt_preset")
-        if processing_class is not None and args.eos_token is None:
-            check_tokenizer(processing_class)
-        if args.share_prefixes and isinstance(train_dataset, IterableDataset):
-            raise CFTError("share_prefixes needs all rows at hand, a stream has not; leave one of them off")
+        check_arguments(args, train_dataset, data_collator, processing_class, kwargs)
         self.preparation: dict[str, PreparationReport] = {}
         self.sharing: dict[str, SharingReport] = {}
         self.generated: dict[str, Any] | None = None
+        self._dates: dict[str, str] = {}
+        self._label_ends: list[int] = []
         # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
         self._finite = FiniteWatch()
@@ -166,9 +161,12 @@ class CFTTrainer(SFTTrainer):
                 share_prefixes=bool(args.share_prefixes),
                 return_verdict_mask=True,
             )
+        self._tell(mend_generation_config(self.model))
+        self._tell(*tell_turns(self._tokenizer, self._end_ids, self.tokenizer_to_save))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
         about = {"base_model": base, "dataset": provenance(train_dataset)}
+        about["turns"] = turn_record(self._tokenizer, self._end_ids, self._dates, self.model)
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
         # Before all others, which write into a folder that is this run's by then.
@@ -182,12 +180,61 @@ class CFTTrainer(SFTTrainer):
             print(told, flush=True)
         check_settings(args, model, config, peft_config)
 
+    @property
+    def tokenizer_to_save(self) -> Any:
+        """The tokenizer whose chat template asks with what the rows were trained behind (`chat_templates`)."""
+        return as_trained(self.processing_class) if self.preparation else self.processing_class
+
+    @property
+    def _end_ids(self) -> list[int]:
+        """The tokens that end an answer, with loss. A stream's rows have not gone by when training begins."""
+        counted = list(self.preparation["train"].ends) if "train" in self.preparation else self._label_ends
+        if counted or "train" not in self.preparation:
+            return counted
+        return turn_end_ids(self._tokenizer) or [self._tokenizer.eos_token_id]
+
+    def _tell(self, *lines: str | None) -> None:
+        if PartialState().is_main_process:
+            print(*(line for line in lines if line), sep="\n", end="\n" if any(lines) else "", flush=True)
+
+    def _freeze_dates(self, tokenizer: Any, args: CFTConfig) -> None:
+        """A template that writes the day's date writes that of the run's beginning, now and once it is saved."""
+        if self._dates or not isinstance(template := template_of(tokenizer), str):
+            return
+        known = read_record(args.output_dir).get("turns", {}).get("dates")
+        template, self._dates = freeze_dates(template, known)
+        if self._dates:
+            whole = tokenizer.chat_template
+            tokenizer.chat_template = {**whole, "default": template} if isinstance(whole, dict) else template
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        add_end_tokens(model, self._end_ids)
+        with self._saving():
+            super()._save(output_dir, state_dict)
+        if self.args.should_save and hasattr(model, "peft_config"):  # PEFT saves the adapter alone
+            model.generation_config.save_pretrained(output_dir or self.args.output_dir)
+
+    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self._saving():
+            super()._push_from_checkpoint(*args, **kwargs)
+
+    @contextmanager
+    def _saving(self):
+        tokenizer = self.processing_class
+        self.processing_class = self.tokenizer_to_save
+        try:
+            yield
+        finally:
+            self.processing_class = tokenizer
+
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
         if not columns:
             raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
         if "input_ids" in columns:
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
+        self._freeze_dates(processing_class, args)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
         # Each process reads its own part of a stream, and counts that.
@@ -218,17 +265,11 @@ class CFTTrainer(SFTTrainer):
 
     def _accept_prepared(self, dataset, columns: list[str], args: CFTConfig, packing: bool, name: str):
         """A tokenised dataset is used as it is; only rows that are not in packs yet are packed, if asked for."""
-        if "labels" not in columns:
-            raise CFTError(f"the {name} dataset has input_ids but no labels, so the prompt would have loss; add labels")
+        check_prepared_columns(dataset, columns, self._row_limit, name)
+        if name == "train":
+            self._label_ends = ends_of_labels(dataset, self._tokenizer)
         if "seen_until" in columns:
             return dataset
-        if isinstance(dataset, Dataset) and self._row_limit is not None and "seq_lengths" not in columns:
-            lengths = pc.list_value_length(dataset.with_format("arrow")["input_ids"][:])
-            if pc.max(lengths).as_py() > self._row_limit:
-                raise CFTError(
-                    f"the {name} dataset is tokenised already and holds a row of {pc.max(lengths)} tokens, more than "
-                    f"max_length={self._row_limit}; give the rows as text, so that their responses can be shortened"
-                )
         if args.share_prefixes and "seq_lengths" not in columns:
             return self._share(dataset, args, name)
         if packing and "seq_lengths" not in columns:
@@ -368,19 +409,6 @@ class CFTTrainer(SFTTrainer):
             model_name=model_name,
             tags=[tags] if isinstance(tags, str) else tags,
         )
-
-
-def _check_collator(collator: Any, args: CFTConfig) -> None:
-    """A collator of ours must mean what the config says, since the config's side is what prepares the rows."""
-    if not isinstance(collator, DataCollatorForCritique):
-        return
-    for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length", "share_prefixes"):
-        mine, theirs = getattr(args, name), getattr(collator, name)
-        if name == "share_prefixes":
-            mine, theirs = bool(mine), bool(theirs)
-        if mine != theirs:
-            raise CFTError(f"the collator has {name}={theirs} but the config {name}={mine}; give both the same")
-    collator.return_verdict_mask = True
 
 
 def _map_kwargs(dataset: Dataset | IterableDataset, args: CFTConfig) -> dict[str, Any]:
