@@ -102,3 +102,17 @@ def _add_verdicts(sums: torch.Tensor, is_top1: torch.Tensor, mask: torch.Tensor,
         total = classes == verdict
         values = torch.stack([total & (misses == 0), total], dim=-1).to(sums.dtype)
         sums[:, column : column + 2].index_add_(0, rows, values)
+
+
+def weigh_verdicts(log_probs: torch.Tensor, verdict_mask: torch.Tensor, weight: float) -> torch.Tensor:
+    """Multiplies the log probabilities of verdict tokens by `weight`.
+
+    Args:
+        log_probs: (rows, tokens - 1, plus an adapter's virtual tokens in front), of each next token.
+        verdict_mask: (rows, tokens), over 0 where a token is a verdict's.
+    """
+    # The head's outputs belong to the next token: position i scores token i + 1.
+    weights = torch.where(verdict_mask[:, 1:] > 0, weight, 1.0)
+    # Prompt-learning adapters put virtual tokens before the row's own.
+    virtual = log_probs.shape[1] - weights.shape[1]
+    return log_probs * torch.nn.functional.pad(weights, (virtual, 0), value=1.0)

@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
-from cft_trl.chat_templates import as_trained, freeze_dates, template_of, turn_end_ids
+from cft_trl.chat_templates import as_trained, turn_end_ids
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
@@ -43,14 +42,21 @@ from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.metrics import TargetMetrics
+from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
-from cft_trl.training.record import provenance, read_record
+from cft_trl.training.record import provenance
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import fused_head
-from cft_trl.training.turns import add_end_tokens, ends_of_labels, mend_generation_config, tell_turns, turn_record
+from cft_trl.training.turns import (
+    add_end_tokens,
+    ends_of_labels,
+    freeze_run_dates,
+    mend_generation_config,
+    tell_turns,
+    turn_record,
+)
 
 
 class CFTTrainer(SFTTrainer):
@@ -197,16 +203,6 @@ class CFTTrainer(SFTTrainer):
         if PartialState().is_main_process:
             print(*(line for line in lines if line), sep="\n", end="\n" if any(lines) else "", flush=True)
 
-    def _freeze_dates(self, tokenizer: Any, args: CFTConfig) -> None:
-        """A template that writes the day's date writes that of the run's beginning, now and once it is saved."""
-        if self._dates or not isinstance(template := template_of(tokenizer), str):
-            return
-        known = read_record(args.output_dir).get("turns", {}).get("dates")
-        template, self._dates = freeze_dates(template, known)
-        if self._dates:
-            whole = tokenizer.chat_template
-            tokenizer.chat_template = {**whole, "default": template} if isinstance(whole, dict) else template
-
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
         add_end_tokens(model, self._end_ids)
@@ -234,7 +230,7 @@ class CFTTrainer(SFTTrainer):
             raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
         if "input_ids" in columns:
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
-        self._freeze_dates(processing_class, args)
+        self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
         # Each process reads its own part of a stream, and counts that.
@@ -295,11 +291,7 @@ class CFTTrainer(SFTTrainer):
             if batch.get("fused_lm_head"):
                 metrics.add(outputs, batch["input_ids"], verdict_mask, row_lengths)
                 if weight != 1.0 and verdict_mask is not None:
-                    # The head's outputs belong to the next token: position i scores token i + 1.
-                    weights = torch.where(verdict_mask[:, 1:] > 0, weight, 1.0)
-                    # Prompt-learning adapters put virtual tokens before the row's own.
-                    virtual = outputs.log_probs.shape[1] - weights.shape[1]
-                    outputs.log_probs = outputs.log_probs * torch.nn.functional.pad(weights, (virtual, 0), value=1.0)
+                    outputs.log_probs = weigh_verdicts(outputs.log_probs, verdict_mask, weight)
             return outputs
 
         with fused_head(self.args.device):

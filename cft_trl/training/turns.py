@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.chat_templates import answer_frame, special_ids
+from cft_trl.chat_templates import answer_frame, freeze_dates, special_ids, template_of
 from cft_trl.errors import CFTError
+from cft_trl.training.record import read_record
 
 _LOOKED_AT = 1000  # rows of a tokenised dataset that its end tokens are read off
 
@@ -124,3 +125,22 @@ def tell_turns(tokenizer: Any, ends: Sequence[int], saved: Any) -> list[str]:
     if "strftime_now(" in str(tokenizer.chat_template):
         lines.append("warning: the chat template writes the day's date, so that prompts differ from those trained on")
     return lines
+
+
+def freeze_run_dates(tokenizer: Any, output_dir: str) -> dict[str, str]:
+    """Has a template that writes the day's date write that of the run's beginning, now and once it is saved.
+
+    Args:
+        tokenizer: Its chat template is changed.
+        output_dir: The run's folder; of a run that goes on, its record says the dates.
+
+    Returns:
+        What stands for each form of the date; {} for a template without one.
+    """
+    if not isinstance(template := template_of(tokenizer), str):
+        return {}
+    template, dates = freeze_dates(template, read_record(output_dir).get("turns", {}).get("dates"))
+    if dates:
+        whole = tokenizer.chat_template
+        tokenizer.chat_template = {**whole, "default": template} if isinstance(whole, dict) else template
+    return dates
