@@ -33,6 +33,7 @@ _THINKING = {
 _TAG = re.compile(
     "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
 )
+_SIGNS = ("think", "thought", "THINK", "<|", "<channel", "assistantfinal", "analysis")
 _WINDOW = 20  # characters before a tag in which its line must begin
 
 # Harmony (gpt-oss): messages, each with a channel. What the reader gets is in the channel "final".
@@ -47,20 +48,20 @@ _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[^\W\d_a
 
 # What opens and what ends an assistant's turn; and the tags around what follows the thinking.
 _OPENING = re.compile(
-    r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<｜Assistant｜>|<\|Assistant\|>|<\|assistant\|>"
+    r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin▁of▁sentence\uff5c>|<\uff5cAssistant\uff5c>|<\|Assistant\|>|<\|assistant\|>"
     r"|<\|im_start\|>assistant\b|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|start\|>assistant(?!<\|channel)"
     r"|<start_of_turn>model\b|<\|turn>model\b|<\|START_OF_TURN_TOKEN\|>|<\|CHATBOT_TOKEN\|>"
     r"|<\|begin_of_solution\|>|<\|START_(?:RESPONSE|TEXT)\|>|\[/INST\])\s*"
 )
 _ENDS = (
     r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|end_of_text\|>|<\|endoftext\|>|<\|return\|>|<\|end\|>"
-    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<｜end▁of▁sentence｜>|<end_of_turn>|<turn\|>"
+    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<\uff5cend▁of▁sentence\uff5c>|<end_of_turn>|<turn\|>"
     r"|<eos>|</s>|<seed:eos>|<\|user\|>"
 )
-# A template's own tokens: <|im_start|>, <｜User｜>, <start_of_turn> ... "|x|<|y|" holds none.
+# A template's own tokens: <|im_start|>, <start_of_turn> ... "|x|<|y|" holds none.
 _CONTROL = re.compile(
-    r"<\|/?[A-Za-z][\w ]{2,40}\|>|<｜[^｜<>\n]{3,40}｜>|</?(?:start|end)_of_turn>|<\|(?:turn|channel|tool|think)>"
-    r"|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
+    r"<\|/?[A-Za-z][\w ]{2,40}\|>|<\uff5c[^\uff5c<>\n]{3,40}\uff5c>|</?(?:start|end)_of_turn>"
+    r"|<\|(?:turn|channel|tool|think)>|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
 )
 _END = re.compile(rf"(?:{_ENDS})(?=\s*(?:\Z|{_CONTROL.pattern}|</?s>))")
 
@@ -105,6 +106,36 @@ def control_token(text: str) -> str | None:
     """
     found = _CONTROL.search(text)
     return found[0] if found else None
+
+
+def spoken(text: str) -> tuple[int, int]:
+    """The stretch of a text that is for the reader: after all thinking that ended, before thinking that did not.
+
+    For reading a text as it stands; offsets stay those of the text.
+
+    Example:
+        >>> text = "<think>Right?</think> Wrong."
+        >>> start, end = spoken(text)
+        >>> text[start:end], spoken("<think>Right?"), spoken("Wrong.")
+        (' Wrong.', (0, 0), (0, 6))
+    """
+    start, end, opened = 0, len(text), None
+    if not any(sign in text for sign in _SIGNS):  # training reads every critique three times
+        return start, end
+    for tag in _TAG.finditer(text):
+        if (tag.lastgroup or "").endswith("_end"):
+            start, opened = tag.end(), None
+        elif opened is None and _begins_line(text, start, tag.start()):
+            opened = tag.start()
+    if opened is not None:
+        end = opened
+    for message in _MESSAGE.finditer(text, start):
+        start, end = message.end(), len(text) if message["channel"] == "final" else message.end()
+    for final in _FINAL.finditer(text, start, end):
+        start = final.end()
+    if start == 0 and _BARE_ANALYSIS.match(text):
+        end = 0
+    return start, end
 
 
 def _without_opening(text: str) -> str:

@@ -20,7 +20,8 @@ WRAPPED = {
     "sky": "<|begin_of_thought|>{thought}<|end_of_thought|>\n\n<|begin_of_solution|>{said}<|end_of_solution|>",
     "command": "<|START_THINKING|>{thought}<|END_THINKING|><|START_RESPONSE|>{said}<|END_RESPONSE|>",
     "gemma": "<|channel>thought\n{thought}<channel|>{said}<turn|>",
-    "harmony": "<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>final<|message|>{said}<|return|>",
+    "harmony": "<|channel|>analysis<|message|>{thought}<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>{said}<|return|>",
     "harmony, one channel": "<|channel|>final<|message|>{said}",
     "harmony, three channels": "<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant<|channel|>commentary"
     "<|message|>{thought}<|end|><|start|>assistant<|channel|>final<|message|>{said}<|return|>",

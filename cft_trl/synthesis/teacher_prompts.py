@@ -19,6 +19,8 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.markup import control_token, plain_answer
+from cft_trl.reservations import taken_back
+from cft_trl.verdict import contradiction
 
 _JUDGE = (
     "Below are a question and a solution that someone proposed. Judge whether the solution is right.\n\n"
@@ -99,9 +101,22 @@ def clean_critique(answer: str) -> str:
         'No, 42.\n\nConclusion: wrong [END]'
     """
     text = _HEADING.sub("", plain_answer(answer)).strip()
-    if end := _VERDICT_LINE.search(text):
-        text = text[: end.end()]
-    return text
+    *_, last = (None, *_VERDICT_LINE.finditer(text))
+    # What goes on to take the conclusion back is kept: such a critique contradicts itself, and is refused for it.
+    return text[: last.end()] if last and not taken_back(text[last.end() :]) else text
+
+
+def refused_critique(text: str) -> str | None:
+    r"""Why a cleaned critique is no row's text; `None` where it is one.
+
+    Example:
+        >>> refused_critique("Fine.\n\nConclusion: right [END]\n\nWait, it is 12.\n\nConclusion: wrong [END]")
+        'contradicts itself: concludes right and wrong'
+    """
+    if reason := refused_text(text, "critique"):
+        return reason
+    how = contradiction(text)
+    return f"contradicts itself: {how}" if how else None
 
 
 def refine_messages(record: Mapping[str, Any]) -> list[dict[str, str]]:
