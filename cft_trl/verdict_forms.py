@@ -1,8 +1,10 @@
 r"""Verdicts that are not written in English sentences: JSON, Chinese, a box at the end.
 
-{"critique": "3 x 4 is 12.", "correct": false}       wrong
-结论: 错误                                            wrong
-... so it fails.\n\n\boxed{Wrong}                    wrong
+    {"critique": "3 x 4 is 12.", "correct": false}       wrong
+    结论: 错误                                            wrong
+    ... so it fails.\n\n\boxed{Wrong}                    wrong
+
+They are read where no English conclusion stands, or, for JSON, where the text is or ends in an object.
 """
 
 from __future__ import annotations
