@@ -45,11 +45,38 @@ _NEGATIVE_PHRASES = {
     ("no", "means"),
 }
 _HEDGES = _words(
-    "partially partly partial nearly almost mostly largely half somewhat neither either possibly probably likely"
+    "partial almost half somewhat close neither either possibly probably likely perhaps maybe only quasi semi"
 )
+# Adverbs that leave "right" as it is; any other ("superficially", "conditionally") limits it.
+_SURE = _words(
+    "entirely completely fully absolutely perfectly totally wholly exactly certainly definitely clearly truly actually "
+    "really surely obviously finally ultimately undoubtedly precisely accordingly consequently thoroughly strictly "
+    "simply plainly evidently demonstrably unquestionably mathematically"
+)
+# Adverbs that leave open which of the two is meant.
+_UNSURE = _words(
+    "hardly scarcely barely possibly probably likely perhaps maybe seemingly supposedly allegedly arguably"
+)
+# What turns round or withdraws all that its clause says, however far from the verb it stands.
+_DOUBTS = _words(
+    "no none nothing nobody neither nor doubt doubts doubtful unlikely deny denies dispute disputes reject rejects "
+    "refuse false untrue unclear unsure uncertain impossible hard difficult premature tempting disagree disagrees if "
+    "whether unless suppose supposing assume assuming who instead without avoids avoid"
+)
+# "The student claims that the answer is right" is the student's word; "I conclude that ..." is the critic's.
+_REPORTS = _words(
+    "claim claims claimed claiming think thinks thought believe believes believed believing say says said assert "
+    "asserts asserted assume assumes assumed insist insists insisted state states stated argue argues argued pretend "
+    "pretends hope hopes suggest suggests suggested wrote writes feel feels felt convinced pretending saying implying "
+    "implies imply expects expect"
+)
+_CRITICS = _words("i we critique critic review reviewer judge teacher must can safely therefore thus hence")
+_CLAUSE_STARTS = _words("and but so because since therefore thus hence however although though while whereas") | _BREAKS
+_ALL = _words("all everything anything nothing none every step steps")
+_JUDGING = _words("find found consider judge judged deem mark marked call rate rated declare rule grade believe")
 _FILLERS = _words(
     "in fact indeed therefore thus hence also still just quite very so all both to as considered judged deemed found "
-    "determined marked only even by close"
+    "determined marked only even by"
 )
 _ARTICLES = _words("a an the")
 _QUALIFIERS = _words("final numerical overall boxed given proposed student's end")
@@ -62,20 +89,33 @@ _SUBJECT_STARTS = _CONJUNCTIONS | _BREAKS
 _SUBJECT_ENDS = _words("of in for to from with used using by at on which who where after")
 # A verdict word before these is no adjective, as it is in "right triangle" and "correct value".
 _FOLLOWERS = _words("or not with for in overall given than when at on by up from here too also after under end")
+_FOLLOWERS |= _words(
+    "until till apart aside only barring minus besides provided assuming despite throughout before through"
+)
 _FOLLOWERS |= _REASONS | _CONJUNCTIONS
 _REACHING = re.compile(
-    r"(?:reach|get|giv|obtain|arriv|lead|produc|find|yield|provid|deriv|com|conclud|end|result)(?:e|s|es|ed|ing)?|"
-    r"(?:led|gave|got|goes|found|came|has|had|have|is|was|contains?|makes?)"
+    r"(?:reach|get|giv|obtain|arriv|lead|produc|find|yield|provid|deriv|com|conclud|end|result|choos|select|pick|stat|"
+    r"report|box|submit|writ|present|offer|propos|calculat|comput|deduc|infer)(?:e|s|es|ed|ing)?|"
+    r"(?:led|gave|got|goes|found|came|wrote|chose|has|had|have|is|was|contains?|makes?)"
 )
 _SUBJECTS = {
     "whole": "solution solutions answer answers response responses result results student attempt output work proof "
     "argument explanation submission derivation conclusion",
-    "steps": "reasoning calculation calculations step steps logic computation computations arithmetic algebra working "
-    "reason reasons",
+    "steps": "reasoning step steps reason reasons",
     "part": "approach method methods idea setup set-up formula strategy start beginning process analysis "
-    "interpretation part notation",
+    "interpretation part logic calculation calculations computation computations arithmetic algebra working",
     "pronoun": "it this that everything he she they which one",
 }
+# "Most steps", "the first answer", "steps 1 and 2", "only the answer": a part, whatever the noun.
+_PARTIAL = _words(
+    "most some first last other remaining half part many few several only just merely earlier previous initial early "
+    "second third fourth two three four five majority rest"
+)
+# "The answer key", "the other solution", "the reference answer": not the solution that is judged.
+_ANOTHER = _words(
+    "key alternative alternate other others reference textbook question problem statement option choice premise "
+    "official expected opposite competing second"
+)
 _KINDS = {word: kind for kind, words in _SUBJECTS.items() for word in words.split()}
 
 
@@ -102,9 +142,7 @@ def resolve(said: list[Said]) -> Said | None:
         if any(s.verdict is None for s in group):
             return group[0]._replace(verdict=None)
     if whole:
-        mixed = {s.verdict for s in whole} == {"right", "wrong"} and not (
-            whole[0].kind == "bare" and whole[0].verdict == "wrong"
-        )
+        mixed = {s.verdict for s in whole} == {"right", "wrong"}
         excused = whole[0].verdict == "right" and any(s.verdict == "wrong" for s in rest)
         return whole[0]._replace(verdict=None) if mixed or excused else whole[0]
     # Praise of a part says nothing of the whole, but one wrong part makes the whole wrong.
@@ -124,6 +162,8 @@ def sentences(text: str, start: int, end: int) -> list[list[_Token]]:
             found.append([])
             continue
         word = "\n" if word in ("\r", "\r\n") else word
+        if word == "-" and text[max(0, match.start() - 1) : match.end() + 1] == " - ":
+            word = "|"
         if word in _BREAKS or (word[-1].isalnum() and word[-1].isascii() and not _MACRO.match(word)):
             begin = match.start() + word.startswith("\\")
             found[-1].append(_Token(word.lstrip("\\"), begin, match.end()))
@@ -149,7 +189,7 @@ def _statement(tokens: list[_Token], i: int) -> Said | None:
     noun = _described(words, i)
     if noun == "":
         return None
-    j, negation, hedged = _before(words, i)
+    j, negation, hedge = _before(words, i)
     kind = None
     if all(word in _BREAKS for word in words[: j + 1]):
         if words[i] in _BARE or noun:
@@ -157,25 +197,75 @@ def _statement(tokens: list[_Token], i: int) -> Said | None:
     elif noun and _KINDS[noun] != "whole":
         kind = _KINDS[noun]
     elif noun:
-        verb = j - 1 if words[j] in {"to", "at", "with", "in"} else j
-        denied = [k for k in range(max(0, verb - 3), verb) if _denies(words[k])]
-        if words[j] in _BREAKS or _REACHING.fullmatch(words[verb]) or (words[i] in _WRONG and negation is None):
-            kind = None if any(word in _MODALS for word in words[max(0, verb - 3) : verb]) else "whole"
-            negation = denied[-1] if denied else negation
+        kind, denied = _reached(words, i, j, negation)
+        negation = denied if denied is not None else negation
     elif words[j] in _PRONOUN_COPULAS:
         kind = "whole"
     elif words[j] in _COPULAS or words[j] == ":":
         kind = _subject(words, j)
-        denied = [k for k in range(max(0, j - 2), j + 1) if _denies(words[k])]
-        negation = denied[-1] if denied else negation
-    elif _KINDS.get(words[j]) == "whole" and j > 1 and not any(_denies(w) or w in _MODALS for w in words[:j]):
+        denials = [k for k in range(max(0, j - 2), j + 1) if _denies(words[k])]
+        negation = denials[-1] if denials else negation
+    elif _KINDS.get(words[j]) == "whole" and j > 1 and _judges(words[:j]):
         kind = "whole"  # "I find the solution incorrect"
     if kind is None:
         return None
     verdict: Verdict | None = "right" if (words[i] in _RIGHT) == (negation is None) else "wrong"
-    if (hedged and verdict == "right") or (not noun and _opposite_next(words, i, verdict)):
-        verdict = None
-    return Said(kind, verdict, tokens[i if negation is None else negation].start, tokens[i].end)
+    # "only partly right" is not right, "hardly wrong" and "not entirely wrong" are neither.
+    unclear = hedge == "unsure" or (hedge is not None and verdict == "right")
+    unclear |= (
+        words[i] in _WRONG and negation is not None and any(w in _SURE or w == "quite" for w in words[negation:i])
+    )
+    unclear |= _withdrawn(words, j, negation) or (not noun and _opposite_next(words, i, verdict))
+    begin = tokens[i if negation is None else negation].start
+    return Said(kind, None if unclear else verdict, begin, tokens[i].end)
+
+
+def _reached(words: list[str], i: int, j: int, negation: int | None) -> tuple[str | None, int | None]:
+    """The kind of "... reaches the correct answer", governed by `words[j]`, and where its verb is denied."""
+    verb = j - 1 if words[j] in {"to", "at", "with", "in"} else j
+    near = words[max(0, verb - 3) : verb]
+    if words[verb] in {"is", "are", "was", "were"}:
+        # "42 is the correct answer" gives the answer; "this is the correct answer" judges it.
+        return _subject(words, verb), None
+    if not (words[j] in _BREAKS or _REACHING.fullmatch(words[verb])):
+        return None, None
+    intended = words[verb - 1] == "to" if verb else False
+    denials = [k for k in range(max(0, verb - 3), verb) if _denies(words[k])]
+    hedged = any(word in _MODALS or word in _HEDGES or word in _UNSURE for word in near)
+    if hedged or (intended and not denials) or (words[verb].endswith("ing") and verb):
+        return None, None
+    return "whole", denials[-1] if denials else None
+
+
+def _judges(before: list[str]) -> bool:
+    """Whether these words make what follows the writer's own judgement: "I find", "we must consider"."""
+    if any(_denies(word) or word in _MODALS - {"must"} or word in _DOUBTS or word == "to" for word in before):
+        return False
+    return any(word in _JUDGING for word in before) and any(word in {"i", "we"} for word in before)
+
+
+def _withdrawn(words: list[str], j: int, negation: int | None) -> bool:
+    """Whether the clause before the governing word `words[j]` denies, doubts or only reports what it says."""
+    start = j
+    while start > 0 and words[start - 1] not in _CLAUSE_STARTS:
+        start -= 1
+    clause = words[start : max(j, 0)]
+    # A denial next to the verb ("does not look right") has turned the verdict round already.
+    near = j - 2 if j >= 0 and words[j] in _COPULAS else j
+    denied = any(_denies(word) for k, word in enumerate(clause, start) if k < near and k != negation)
+    for k, word in enumerate(clause):
+        if word == "doubt" and k and clause[k - 1] in {"no", "without"}:
+            return False
+    # "all but the last step", "at first sight"
+    pairs = set(zip(words[start : max(j, 0)], words[start + 1 : max(j, 0)], strict=False))
+    left_out = [k for k in range(1, max(j, 0)) if words[k] in {"but", "except"} and words[k - 1] in _ALL]
+    if left_out or ("at", "first") in pairs:
+        return True
+    doubted = any(word in _DOUBTS for word in [*clause, words[j]] if j >= 0)
+    reported = any(
+        word in _REPORTS and not any(critic in _CRITICS for critic in clause[:k]) for k, word in enumerate(clause)
+    )
+    return denied or doubted or reported
 
 
 def _described(words: list[str], i: int) -> str | None:
@@ -191,16 +281,19 @@ def _described(words: list[str], i: int) -> str | None:
     follows = words[k + 1] if k + 1 < len(words) else "\n"
     # "the correct answer is 42", "wrong answer: 42" and "the right solution x = 2" name it, they do not judge.
     named = follows == ":" or follows in _COPULAS or follows[0].isdigit() or (len(follows) == 1 and follows.isalpha())
+    # "correct answer (B)", "right answer $\\frac12$": nothing that judges follows.
+    named |= words[i] in _RIGHT and follows not in _FOLLOWERS | {",", "\n", "|"} and not follows.endswith("ly")
     return "" if named and _KINDS[noun] == "whole" else noun
 
 
-def _before(words: list[str], i: int) -> tuple[int, int | None, bool]:
+def _before(words: list[str], i: int) -> tuple[int, int | None, str | None]:
     """Steps back from a verdict word over adverbs, articles and negations.
 
     Returns:
-        The index of the word that governs it (-1 at the beginning), the first negation's index, whether it is hedged.
+        The index of the word that governs it (-1 at the beginning), the first negation's index, and how it is hedged:
+        "partly", "unsure" or not at all.
     """
-    j, negation, hedged = i - 1, None, False
+    j, negation, hedge = i - 1, None, None
     while j >= 0:
         pair = (words[j - 1], words[j]) if j else ("", "")
         if pair[0] == "not" and pair[1] in {"only", "just", "merely", "simply"}:
@@ -209,14 +302,16 @@ def _before(words: list[str], i: int) -> tuple[int, int | None, bool]:
             negation, j = j - 1, j - 1
         elif _denies(words[j]) and words[j] not in _COPULAS:
             negation = j
-        elif words[j] in _HEDGES:
-            hedged = True
-        elif pair == ("to", "be"):
+        elif words[j] in _UNSURE:
+            hedge = "unsure"
+        elif words[j] in _HEDGES or (words[j].endswith("ly") and words[j] not in _SURE):
+            hedge = hedge or "partly"
+        elif pair in {("to", "be"), ("at", "all")}:
             j -= 1  # "is judged to be wrong", "I find the solution to be wrong": what stands before governs
-        elif not (words[j] in _FILLERS or words[j] in _ARTICLES or words[j].endswith("ly")):
+        elif not (words[j] in _FILLERS or words[j] in _ARTICLES or words[j] in _SURE):
             break
         j -= 1
-    return j, negation, hedged
+    return j, negation, hedge
 
 
 def _denies(word: str) -> bool:
@@ -232,6 +327,17 @@ def _opposite_next(words: list[str], i: int, verdict: Verdict | None) -> bool:
     if k == len(words) or k == i + 1 or words[k] not in _BARE or _described(words, k) is not None or "\n" in words[i:k]:
         return False
     return ("right" if (words[k] in _RIGHT) != negated else "wrong") != verdict
+
+
+def _partial(subject: list[str]) -> bool:
+    """Whether a subject's words limit it: "steps 1 and 2", "the calculation in step 2", "the answer to part b"."""
+    for k, word in enumerate(subject):
+        follows = subject[k + 1] if k + 1 < len(subject) else ""
+        if word in _PARTIAL or (word in {"step", "steps", "part", "parts"} and follows[:1].isdigit()):
+            return True
+        if k and word in {"in", "to", "of"} and any(w in {"step", "part", "question"} for w in subject[k + 1 : k + 4]):
+            return True
+    return False
 
 
 def _subject(words: list[str], j: int) -> str | None:
@@ -254,6 +360,9 @@ def _subject(words: list[str], j: int) -> str | None:
         if not any(len(word) > 1 and word.isalpha() for word in part) or part[0] in {"which", "who"}:
             end = begin - 1
             continue
+        if words[begin] in {"not", "unlike"} and begin:
+            end = begin - 1  # "the key, not the solution, is wrong"
+            continue
         head = part[
             : next(
                 (k for k, word in enumerate(part) if word in _SUBJECT_ENDS and k),
@@ -261,7 +370,9 @@ def _subject(words: list[str], j: int) -> str | None:
             )
         ]
         known = [word for word in head if _KINDS.get(word, "pronoun") != "pronoun"]
+        if known and _KINDS[known[-1]] == "whole" and any(word in _ANOTHER for word in head):
+            return None
         if known:
-            return _KINDS[known[-1]]
+            return "part" if _partial(words[begin:end]) else _KINDS[known[-1]]
         return "whole" if _KINDS.get(head[-1]) == "pronoun" else None
     return None

@@ -27,10 +27,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 from cft_trl.errors import CFTError
+from cft_trl.markup import spoken
+from cft_trl.reservations import blame_is_limited, praise_is_limited, taken_back
 from cft_trl.statements import Said, Verdict, resolve, sentences, statements
+from cft_trl.verdict_forms import json_verdict, other_form
 
 VERDICT_LINE = "Conclusion: {verdict} [END]"
 
@@ -62,7 +67,24 @@ _HEADING_BEFORE = re.compile(
 )
 # 'end with "Conclusion: right" or "Conclusion: wrong"' offers an alternative; it draws no conclusion.
 _OR_BEFORE = re.compile(r"(?<![a-z])or[ \t\"'`\u201c\u2018*_(\[<]*$", _FLAGS)
+# "I would not write 'Conclusion: right'" quotes it; "the student's conclusion: right" is the student's.
+_QUOTED_BEFORE = re.compile(
+    r"(?:\bnot|n't|never|cannot|instead of|rather than|should|must|either|if|whether|unless|example|format|with|write"
+    r"|say|says|wrote|line|lines)\b[^.\n\"'`\u201c\u201d]{0,40}[\"'`\u201c\u2018]+[ *_]*$",
+    _FLAGS,
+)
+_ANOTHERS = re.compile(
+    r"(?:student|solution|author|response|answer|user|model)['\u2019]s?[ \t](?:own[ \t]|final[ \t])?$", _FLAGS
+)
+_STEP_LABEL = re.compile(r"(?:^|[\n|])[ \t>*#_|\-]*(?:step|paragraph|line|equation|part)s?[ \t*_]*#?[(\[]?\d", _FLAGS)
 _STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
+# "the correct final answer": what is said of it comes after the noun.
+_NOUN = re.compile(
+    r"\A[ \t]+(?:(?:final|numerical|overall|boxed|given|proposed|student's|end)[ \t]+){0,2}"
+    r"(?:answers?|solutions?|results?|responses?|conclusion|proof|one|steps?|reasoning"
+    r"|calculations?|approach|methods?|work|argument|derivation|output|logic)\b",
+    _FLAGS,
+)
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n|\r[ \t]*\r")
 
 
@@ -186,23 +208,82 @@ def _last(text: str | None) -> Said | None:
     """The last conclusion that counts (its verdict may be `None`: unclear), or `None` when there is none."""
     if not text:
         return None
-    openings = [(word.start(), opening) for word in _OPENER.finditer(text) if (opening := _opening(text, word))]
-    # From the last to the first; each is read only up to the next, so no stretch of text is read twice.
-    limit = len(text)
-    for at, (start, style) in reversed(openings):
-        found = _conclude(text, start, limit, style)
+    start, end = spoken(text)
+    written = json_verdict(text, start, end)
+    if written:
+        return written if written.kind == "json" else None
+    return next(_conclusions(text, start, end), None) or other_form(text, start, end)
+
+
+def contradiction(text: str) -> str | None:
+    r"""How a critique contradicts itself; `None` where it does not.
+
+    Two conclusions that say different things do, and a conclusion that is taken back afterwards. A pair of lines that
+    only quotes what the critique was asked to end with is no conclusion.
+
+    Example:
+        >>> contradiction("Fine.\n\nConclusion: right [END]\n\nWait, 3 x 4 is 12.\n\nConclusion: wrong [END]")
+        'concludes right and wrong'
+        >>> contradiction("Conclusion: right [END]\n\nWait, step 2 fails.")
+        'takes its conclusion back'
+        >>> contradiction("I end with\nConclusion: right\nor\nConclusion: wrong\n\nConclusion: wrong") is None
+        True
+    """
+    start, end = spoken(text)
+    found = list(_conclusions(text, start, end))[::-1]
+    offered: set[int] = set()
+    for k, (one, other) in enumerate(pairwise(found[:-1])):
+        between = _ALTERNATIVE.sub("", text[one.end : other.start])
+        if one.verdict != other.verdict and not between.strip(" \t\r\n\"'`*_.,:;\u201c\u201d"):
+            offered |= {k, k + 1}
+    verdicts = {said.verdict for k, said in enumerate(found) if said.verdict and k not in offered}
+    if len(verdicts) > 1:
+        return "concludes right and wrong"
+    again = re.match(r"[\W_]*(.{0,60})", text[found[-1].end :].replace("[END]", ""), re.DOTALL) if found else None
+    if again and taken_back(again[1]):
+        return "takes its conclusion back"
+    return None
+
+
+_ALTERNATIVE = re.compile(r"\bor\b|\bconclusion\b|\bverdict\b|[\[(]END[\])]", _FLAGS)
+
+
+def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
+    """The conclusions that count in `text[start:end]`, from the last to the first."""
+    words = list(_OPENER.finditer(text, start, end))
+    openings = [(word.start(), *opening) for word in words if (opening := _opening(text, word))]
+    openings = _without_steps(text, start, openings)
+    # Each is read only up to the next, so no stretch of text is read twice.
+    limit = end
+    for at, begin, style in reversed(openings):
+        found = _conclude(text, begin, limit, style)
         if found:
             if _OR_BEFORE.search(text[max(0, at - 20) : at]):
-                return found._replace(verdict=None)
-            return found
+                found = found._replace(verdict=None)
+            yield found
         limit = at
-    return None
+
+
+def _without_steps(text: str, start: int, openings: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """The openings without those of a list of verdicts on single steps: two or more, each after its step's label."""
+    per_step: set[int] = set()
+    before = start
+    for at, begin, _ in openings:
+        labelled = _STEP_LABEL.search(text, max(before, at - 4 * _MAX_CLAUSE), at)
+        if labelled and not _STOP.search(text, begin, begin + 40):
+            per_step.add(at)
+        before = begin
+    if len(per_step) < 2:
+        return openings
+    return [opening for opening in openings if opening[0] not in per_step]
 
 
 def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
     """Where the conclusion's text begins and how it was opened ("colon", "heading", "prose"); None if it is not one."""
     end = word.end()
     before = text[max(0, word.start() - 60) : word.start()]
+    if _not_its_own(before):
+        return None
     if match := _IS_THAT.match(text, end):
         return match.end(), "prose"
     if match := _COLON.match(text, end) or (word[1] and _IS.match(text, end)):
@@ -214,6 +295,12 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
     if not cut and (match := _LINE_END.match(text, end)) and _HEADING_BEFORE.search(before):
         return match.end(), "heading"
     return None
+
+
+def _not_its_own(before: str) -> bool:
+    """Whether a conclusion after these words is quoted, or another's."""
+    quoted = before.rstrip(" *_")[-1:] in "\"'`\u201c\u2018" and _QUOTED_BEFORE.search(before)
+    return bool(quoted) or bool(_ANOTHERS.search(before))
 
 
 def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
@@ -233,9 +320,23 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
         if style == "prose":
             new = [s for s in new if s.kind == "whole"]
         if new and new[0].kind == "bare":
-            return resolve(new)
+            said = new
+            break
         # The first sentence that judges the whole stands; later ones explain it.
         if any(s.kind == "whole" for s in said):
             new = [s for s in new if s.kind != "whole"]
         said += new
-    return resolve(said)
+    found = resolve(said)
+    return found and _weighed(text, found, end, limit)
+
+
+def _weighed(text: str, found: Said, end: int, limit: int) -> Said:
+    """The conclusion without its verdict where the words after it limit it or take it back."""
+    after = _NOUN.sub("", text[found.end : end], count=1)
+    stop = _STOP.search(text, found.end, limit)
+    later = "" if stop else text[end : min(limit, end + _MAX_CLAUSE)]
+    if found.verdict == "right" and (praise_is_limited(after, later) or taken_back(after + later)):
+        return found._replace(verdict=None)
+    if found.verdict == "wrong" and (blame_is_limited(after) or taken_back(after + later)):
+        return found._replace(verdict=None)
+    return found

@@ -10,6 +10,9 @@ Steps count from 1, as the numbers in the prompt do. The rules, first that appli
 2. The first sentence, or half of one ("..., but step 3 is wrong"), that finds fault: by the step it names itself; else
    by the heading it stands under ("Step 2: ..."; "Answer:", after headings of steps, is the last step); else by words
    it quotes, if exactly one step holds them.
+   A half without a step of its own speaks of the one before it ("Step 2 takes 5 from 24. This is wrong."). A step that
+   is only a witness ("contradicts step 1") or only seems wrong ("looks wrong but is right") is passed over, and a
+   cause goes before its effect ("step 3 is wrong because of step 2" is step 2).
 3. A sentence that finds no fault ("there is no error in step 2") names none. Neither does one that finds fault with
    nothing in particular.
 
@@ -24,9 +27,17 @@ from collections.abc import Iterator, Sequence
 _FLAGS = re.IGNORECASE
 _MAX_CHARS = 100_000
 
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"
+)  # fmt: skip
 _CARDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {word: i for words in (_ORDINALS, _CARDINALS) for i, word in enumerate(words, 1)}
+
+# Counted from the end.
+_LAST = {
+    "second-to-last": 1, "second to last": 1, "next-to-last": 1, "next to last": 1, "last but one": 1,
+    "penultimate": 1, "third-to-last": 2, "third to last": 2, "last but two": 2, "antepenultimate": 2,
+}  # fmt: skip
 
 # ---- what names a step -----------------------------------------------------------------------------------------------
 
@@ -36,14 +47,42 @@ _BAD = r"(?:wrong|incorrect|erroneous|false|flawed|invalid|faulty)"
 _DIGITS = r"\d{1,3}\b(?! ?[+×/=÷]| ?\* ?\d| - |\.\d)"
 # "Step 3", "steps 3 and 4" (their first), "step (3)", "Step #3", "step no. 3", "**Step 3**", "step three".
 _STEP_N = rf"{_UNIT}[\s*_`(\[#]{{0,6}}(?:no\.? ?|number )?(?P<n>{_DIGITS}|(?:{'|'.join(_CARDINALS)})\b)"
-# "third step", "3rd step", "second calculation step", "the last step"; "the first three steps" are not one.
+# "third step", "3rd step", "second calculation step", "the last step", "the second-to-last step", "the
+# penultimate step"; "the first three steps" are not one.
 _NTH_STEP = (
-    rf"\b(?P<nth>{'|'.join(_ORDINALS)}|last|final|\d{{1,3}}(?:st|nd|rd|th))[ -]"
+    rf"\b(?P<nth>{'|'.join(_LAST)}|{'|'.join(_ORDINALS)}|last|final|\d{{1,3}}(?:st|nd|rd|th))[ -]"
     rf"(?:(?!(?:{'|'.join(_CARDINALS)}|{_BAD})\b)\w+[ -])?{_UNIT}\b"
 )
 # ProcessBench's own prompt tags paragraphs, from 0.
 _MENTION = re.compile(rf"\bparagraph_(?P<zero>\d{{1,3}})\b|\b{_STEP_N}|{_NTH_STEP}", _FLAGS)
-_REJECTED = re.compile(r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$", _FLAGS)
+# "The error is not in step 1"; "as shown in step 1", "it contradicts step 1": step 1 is a witness.
+_REJECTED = re.compile(
+    r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$"
+    r"|(?:\A|[.;] )\s*unlike (?:the )?$|\b(?:according to|despite|contradict(?:s|ing|ed)?|(?:in)?consistent with|agrees? with|compared (?:to|with)"
+    r"|contrary to|matches|as (?:\w+ )?(?:explained|shown|stated|seen|found|computed|given|derived|established|said) (?:in|by)"
+    r"|(?:already|correctly|rightly) (?:\w+ )?(?:in|by)|(?:result|value|number|answer|taken|obtained|derived|found) (?:from|of)"
+    r"|follow(?:s|ed)? from|uses|reuses) (?:the )?$",
+    _FLAGS,
+)
+# "Everything after step 2", "from the end of step 2 on": the step that follows.
+_AFTER = re.compile(
+    r"\b(?:everything|all|anything|(?:the )?(?:error|mistake)s? (?:\w+ )?(?:comes?|occurs?|is)) (?:\w+ )?(?:right )?after (?:the )?$",
+    _FLAGS,
+)
+# "Step 3 is wrong because of step 2": the cause comes first.
+_CAUSE = re.compile(
+    r"\b(?:because of|due to|owing to|caused by|inherit(?:s|ed|ing)?|carr(?:y|ies|ied|ying) over|stems? from|comes? from"
+    r"|results? from|resulting from|propagat\w+ (?:\w+ )?from|as a result of|originat\w+ (?:in|from)|(?:goes|traces?|traced) back to"
+    r"|thanks to|consequence of|on account of)\b(?: \w+'?s?){0,6}? ?$",
+    _FLAGS,
+)
+_BECAUSE = re.compile(r"\b(?:because|since)\b", _FLAGS)
+# "Step 1 is right, unlike step 2": the step that is praised is not the one at fault.
+_PRAISED = re.compile(
+    r"[\s*_`)\]]*(?:(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?|all is well)\b",
+    _FLAGS,
+)
+_ROW = re.compile(rf"[ \t]*\|[\s*_`]*(?:{_UNIT} *)?#?(?P<row>\d{{1,3}})[\s*_`.]*\|", _FLAGS)
 _HEADING = re.compile(
     rf"[\s>*#_\-]*(?:[(\[]?{_STEP_N}[)\]]?|(?P<item>\d{{1,3}}))[\s*_`]{{0,4}}(?:[:.)\u2013\u2014-](?!\d)[\s*_`]*|$)",
     _FLAGS,
@@ -81,7 +120,26 @@ _FAULT = re.compile(
     r"|(?:(?:is|are|was|were|does|do|did|has|have)(?: \w+)? not|(?:is|are|was|were|does|do|did|has|have)n't) (?:\w+ )?"
     r"(?:correct|right|true|valid|accurate|follow|hold|equal|justified|match|make sense)\w*|not correct"
     r"|the solution (?:\w+ )?(?:has|says|writes|stops|ends|answers)|instead of)\b"
-    r"|\bnot [\"“$\\\d-]",
+    r"|\b(?:improper(?:ly)?|inconsisten\w*|circular|hallucinat\w*|unwarranted|untrue|fallac\w*|misle(?:d|ad)\w*"
+    r"|deceptive(?:ly)?|illegitimate|unfounded|inappropriate(?:ly)?)\b"
+    r"|\bnot [\"“$\\\d-]|[\u2717\u2718\u274c\u2716]",
+    _FLAGS,
+)
+# Fault that is only seeming: "step 2 looks wrong but is right".
+_SEEMING = re.compile(
+    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could)\b(?: \w+){0,3}? (?:wrong|odd|incorrect|false|mistaken|suspicious|invalid|an? (?:error|mistake))\b",
+    _FLAGS,
+)
+_PRAISE = re.compile(
+    r"\b(?:right|correct(?:ly)?|fine|ok(?:ay)?|valid|sound|holds?|true|accurate|flawless)\b|[\u2713\u2714\u2705]|\bno (?:errors?|mistakes?)\b"
+    r"|\bnot (?:wrong|incorrect)\b|\bit (?:is|does)(?: not|n't)\s*\W*\Z",
+    _FLAGS,
+)
+# What speaks on about the step before.
+_GOES_ON = re.compile(
+    r"\s*(?:but|however|yet|and|so|then|here|there|in fact|actually|unfortunately|,)*\s*[,:]?\s*"
+    r"(?:this|that|it|its|which|here|there|these|the (?:result|value|sum|product|difference|step|sign|calculation|claim"
+    r"|subtraction|addition|multiplication|division|equation|formula|reasoning|statement|conclusion|computation)|\d|\$)",
     _FLAGS,
 )
 # What the reference teacher says of a right step.
@@ -92,7 +150,7 @@ _FINE = re.compile(r"\bas the solution says\b|\bwhich matches\b|\bsame result\b"
 _SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[Nn]o\.)[\"'\u201d\u2019*_)]*\s+(?=[^a-z\s])")
 # Halves of a sentence judge by themselves: "step 1 is right, but step 2 is not".
 _HALVES = re.compile(
-    r",?\s+\b(?:but|however|whereas|while|although|though|yet)\b,?"
+    r",?\s+\b(?:but(?! (?:one|two) step)|however|whereas|while|although|though|yet)\b,?"
     r"(?!\s+(?:the solution|in|at|on|with|rather|is|lies|occurs)\b)\s+|;\s+",
     _FLAGS,
 )
@@ -126,8 +184,36 @@ def first_error_step(critique: str | None, steps: Sequence[str] = ()) -> int | N
             number = _mention(text[match.start() :], steps) or _mention(text, steps)
             if number:
                 return number
-    for text, heading in parts:
-        if _finds_fault(text) and (number := _mention(text, steps) or heading or _quoted(text, steps)):
+    before: tuple[str, int] | None = None  # the part before this one, if it mentions a step, and that step
+    for k, (text, heading) in enumerate(parts):
+        following = parts[k + 1][0] if k + 1 < len(parts) else ""
+        named = _mention(text, steps)
+        if _finds_fault(text) and not (_SEEMING.search(text) and _only_seems(text, following)):
+            number = _cause(text, named) or named or heading
+            # "Step 2 takes 5 from 24. This is wrong." and "Step 2 gives 18, but it is not right."
+            if not number and before and _GOES_ON.match(text) and not _PRAISE.search(_NO_FAULT.sub(" ", before[0])):
+                number = before[1]
+            if number := number or _quoted(text, steps):
+                return number
+        if named or not before or not _GOES_ON.match(text):
+            before = (text, named) if named else None
+    return None
+
+
+def _only_seems(text: str, following: str) -> bool:
+    """Whether a part that only seems to find fault is denied by itself or by the next one."""
+    return any(_PRAISE.search(part) or _NO_FAULT.search(part) for part in (_SEEMING.sub(" ", text), following))
+
+
+def _cause(text: str, named: int | None) -> int | None:
+    """The earlier step that a fault is traced to: "step 3 is wrong because of step 2"."""
+    for match in _MENTION.finditer(text) if named else ():
+        number = _numbered(match, 0)
+        before = text[: match.start()]
+        if not number or number >= (named or 0) or _REJECTED.search(before):
+            continue
+        because = list(_BECAUSE.finditer(before))
+        if _CAUSE.search(before) or (because and _FAULT.search(_NO_FAULT.sub(" ", text[match.end() :]))):
             return number
     return None
 
@@ -136,7 +222,10 @@ def _parts(critique: str, count: int) -> Iterator[tuple[str, int | None]]:
     """Sentences and halves of sentences, each with the number of the heading it stands under."""
     heading, stepwise = None, False
     for line in re.sub(r"[^\S\n]+", " ", critique[:_MAX_CHARS]).split("\n"):
-        if match := _HEADING.match(line):
+        if match := _ROW.match(line):
+            heading, stepwise = int(match["row"]), True
+            line = line[match.end() :]
+        elif match := _HEADING.match(line):
             heading, stepwise = int(match["item"] or _number(match["n"])), True
             line = line[match.end() :]
         elif _ANSWER_HEADING.match(line):
@@ -159,17 +248,26 @@ def _finds_fault(text: str) -> bool:
 def _mention(text: str, steps: Sequence[str]) -> int | None:
     """The first step that the text mentions."""
     for match in _MENTION.finditer(text):
-        if _REJECTED.search(text[: match.start()]):
+        before = text[: match.start()]
+        if _REJECTED.search(before) or _PRAISED.match(text, match.end()):
             continue
-        if match["zero"]:
-            return int(match["zero"]) + 1
-        if match["n"]:
-            return _number(match["n"])
-        word = match["nth"].lower()
-        number = len(steps) if word in ("last", "final") else _NUMBERS.get(word) or int(re.sub(r"\D", "", word))
-        if number:
-            return number
+        if number := _numbered(match, len(steps)):
+            return number + 1 if _AFTER.search(before) else number
     return None
+
+
+def _numbered(match: re.Match[str], count: int) -> int | None:
+    """The number of the step that a mention means; `None` for "the last one" of an unknown count."""
+    if match["zero"]:
+        return int(match["zero"]) + 1
+    if match["n"]:
+        return _number(match["n"])
+    word = match["nth"].lower()
+    if word in _LAST:
+        return count - _LAST[word] if count > _LAST[word] else None
+    if word in ("last", "final"):
+        return count or None
+    return _NUMBERS.get(word) or int(re.sub(r"\D", "", word)) or None
 
 
 def _number(word: str) -> int:

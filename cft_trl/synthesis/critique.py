@@ -22,7 +22,7 @@ from typing import Any
 from cft_trl.synthesis.asking import AnyTeacher, Plan, Progress, Record, ask_rows, check_settings, sampling_of
 from cft_trl.synthesis.client import Answer
 from cft_trl.synthesis.stages import StageReport
-from cft_trl.synthesis.teacher_prompts import PRESETS, clean_critique, critique_messages
+from cft_trl.synthesis.teacher_prompts import PRESETS, clean_critique, critique_messages, refused_critique
 from cft_trl.verdict import parse_verdict
 
 
@@ -106,8 +106,8 @@ def run_critique(
 
 def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
     text = clean_critique(answer["text"])
-    if not text:
-        return "empty critique"
+    if reason := refused_critique(text):
+        return reason
     meta = dict(record["meta"] or {})
     for name in ("sample", "finish_reason", "completion_tokens"):
         if name in meta:  # of the response that a model wrote

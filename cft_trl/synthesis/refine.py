@@ -22,6 +22,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+from cft_trl.markup import plain_answer
 from cft_trl.synthesis.asking import (
     AnyTeacher,
     Plan,
@@ -34,7 +35,7 @@ from cft_trl.synthesis.asking import (
 )
 from cft_trl.synthesis.client import Answer
 from cft_trl.synthesis.stages import StageReport, StageWriter
-from cft_trl.synthesis.teacher_prompts import answer_messages, clean_answer, refine_messages
+from cft_trl.synthesis.teacher_prompts import answer_messages, refine_messages, refused_text
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ def run_refine(
 
 
 def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-    text = clean_answer(answer["text"])
-    if not text:
-        return "empty answer"
+    text = plain_answer(answer["text"])
+    if reason := refused_text(text, "answer"):
+        return reason
     meta = {**(record["meta"] or {}), "refinement_teacher": model}
     meta["refinement_finish_reason"] = answer["finish_reason"]
     meta["refinement_completion_tokens"] = answer.get("completion_tokens")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+from cft_trl.markup import plain_answer
 from cft_trl.synthesis.asking import (
     AnyTeacher,
     Plan,
@@ -32,7 +33,7 @@ from cft_trl.synthesis.asking import (
 )
 from cft_trl.synthesis.client import Answer
 from cft_trl.synthesis.stages import StageReport, StageWriter
-from cft_trl.synthesis.teacher_prompts import answer_messages, clean_answer
+from cft_trl.synthesis.teacher_prompts import answer_messages, refused_text
 
 # What a row says of the response that is replaced.
 _OF_THE_RESPONSE = ("label", "error_kind", "first_error_step")
@@ -102,9 +103,9 @@ def run_respond(
         return out.report
 
     def read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-        text = clean_answer(answer["text"])
-        if not text:
-            return "empty answer"
+        text = plain_answer(answer["text"])
+        if reason := refused_text(text, "answer"):
+            return reason
         meta = {name: value for name, value in (record["meta"] or {}).items() if name not in _OF_THE_RESPONSE}
         meta |= {"sample": sample, "finish_reason": answer["finish_reason"]}
         meta["completion_tokens"] = answer.get("completion_tokens")

@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cft_trl.errors import CFTError
+from cft_trl.markup import control_token, plain_answer
+from cft_trl.reservations import taken_back
+from cft_trl.verdict import contradiction
 
 _JUDGE = (
     "Below are a question and a solution that someone proposed. Judge whether the solution is right.\n\n"
@@ -44,7 +47,6 @@ _REFINE = (
     "mathematics. Mention neither the student nor the critique, and put the final answer in \\boxed{}."
 )
 
-_THINK = re.compile(r"\A\s*(?:<think>)?.*?</think>", re.DOTALL)
 _HEADING = re.compile(r"\A[#*_ \t]*Critique:?[*_]*:?[*_ \t]*\r?\n")
 _VERDICT_LINE = re.compile(r"^Conclusion: (?:right|wrong) \[END\]", re.MULTILINE)
 
@@ -98,10 +100,23 @@ def clean_critique(answer: str) -> str:
         >>> clean_critique("<think>Hm.</think>\n\n**Critique:**\nNo, 42.\n\nConclusion: wrong [END]\nSo:")
         'No, 42.\n\nConclusion: wrong [END]'
     """
-    text = _HEADING.sub("", clean_answer(answer)).strip()
-    if end := _VERDICT_LINE.search(text):
-        text = text[: end.end()]
-    return text
+    text = _HEADING.sub("", plain_answer(answer)).strip()
+    *_, last = (None, *_VERDICT_LINE.finditer(text))
+    # What goes on to take the conclusion back is kept: such a critique contradicts itself, and is refused for it.
+    return text[: last.end()] if last and not taken_back(text[last.end() :]) else text
+
+
+def refused_critique(text: str) -> str | None:
+    r"""Why a cleaned critique is no row's text; `None` where it is one.
+
+    Example:
+        >>> refused_critique("Fine.\n\nConclusion: right [END]\n\nWait, it is 12.\n\nConclusion: wrong [END]")
+        'contradicts itself: concludes right and wrong'
+    """
+    if reason := refused_text(text, "critique"):
+        return reason
+    how = contradiction(text)
+    return f"contradicts itself: {how}" if how else None
 
 
 def refine_messages(record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -133,12 +148,18 @@ def answer_messages(query: str, system: str = "") -> list[dict[str, str]]:
     return [*turns, {"role": "user", "content": query}]
 
 
-def clean_answer(answer: str) -> str:
-    """A model's answer without its thinking; "" where it holds nothing else.
+def refused_text(text: str, name: str) -> str | None:
+    """Why a model's text, freed of its markup, is no row's text; `None` where it is one.
+
+    Args:
+        text: What `plain_answer` or `clean_critique` left.
+        name: What it is to be ("critique", "answer").
 
     Example:
-        >>> clean_answer("<think>Hm.</think> 42."), clean_answer("<think>Hm, 6 x 7")
-        ('42.', '')
+        >>> refused_text("", "critique"), refused_text("So<|im_start|>user", "answer"), refused_text("So.", "answer")
+        ('empty critique', 'markup left in the answer: <|im_start|>', None)
     """
-    text = _THINK.sub("", answer, count=1) if "</think>" in answer else answer
-    return "" if text.lstrip().startswith("<think>") else text.strip()
+    if not text:
+        return f"empty {name}"
+    token = control_token(text)
+    return f"markup left in the {name}: {token}" if token else None
