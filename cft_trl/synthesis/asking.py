@@ -105,7 +105,7 @@ def ask_rows(
         progress: Called about five times a second while answers come in, and at the end, with the counts by teacher.
 
     Returns:
-        The report: `written + failures.total()` is rows x teachers x samples. `details["teachers"]` holds each teacher's
+        The report: `written + failures.total()` is rows x teachers x samples. `details["teachers"]` holds each one's
         `answers`, `truncated`, `prompt_tokens` and `completion_tokens`, `details["identities"]` what it is, and
         `details["fingerprints"]` the answers by `system_fingerprint`, where its server gives one.
 

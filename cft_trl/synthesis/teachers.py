@@ -171,7 +171,7 @@ def open_teachers(
 
 
 def _known_revision(spec: TeacherSpec, identity: Identity | None) -> str | None:
-    """The revision to load: the commit that the identity names. A folder is looked at again: a task may run elsewhere."""
+    """The revision to load: the identity's commit. A folder is looked at again: a task may run on another machine."""
     model = (identity or {}).get("model")
     if not model:
         return spec.revision
