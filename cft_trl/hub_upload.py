@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import file_digest
 from cft_trl.errors import CFTError
 from cft_trl.synthesis.dataset_card import for_hub
 
@@ -150,14 +151,14 @@ def published_files(folder: Path) -> dict[str, Path]:
             raise CFTError(f"{folder}: no {name} here, so nothing whole was published; run the build to its end")
     try:
         described = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))["files"]
-        sizes = {name: file["bytes"] for name, file in described.items()}
+        sums = {name: file["sha256"] for name, file in described.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CFTError(f"{folder / 'statistics.json'}: names no files; run the build's publish stage again") from None
     files = dict(sorted(_walk(folder)))
-    for name, size in sizes.items():
-        if name not in files or files[name].stat().st_size != size:
+    for name, told in sums.items():
+        if name not in files or not told.startswith(file_digest(files[name])):
             raise CFTError(f"{folder / name}: missing or not as it was published; run the build's publish stage again")
-    if extra := [name for name in files if name.startswith("data/") and name not in sizes]:
+    if extra := [name for name in files if name.startswith("data/") and name not in sums]:
         raise CFTError(f"{folder / extra[0]}: was not published by the build; move it out of data/")
     return files
 

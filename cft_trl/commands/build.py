@@ -44,6 +44,16 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder (default runs/datasets/NAME)")
     parser.add_argument("--push-to-hub", metavar="ORG/NAME", help="where the finished dataset goes")
     parser.add_argument("--dry-run", action="store_true", help="rows, requests, cost and three prompts; asks nothing")
+    parser.add_argument(
+        "--ask-again",
+        action="store_true",
+        help="ask the teachers for everything anew; then go on with the same command without it",
+    )
+    parser.add_argument(
+        "--answers-of",
+        metavar="URL",
+        help="the address that a server was asked at before: what it answered there is used at its new one, too",
+    )
     parser.add_argument("--batch", action="store_true", help="OpenAI's Batch API: half the price, within a day")
     parser.add_argument("--executor", choices=("local", "slurm", "ray"), help="spread the asking over several tasks")
     parser.add_argument("--tasks", type=positive, metavar="N", help="how many, with --executor")
@@ -96,6 +106,8 @@ def _run(options: argparse.Namespace) -> int:
         only=options.step,
         spread=Spread(options.executor, options.tasks) if options.executor else None,
         teacher_options=_teacher_options(options),
+        ask_again=options.ask_again,
+        answers_of=options.answers_of,
         card=card.read_text(encoding="utf-8") if card.is_file() else None,
     )
     print_summary(done)

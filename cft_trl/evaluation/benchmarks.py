@@ -22,7 +22,7 @@ from typing import Any
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import extract_answer
 from cft_trl.inference import STOP_STRINGS
-from cft_trl.sources.files import SUFFIXES, read_files
+from cft_trl.sources.files import SUFFIXES, read_files, refuse_twins
 
 # The published evaluation of arXiv 2501.17703: this system turn, greedy, at most 2048 tokens, STOP_STRINGS.
 MATH_SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -308,7 +308,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _from_folder(benchmark: Benchmark, folder: Path) -> tuple[str, Iterable[tuple[Any, str]]]:
+def benchmark_file(benchmark: Benchmark, folder: Path) -> Path:
+    """The file of a benchmark in a folder of benchmarks.
+
+    Raises:
+        CFTError: No such folder or file, or two that would both be it.
+    """
     if not folder.is_dir():
         raise CFTError(f"{folder}: no such folder of benchmarks (from the argument or {FOLDER_VARIABLE})")
     name = benchmark.name.replace("-", "_")
@@ -316,12 +321,17 @@ def _from_folder(benchmark: Benchmark, folder: Path) -> tuple[str, Iterable[tupl
         [folder / "math" / "train", folder.parent / "train" / "math"] if benchmark.drawn else [folder / name / "test"]
     )
     for stem in stems:
-        for suffix in SUFFIXES:
-            file = stem.with_name(stem.name + suffix)
-            if file.is_file():
-                return str(file), read_files([str(file)])
+        files = [file for suffix in SUFFIXES if (file := stem.with_name(stem.name + suffix)).is_file()]
+        refuse_twins(files, benchmark.name)
+        if files:
+            return files[0]
     looked = " or ".join(f"{stem}.jsonl.gz" for stem in stems)
     raise CFTError(f"{benchmark.name}: no file {looked}; put it there, or unset the folder to read {benchmark.hub}")
+
+
+def _from_folder(benchmark: Benchmark, folder: Path) -> tuple[str, Iterable[tuple[Any, str]]]:
+    file = str(benchmark_file(benchmark, folder))
+    return file, read_files([file])
 
 
 def pinned_revision(name: str) -> str | None:

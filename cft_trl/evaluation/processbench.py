@@ -132,11 +132,14 @@ def _chosen(subsets: Iterable[str] | None) -> list[str]:
 
 def _subset_files(folder: Path) -> dict[str, Path]:
     """The files of ProcessBench in a folder, by subset: `processbench_math.json.gz`, `math.json`, `math.parquet`."""
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         stem = re.split(r"[.-]", file.name)[0].removeprefix("processbench_")
         if stem in SUBSETS and file.name.endswith(SUFFIXES):
-            found.setdefault(stem, file)
+            if stem in found:
+                twins = f"{found[stem].relative_to(folder)} and {file.relative_to(folder)}"
+                raise CFTError(f"{folder}: both {twins} would be ProcessBench's subset {stem}; keep one of them there")
+            found[stem] = file
     return found
 
 

@@ -44,6 +44,7 @@ def expand_glob(pattern: str) -> list[str]:
     files = sorted(file for file in glob.glob(pattern, recursive=True) if _is_data(Path(file)))
     if not files:
         raise CFTError(f"{pattern}: matches no file ending in {', '.join(SUFFIXES)}")
+    refuse_twins(map(Path, files), pattern)
     return files
 
 
@@ -59,7 +60,8 @@ def files_of_split(folder: Path, split: str) -> list[str]:
         Paths.
 
     Raises:
-        CFTError: No data files, or none of this split; the message names the splits found.
+        CFTError: No data files, or none of this split (the message names the splits found); or two of it that claim to
+            be the same one.
     """
     files = sorted(file for file in folder.rglob("*") if _is_data(file.relative_to(folder)) and file.is_file())
     if not files:
@@ -70,7 +72,26 @@ def files_of_split(folder: Path, split: str) -> list[str]:
     if split not in found:
         splits = ", ".join(found)
         raise CFTError(f"{folder}: no files of split {split!r}{nearest(split, found)}; its files are of {splits}")
+    refuse_twins(map(Path, found[split]), str(folder))
     return found[split]
+
+
+def refuse_twins(files: Iterable[Path], where: str) -> None:
+    """Refuses two files of one name but for the format: one is a copy of the other, and nobody knows which is current.
+
+    Raises:
+        CFTError: There are such ("train.jsonl" and "train.jsonl.gz").
+    """
+    seen: dict[Path, Path] = {}
+    for file in files:
+        suffix = max((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), key=len, default="")
+        name = file.with_name(file.name.removesuffix(suffix) or file.name)
+        if name in seen:
+            raise CFTError(
+                f"{where}: {seen[name].name} and {file.name} in {file.parent} both claim to be the same data; keep one "
+                "of them there, or name the file"
+            )
+        seen[name] = file
 
 
 def _is_data(path: Path) -> bool:

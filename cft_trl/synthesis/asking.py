@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
@@ -30,7 +31,8 @@ from typing import Any, Protocol
 from cft_trl.errors import CFTError, nearest
 from cft_trl.records import COLUMNS, to_record
 from cft_trl.synthesis.client import Answer, Counts, Request
-from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.identities import flat, key_of
+from cft_trl.synthesis.journal import Journal, SignedJournal
 from cft_trl.synthesis.stages import StageReport, StageWriter
 
 Record = dict[str, Any]
@@ -39,12 +41,17 @@ Progress = Callable[[Mapping[str, Counts]], None]
 _NEIGHBOURS = 2048  # among so many rows those with the same query are brought together
 _CHUNK = 512  # rows that are finished and written together
 _TELL_EVERY_S = 0.2
+_MOST_FINGERPRINTS = 20  # told apart; a server may give each answer its own
 
 
 class AnyTeacher(Protocol):
-    """What is asked: an endpoint, a model in this process, or the reference."""
+    """What is asked: an endpoint, a model in this process, or the reference.
+
+    `model` is its name in rows and requests, `identity` what it is (see identities.py): answers are kept under that.
+    """
 
     model: str
+    identity: Mapping[str, Any]
 
     def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
@@ -98,8 +105,9 @@ def ask_rows(
         progress: Called about five times a second while answers come in, and at the end, with the counts by teacher.
 
     Returns:
-        The report: `written + failures.total()` is rows x teachers x samples, and `details["teachers"]` holds each
-        teacher's `answers`, `truncated`, `prompt_tokens` and `completion_tokens`.
+        The report: `written + failures.total()` is rows x teachers x samples. `details["teachers"]` holds each one's
+        `answers`, `truncated`, `prompt_tokens` and `completion_tokens`, `details["identities"]` what it is, and
+        `details["fingerprints"]` the answers by `system_fingerprint`, where its server gives one.
 
     Raises:
         CFTError: A row that cannot be read, two rows with one id, another run in this folder, or a teacher that cannot
@@ -166,10 +174,10 @@ def _check_rows(rows: Iterable[Mapping[str, Any]]) -> int:
     return len(names)
 
 
-def _requests(record: Record, plan: Plan, teacher: AnyTeacher) -> list[Request]:
+def _requests(record: Record, plan: Plan, teacher: AnyTeacher, who: str) -> list[Request]:
     # A teacher that reads the row itself says what of it identifies the answer; the others are shown the messages.
     messages = getattr(teacher, "question", plan.messages)(record)
-    return [Request(teacher.model, messages, plan.sampling, sample, tag=record) for sample in range(plan.samples)]
+    return [Request(teacher.model, messages, plan.sampling, sample, record, who) for sample in range(plan.samples)]
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,7 @@ class PrefixOrder:
     rows: Iterable[Mapping[str, Any]]
     plan: Plan
     teacher: AnyTeacher
+    who: str
 
     def __iter__(self) -> Iterator[Request]:
         records = records_of(self.rows)
@@ -191,7 +200,7 @@ class PrefixOrder:
                 first.setdefault(record["query"], at)
             for record in sorted(some, key=lambda record: first[record["query"]]):
                 if not self.plan.unaskable(record):
-                    yield from _requests(record, self.plan, self.teacher)
+                    yield from _requests(record, self.plan, self.teacher, self.who)
 
 
 async def _ask(
@@ -203,8 +212,9 @@ async def _ask(
     progress: Progress | None,
 ) -> None:
     async def fill(teacher: AnyTeacher) -> None:
-        requests = PrefixOrder(rows, plan, teacher)
-        async with aclosing(teacher.ask_all(requests, journal, counts=counts[teacher.model])) as answers:
+        who = key_of(teacher.identity)
+        requests, signed = PrefixOrder(rows, plan, teacher, who), SignedJournal(journal, who)
+        async with aclosing(teacher.ask_all(requests, signed, counts=counts[teacher.model])) as answers:
             async for _ in answers:
                 pass
 
@@ -236,6 +246,9 @@ def _write(
     sums = {t.model: {"answers": 0, "truncated": 0, "prompt_tokens": 0, "completion_tokens": 0} for t in teachers}
     out.report.details["teachers"] = sums
     out.report.details["sampling"] = {**plan.sampling, "samples": plan.samples}
+    out.report.details["identities"] = {teacher.model: flat(teacher.identity) for teacher in teachers}
+    fingerprints: dict[str, Counter[str]] = {teacher.model: Counter() for teacher in teachers}
+    asked = [(teacher, key_of(teacher.identity)) for teacher in teachers]
     waiting: list[Record] = []
 
     def flush() -> None:
@@ -246,12 +259,16 @@ def _write(
 
     for record in records_of(rows):
         unaskable = plan.unaskable(record)
-        for teacher in teachers:
-            keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher)]
+        for teacher, who in asked:
+            keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher, who)]
             for sample, key in enumerate(keys):
                 name = f"{record['id']}.{teacher.model}.{sample}" if several else record["id"]
                 answer = {"failure": unaskable} if key is None else journal.get(key) or {"failure": "not asked"}
                 _count(sums[teacher.model], answer)
+                if fingerprint := answer.get("fingerprint"):
+                    seen = fingerprints[teacher.model]
+                    known = fingerprint in seen or len(seen) < _MOST_FINGERPRINTS
+                    seen[fingerprint if known else "others"] += 1
                 found = answer.get("failure") or plan.read(record, teacher.model, sample, answer)
                 if isinstance(found, str):
                     more = {"teacher": teacher.model, "sample": sample, "detail": answer.get("detail", "")}
@@ -261,6 +278,8 @@ def _write(
         if len(waiting) >= _CHUNK:
             flush()
     flush()
+    if any(fingerprints.values()):
+        out.report.details["fingerprints"] = {model: dict(seen) for model, seen in fingerprints.items() if seen}
 
 
 def _count(sums: dict[str, int], answer: Answer) -> None:

@@ -29,6 +29,7 @@ from cft_trl.errors import CFTError, one_line
 from cft_trl.synthesis.batch_files import Batch, Ledger, read_results
 from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
 from cft_trl.synthesis.connection import Connection
+from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal, Places, short_key
 from cft_trl.synthesis.replies import Trouble, read_error
 
@@ -70,7 +71,7 @@ class _Batches:
     def __init__(self, teacher: Teacher, journal: Journal, counts: Counts) -> None:
         self.teacher, self.journal, self.counts = teacher, journal, counts
         self.connection = Connection(teacher)
-        self.ledger = Ledger(journal.path.with_suffix(".batches.jsonl"), teacher.model)
+        self.ledger = Ledger(journal.path.with_suffix(".batches.jsonl"), teacher.model, key_of(teacher.identity))
         self.open = self.ledger.open_batches()
         self._most_requests = MOST_REQUESTS
         self._tries: Counter[str] = Counter()  # of the requests that failed, by key

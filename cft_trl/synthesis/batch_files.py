@@ -3,10 +3,10 @@ r"""What batches leave on disk: the requests handed in, the ledger of what was d
     out/journal/cft-5b0c.requests.jsonl    {"custom_id": "0f5a...", "method": "POST", "url": ..., "body": {...}}
     out/journal/critique.batches.jsonl     the ledger, a line for each step of each batch:
 
-    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "requests": 50000}       the requests are written
-    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "file": "file-abc"}      ... uploaded
-    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "batch": "batch_abc"}    ... handed in: from here on it costs
-    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "ended": "completed"}    its results are in the journal
+    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "who": "9f2c…", "requests": 50000}     the requests are written
+    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "who": "9f2c…", "file": "file-abc"}    ... uploaded
+    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "who": "9f2c…", "batch": "batch_abc"}  ... handed in: it costs
+    {"name": "cft-5b0c", "model": "gpt-4o-2024-11-20", "who": "9f2c…", "ended": "completed"}  its results are kept
 
 Only the journal's holder reads and writes them, so the journal's lock is theirs too.
 """
@@ -59,10 +59,11 @@ class Ledger:
     Args:
         path: The file.
         model: The teacher's model.
+        who: The key of its identity: another one's batches are no answers to what is asked now.
     """
 
-    def __init__(self, path: Path, model: str) -> None:
-        self.path, self.model = path, model
+    def __init__(self, path: Path, model: str, who: str) -> None:
+        self.path, self.model, self.who = path, model, who
 
     def new(self, name: str) -> Batch:
         """A batch of this name, with a place for its requests."""
@@ -76,7 +77,7 @@ class Ledger:
             for line in lines:
                 with suppress(ValueError, LookupError, TypeError):  # a torn line
                     step = json.loads(line)
-                    if step["model"] == self.model:
+                    if step["who"] == self.who:
                         batch = batches.setdefault(step["name"], self.new(step["name"]))
                         batch.file, batch.batch = step.get("file", batch.file), step.get("batch", batch.batch)
                         batch.in_flight = step.get("requests", batch.in_flight)
@@ -92,7 +93,7 @@ class Ledger:
         Raises:
             CFTError: The disk is full.
         """
-        line = json.dumps({"name": batch.name, "model": self.model, **step}).encode() + b"\n"
+        line = json.dumps({"name": batch.name, "model": self.model, "who": self.who, **step}).encode() + b"\n"
         try:
             with open(self.path, "ab") as file:
                 file.write(line)

@@ -17,25 +17,28 @@ and reason; only lost rows make `cft build` end with exit code 3.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl import __version__
+from cft_trl.digests import content_digest, package_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.folders import check_writable, locked, write_text
+from cft_trl.folders import check_writable, locked
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
-from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed
+from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed, teachers_of
 from cft_trl.synthesis.filters import run_filter
+from cft_trl.synthesis.identities import key_of
+from cft_trl.synthesis.journal import kept_answers
+from cft_trl.synthesis.known_teachers import KnownTeachers
 from cft_trl.synthesis.live import Live
+from cft_trl.synthesis.marks import EARLIER, Marks, forget_earlier, set_aside, source_path
 from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.publish import run_publish
 from cft_trl.synthesis.recipe import STAGES, Recipe, plain, to_yaml
@@ -65,8 +68,21 @@ class Build:
     teacher_options: Mapping[str, Any] = field(default_factory=dict)
     only: str | None = None
     asked: bool = False  # whether the tasks of `spread` are done
+    known: KnownTeachers = field(init=False)
+    marks: Marks = field(init=False)
     reports: dict[str, StageReport] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.known = KnownTeachers(self.folder, self.teacher_options.get("vllm_options", ()))
+        self.marks = Marks(self.folder)
+
+    def teachers(self) -> list[str]:
+        """Whom this run may ask, each once."""
+        stages = (self.only,) if self.only else ASKING
+        return list(
+            dict.fromkeys(name for stage in stages if stage in ASKING for name in teachers_of(self.recipe, stage))
+        )
 
     @property
     def lost(self) -> int:
@@ -91,6 +107,8 @@ def build(
     card: str | None = None,
     spread: Spread | None = None,
     teacher_options: Mapping[str, Any] | None = None,
+    ask_again: bool = False,
+    answers_of: str | None = None,
 ) -> Build:
     """Runs a recipe's stages in a folder, those that are not done yet.
 
@@ -102,6 +120,9 @@ def build(
         card: Text for the dataset's card, below its title.
         spread: Runs the stages that ask in several tasks; in this process where there is none.
         teacher_options: Further arguments of `open_teachers`: what this machine can do, not what the dataset is.
+        ask_again: Asks its teachers for everything anew. The answers that there are stay in the journal, unused; the
+            same call without it goes on with the newest.
+        answers_of: The address that a server was asked at before: its answers are used at its new one, too.
 
     Returns:
         The build: its reports say what became of every row. On Slurm it may end before the tasks do: its reports then
@@ -115,27 +136,26 @@ def build(
     if only is not None and only not in STAGES:
         raise CFTError(f"step {only!r}: unknown{nearest(only, STAGES)}; known: {', '.join(STAGES)}")
     teachers = {parse_teacher(text).model: text for stage in ASKING for text in teachers_of(recipe, stage)}
-    job = Build(folder, recipe, read_prices(), batch, card, spread, teacher_options or {}, only)
     check_writable(folder)
     with (
         locked(folder, "build", "give another --output"),
-        Live(job.prices, teachers, batch, plain=bool(spread)) as live,
+        Live(read_prices(), teachers, batch, plain=bool(spread)) as live,
     ):
-        marks, before = _read_marks(folder), ""
+        job, before = Build(folder, recipe, read_prices(), batch, card, spread, teacher_options or {}, only), ""
+        if answers_of:
+            job.known.answers_of(answers_of, job.teachers())
+        if ask_again:
+            job.known.ask_again(job.teachers())
         for stage in STAGES[: STAGES.index(only) + 1] if only else STAGES:
             mark = _mark(job, stage, before)
-            if stage == only or (only is None and not _is_done(folder, stage, marks.get(stage) == mark)):
-                if stage in ASKING:
-                    marks = _before_asking(job, stage, marks)
-                # Later stages' marks go first: whatever ends this one, they are not taken for done.
-                marks = {name: marks[name] for name in (*STAGES[: STAGES.index(stage)], _TASKS) if name in marks}
-                _write_marks(folder, marks)
+            if stage == only or (only is None and not _is_done(folder, stage, job.marks.done.get(stage) == mark)):
+                _begin(job, stage)
                 live.begin(stage, list(job.reports.values())[-1].written if job.reports else recipe.source.limit)
                 report = _run(job, stage, live.update)
                 if report is None:
                     break
                 live.end(report)
-                _write_marks(folder, marks := {**marks, stage: mark})
+                _end(job, stage, mark)
             else:
                 report = read_report(folder, stage)
                 if report is None:
@@ -147,30 +167,15 @@ def build(
     return job
 
 
-def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """Whom an asking stage of a recipe asks; nobody where it passes its rows on."""
-    settings = getattr(recipe, stage)
-    if stage == "respond":
-        return settings.models if settings.answers == "models" else ()
-    if stage == "refine":
-        return settings.teachers if settings.answers != "none" else ()
-    return settings.teachers
-
-
 def _run(job: Build, stage: str, progress: Callable[[Any], None]) -> StageReport | None:
     """Runs one stage on what the one before it left; None where it goes on without us."""
     recipe, folder = job.recipe, job.folder
     settings = getattr(recipe, stage)
     if stage == "source":
+        settings = replace(settings, revision=job.marks.revision(settings))
         return run_source(settings, folder, progress=progress)
     if stage in ASKING:
-        options = {"batch": job.batch, "teacher_options": job.teacher_options}
-        if not job.spread:
-            return ask_stage(recipe, stage, folder, progress=progress, **options)
-        if not job.asked:
-            stages = (stage,) if job.only else ASKING[ASKING.index(stage) :]
-            job.asked = run_distributed(recipe, folder, **vars(job.spread), stages=stages, **options)
-        return read_report(folder, stage) if job.asked else None
+        return _ask(job, stage, progress)
     rows = RowFile(stage_path(folder, STAGES[STAGES.index(stage) - 1]))
     if stage == "filter":
         return run_filter(rows, settings, folder, progress=progress)
@@ -180,9 +185,41 @@ def _run(job: Build, stage: str, progress: Callable[[Any], None]) -> StageReport
     if not settings.name and not settings.repo:
         settings = replace(settings, name=recipe.name)
     reports = [with_cost(report, job) for report in job.reports.values()]
-    return run_publish(
-        rows, settings, folder, recipe=to_yaml(recipe), reports=reports, words=job.card, progress=progress
-    )
+    as_run = to_yaml(recipe) + _who_answered(reports)
+    return run_publish(rows, settings, folder, recipe=as_run, reports=reports, words=job.card, progress=progress)
+
+
+def _ask(job: Build, stage: str, progress: Callable[[Any], None]) -> StageReport | None:
+    """Runs a stage that asks, here or in tasks; None where the tasks go on without us."""
+    recipe, folder = job.recipe, job.folder
+    options: dict[str, Any] = {"batch": job.batch, "teacher_options": job.teacher_options}
+    options["identities"] = {name: job.known.identity(name) for name in job.teachers()}
+    if not job.spread:
+        report: StageReport | None = ask_stage(recipe, stage, folder, progress=progress, **options)
+        job.known.check_same(teachers_of(recipe, stage))
+    else:
+        if not job.asked:
+            stages = (stage,) if job.only else ASKING[ASKING.index(stage) :]
+            job.asked = run_distributed(recipe, folder, **vars(job.spread), stages=stages, **options)
+            if not job.asked:
+                return None
+            job.known.check_same([name for one in stages for name in teachers_of(recipe, one)])
+        report = read_report(folder, stage)
+    for model, seen in report.details.get("fingerprints", {}).items() if report else ():
+        if len(seen) > 1:
+            told = ", ".join(f"{name} {count:,}" for name, count in seen.items())
+            say(f"{stage}: the answers of {model} have {len(seen)} system fingerprints: {told}; its server changed")
+    return report
+
+
+def _who_answered(reports: Iterable[StageReport]) -> str:
+    """Comments for the recipe as it was run: who each teacher was."""
+    lines = [
+        f"# {report.stage}: {model} was {', '.join(f'{name} {value}' for name, value in who.items())}\n"
+        for report in reports
+        for model, who in report.details.get("identities", {}).items()
+    ]
+    return "".join(lines)
 
 
 def with_cost(report: StageReport, job: Build) -> StageReport:
@@ -200,51 +237,49 @@ def with_cost(report: StageReport, job: Build) -> StageReport:
     return report
 
 
-def _before_asking(job: Build, stage: str, marks: dict[str, str]) -> dict[str, str]:
+def _before_asking(job: Build, stage: str) -> None:
     """Sees that nothing is paid for in vain or twice, and that no task takes another recipe's files for its own."""
     check_tasks(job.folder, job.spread.tasks if job.spread else None)
-    for name in job.recipe.decontaminate.names() if teachers_of(job.recipe, stage) else ():
+    teachers = teachers_of(job.recipe, stage)
+    for name in job.recipe.decontaminate.names() if teachers else ():
         try:
             load_benchmark(name)
         except CFTError as error:
             raise CFTError(f"decontaminate: {error}; 'decontaminate.benchmarks=none' leaves it out") from None
-    if not job.spread:
-        return marks
-    mark = _hash([plain(getattr(job.recipe, stage)) for stage in ASKING] + [marks.get("source")])
-    if marks.get(_TASKS) != mark:
-        for stage in ASKING:
-            for report in (job.folder / "stages").glob(f"{stage}-task-*.json"):
-                report.unlink()
-        _write_marks(job.folder, marks := {**marks, _TASKS: mark})
-    return marks
+    if teachers:
+        for line in job.known.lines(stage, teachers, kept_answers(job.folder / "journal", stage)):
+            say(line)
+        job.known.save(teachers)
+    if job.spread and not job.asked:
+        every = [key_of(job.known.identity(name)) for name in job.teachers()]
+        settings = [plain(getattr(job.recipe, stage)) for stage in ASKING]
+        mark = content_digest([settings, job.marks.done.get("source"), package_digest(), every])
+        if job.marks.done.get(_TASKS) != mark:
+            for stage in ASKING:
+                for report in (job.folder / "stages").glob(f"{stage}-task-*.json"):
+                    report.unlink()
+            job.marks.done[_TASKS] = mark
 
 
 # ---- which stages are done ----
 
 
 def _mark(job: Build, stage: str, before: str) -> str:
-    """What a stage's files follow from: its settings, its input, and all that came before."""
-    content: dict[str, Any] = {"version": __version__, "stage": stage, "settings": plain(getattr(job.recipe, stage))}
-    content |= {"before": before, "input": [vars(report) for report in job.reports.values()][-1:]}
-    if stage == "source" and job.recipe.source.path:
-        content["files"] = _stamps(job.recipe.source.path)
+    """What a stage's files follow from; see marks.py."""
+    more: dict[str, Any] = {"input": [vars(report) for report in job.reports.values()][-1:]}
+    if stage in ASKING:
+        more["teachers"] = [key_of(job.known.identity(name)) for name in teachers_of(job.recipe, stage)]
     if stage == "publish":
-        content |= {"recipe": to_yaml(job.recipe), "card": job.card, "prices": str(job.prices), "batch": job.batch}
-    return _hash(content)
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _stamps(where: str) -> list[Any]:
-    """Size and time of a source's local files; nothing for a Hub id."""
-    path = Path(where).expanduser()
-    if any(sign in where for sign in "*?["):
-        files = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
-    else:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
+        more |= {"recipe": to_yaml(job.recipe), "card": job.card, "prices": str(job.prices), "batch": job.batch}
+    mark = job.marks.of(job.recipe, stage, before, more)
+    where = source_path(job.recipe.source) if stage == "source" else None
+    if where in job.marks.moved:
+        before, now = job.marks.moved[where]
+        say(
+            f"source: {where} is at another commit on the Hub ({before[:12]} before, {now[:12]} now) and is read anew; "
+            "answers about rows that are as they were are used again; 'source.revision' pins a commit"
+        )
+    return mark
 
 
 def _is_done(folder: Path, stage: str, same: bool) -> bool:
@@ -252,22 +287,28 @@ def _is_done(folder: Path, stage: str, same: bool) -> bool:
     return same and all(path.is_file() for path in [*left, *([folder / "README.md"] if stage == "publish" else [])])
 
 
-def _marks_path(folder: Path) -> Path:
-    return folder / "stages" / "done.json"
+def _begin(job: Build, stage: str) -> None:
+    """Before a stage runs: what is no longer true is no longer said."""
+    if stage in ASKING:
+        _before_asking(job, stage)
+    with told_if_full(job.folder):
+        job.marks.keep_only((*STAGES[: STAGES.index(stage)], _TASKS))
+        if stage != "publish" and set_aside(job.folder):
+            say(f"{stage} begins anew; what was published before lies in {job.folder / EARLIER} until the end")
 
 
-def _read_marks(folder: Path) -> dict[str, str]:
-    try:
-        marks = json.loads(_marks_path(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return marks if isinstance(marks, dict) else {}
+def _end(job: Build, stage: str, mark: str) -> None:
+    """After a stage has run."""
+    job.marks.done[stage] = mark
+    with told_if_full(job.folder):
+        job.marks.write()
+        if stage == "publish":
+            forget_earlier(job.folder)
 
 
-def _write_marks(folder: Path, marks: dict[str, str]) -> None:
-    with told_if_full(folder):
-        _marks_path(folder).parent.mkdir(parents=True, exist_ok=True)
-        write_text(_marks_path(folder), json.dumps(marks, indent=1))
+def say(line: str) -> None:
+    """A line on standard error."""
+    print(f"cft: {line}", file=sys.stderr, flush=True)
 
 
 # ---- the folder ----

@@ -19,9 +19,12 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from cft_trl.identity import Identity, endpoint_identity
 from cft_trl.synthesis.connection import Connection
+from cft_trl.synthesis.identities import served_identity
 from cft_trl.synthesis.journal import Journal, request_key
 from cft_trl.synthesis.limiter import Limiter
 from cft_trl.synthesis.replies import Trouble, read_answer, read_error
@@ -50,6 +53,7 @@ class Teacher:
             may be away for a minute and a half, which is what vLLM takes to start.
         batch: Whether requests go through the endpoint's Batch API: half the price, an answer within a day. See
             `cft_trl.synthesis.batch`.
+        known: What the endpoint's model is, where that is known already; see `identity`.
     """
 
     model: str
@@ -60,6 +64,13 @@ class Teacher:
     max_attempts: int = 9
     backoff: float = 0.5
     batch: bool = False
+    known: Identity | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the model is, as the endpoint tells it now; see identities.py."""
+        served = self.known or served_identity(self.model, self.base_url, self.api_key_env)
+        return served or endpoint_identity(self.address, self.model)
 
     @property
     def address(self) -> str:
@@ -102,17 +113,21 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to one model. `sample` tells several answers to it apart; a `seed` is counted up by it."""
+    """One question to one model. `sample` tells several answers to it apart; a `seed` is counted up by it.
+
+    `who` is the key of the teacher's identity, under which the answer is kept; without one it is the model's name.
+    """
 
     model: str
     messages: Sequence[Mapping[str, str]]
     sampling: Mapping[str, Any] = field(default_factory=dict)
     sample: int = 0
     tag: Any = None  # the caller's own, kept out of the key
+    who: str = ""
 
     @property
     def key(self) -> str:
-        return request_key(self.model, self.messages, self.sampling, self.sample)
+        return request_key(self.who or self.model, self.messages, self.sampling, self.sample)
 
     @property
     def body(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from cft_trl.synthesis.stages import StageReport
 from cft_trl.synthesis.statistics import size_category
 
 _TAGS = ("cft-trl", "critique-fine-tuning", "critique", "synthetic")
+_EVERY_ROW = "*__*"  # the folders of sources and teachers, and not those of the published layouts
+_LOCAL_FILES = re.compile(r'"parquet", data_files="\./[\w.-]+/data/([^/"]+)/train-\*\.parquet"')
 _MOST_DETAILS = 60  # lines of a stage's details; statistics.json holds all of them
 _WHAT = {
     "webinstruct_cft": "columns instruction, input, output, as TIGER-Lab/WebInstruct-CFT has them",
@@ -65,6 +67,7 @@ def write_dataset_card(
     template = resources.files("cft_trl").joinpath("templates/dataset_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(keep_trailing_newline=True)
     environment.globals.update(share=_share, cell=_cell)
+    load_all, load_one = _how_to_load(settings.repo, folder_name, _in_order(configs, groups)[0][0])
     text = environment.from_string(template).render(
         front_matter=_front_matter(title, settings, numbers, configs),
         title=title,
@@ -72,6 +75,8 @@ def write_dataset_card(
         version=__version__,
         about=list(_about(settings, groups)),
         load_name=settings.repo or _local_name(folder_name),
+        load_all=load_all,
+        load_one=load_one,
         configs=[(name, count, _what(name, groups)) for name, count in _in_order(configs, groups)],
         groups=groups,
         characters=numbers["characters"],
@@ -136,13 +141,37 @@ def _local_name(folder: str) -> str:
     return f"./{folder}" if re.fullmatch(r"[\w.-]+", folder) else "./path-to-this-folder"
 
 
+def _how_to_load(repo: str | None, folder: str, config: str) -> tuple[str, str]:
+    """The arguments of `load_dataset` for every row, and for one configuration.
+
+    A folder is loaded by its files: `load_dataset("./out")` gives what it has in its cache for a folder of this name,
+    which may be another one's, or this one's as it was (findings/local-folders-by-name.sh).
+
+    Example:
+        >>> _how_to_load(None, "out", "gsm8k__m")[1]
+        '"parquet", data_files="./out/data/gsm8k__m/train-*.parquet"'
+    """
+    if repo:
+        return f'"{repo}"', f'"{repo}", "{config}"'
+    files = f'"parquet", data_files="{_local_name(folder)}/data'
+    return f'{files}/{_EVERY_ROW}/train-*.parquet"', f'{files}/{config}/train-*.parquet"'
+
+
 def for_hub(text: str, repo_id: str) -> str:
     """The card's text with the repository's name in the place of the local one.
 
     Example:
-        >>> for_hub('rows = load_dataset("./out", split="train")', "org/rows")
-        'rows = load_dataset("org/rows", split="train")'
+        >>> for_hub('load_dataset("parquet", data_files="./out/data/*__*/train-*.parquet", split="train")', "org/rows")
+        'load_dataset("org/rows", split="train")'
+        >>> for_hub('load_dataset("parquet", data_files="./out/data/gsm8k__m/train-*.parquet")', "org/rows")
+        'load_dataset("org/rows", "gsm8k__m")'
     """
+
+    def loaded(match: re.Match[str]) -> str:
+        return f'"{repo_id}"' + ("" if match[1] == _EVERY_ROW else f', "{match[1]}"')
+
+    text = _LOCAL_FILES.sub(loaded, text)
+    # Cards of earlier versions name the folder.
     return re.sub(r"(?<=load_dataset\(\")\./[\w.-]+|(?<=--dataset_name )\./[\w.-]+", repo_id, text)
 
 

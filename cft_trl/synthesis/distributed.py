@@ -36,10 +36,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cft_trl import __version__
+from cft_trl.digests import package_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.folders import write_text
+from cft_trl.identity import Identity
 from cft_trl.synthesis.critique import run_critique
+from cft_trl.synthesis.known_teachers import KnownTeachers
 from cft_trl.synthesis.recipe import Recipe, plain, to_recipe
 from cft_trl.synthesis.refine import run_refine
 from cft_trl.synthesis.respond import run_respond
@@ -62,6 +64,7 @@ class Job:
         stages: The asking stages to run, in order.
         teacher_options: For `open_teachers`.
         rows: A hash of the source's rows: other rows are another job.
+        identities: What each teacher is, by its name in the recipe: the same in every task.
     """
 
     recipe: Recipe
@@ -71,12 +74,14 @@ class Job:
     batch: bool = False
     teacher_options: Mapping[str, Any] = field(default_factory=dict)
     rows: str = ""
+    identities: Mapping[str, Identity] = field(default_factory=dict)
 
     @property
     def logs(self) -> Path:
         """datatrove's folder: one for each job, so that what it remembers as done holds for this one."""
-        content = {"version": __version__, "recipe": {stage: plain(getattr(self.recipe, stage)) for stage in ASKING}}
+        content = {"code": package_digest(), "recipe": {stage: plain(getattr(self.recipe, stage)) for stage in ASKING}}
         content |= {"tasks": self.tasks, "stages": self.stages, "batch": self.batch, "rows": self.rows}
+        content["identities"] = self.identities
         return self.folder / "tasks" / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -86,6 +91,7 @@ class Job:
     def save(self) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         content = {**vars(self), "recipe": plain(self.recipe), "folder": str(self.folder)}
+        content["identities"] = dict(self.identities)
         write_text(self.path, json.dumps({**content, "teacher_options": dict(self.teacher_options)}, indent=1))
 
     @classmethod
@@ -109,6 +115,7 @@ def run_distributed(
     stages: Sequence[str] = tuple(ASKING),
     batch: bool = False,
     teacher_options: Mapping[str, Any] | None = None,
+    identities: Mapping[str, Identity] | None = None,
 ) -> bool:
     """Runs the asking stages of a build in several tasks and merges what they leave.
 
@@ -120,6 +127,7 @@ def run_distributed(
         workers: How many tasks run at once; by default as many as there are CPUs ("local"), or all.
         stages: Which of respond, critique and refine; the stage before the first must be done in the same tasks.
         batch, teacher_options: For `open_teachers`.
+        identities: What each teacher is, by name; found out where it is not given (see `KnownTeachers`).
 
     Returns:
         Whether the stages are done and merged. False where the tasks go on without us (on Slurm): a line on standard
@@ -140,7 +148,12 @@ def run_distributed(
 
         run_source(recipe.source, folder)
     options = dict(teacher_options or {})
-    job = Job(recipe, folder, tasks, tuple(stages), batch, options, _cut_source(folder, tasks))
+    if identities is None:
+        known = KnownTeachers(folder, options.get("vllm_options", ()))
+        names = [name for stage in stages for name in teachers_of(recipe, stage)]
+        known.save(names)
+        identities = {name: known.identity(name) for name in names}
+    job = Job(recipe, folder, tasks, tuple(stages), batch, options, _cut_source(folder, tasks), identities)
     job.save()
     _forget_what_is_not_there(job)
     if job.missing():
@@ -166,10 +179,10 @@ def ask_stage(
     shard: str | None = None,
     batch: bool = False,
     teacher_options: Mapping[str, Any] | None = None,
+    identities: Mapping[str, Identity] | None = None,
     progress: Callable[[Any], None] | None = None,
 ) -> StageReport:
     """Runs respond, critique or refine on what the stage before has left, and opens the teachers for it."""
-    from cft_trl.synthesis.build import teachers_of
     from cft_trl.synthesis.teachers import open_teachers
 
     rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)
@@ -179,8 +192,18 @@ def ask_stage(
                 out.report.read += 1
                 out.row(row)
         return out.report
-    teachers = open_teachers(names, batch=batch, **(teacher_options or {}))
+    teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
     return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
+
+
+def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """Whom an asking stage of a recipe asks; nobody where it passes its rows on."""
+    settings = getattr(recipe, stage)
+    if stage == "respond":
+        return settings.models if settings.answers == "models" else ()
+    if stage == "refine":
+        return settings.teachers if settings.answers != "none" else ()
+    return settings.teachers
 
 
 def shard_name(rank: int, tasks: int) -> str:
@@ -245,16 +268,16 @@ def merge_stage(folder: Path, stage: str, tasks: int) -> StageReport:
 
 
 def _add_details(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
-    """What each teacher was asked adds up; the rest is the same in all tasks."""
+    """What each teacher was asked and gave adds up; the rest is the same in all tasks."""
     for name, value in part.items():
-        if name != "teachers":
+        if name not in ("teachers", "fingerprints"):
             whole.setdefault(name, value)
             continue
-        sums = whole.setdefault("teachers", {})
+        sums = whole.setdefault(name, {})
         for model, counts in value.items():
             have = sums.setdefault(model, dict.fromkeys(counts, 0))
             for key, count in counts.items():
-                have[key] += count
+                have[key] = have.get(key, 0) + count
 
 
 def _forget_what_is_not_there(job: Job) -> None:

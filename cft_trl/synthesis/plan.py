@@ -22,7 +22,8 @@ from typing import Any
 
 from cft_trl.evaluation.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
-from cft_trl.synthesis.build import ASKING, teachers_of
+from cft_trl.synthesis.build import ASKING
+from cft_trl.synthesis.distributed import teachers_of
 from cft_trl.synthesis.prices import Prices, dollars, read_prices, total
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.stages import RowFile, stage_path

@@ -20,7 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cft_trl.identity import Identity
 from cft_trl.synthesis.client import Answer, Counts, Request
+from cft_trl.synthesis.identities import reference_identity
 from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.reference import critique_from_reference
 
@@ -36,6 +38,11 @@ class ReferenceTeacher:
     """
 
     model: str = "reference"
+
+    @property
+    def identity(self) -> Identity:
+        """Its code: with another wording, or another way to judge, it is another teacher."""
+        return reference_identity()
 
     def question(self, record: Mapping[str, Any]) -> list[dict[str, str]]:
         """What identifies its answer: all it reads of a row, where other teachers have their prompt."""

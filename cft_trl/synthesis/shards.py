@@ -52,6 +52,7 @@ class ShardStep(PipelineStep):
                     shard=shard_name(rank, world_size),
                     batch=job.batch,
                     teacher_options=job.teacher_options,
+                    identities=job.identities,
                 )
                 self.stat_update(f"{stage} rows", value=report.written)
                 self.stat_update(f"{stage} failures", value=report.failures.total())

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.identity import Identity, model_identity, what_changed
 from cft_trl.synthesis.asking import AnyTeacher
 
 KINDS = ("openai", "vllm", "transformers", "reference")
@@ -126,6 +127,7 @@ def open_teachers(
     vllm_options: Sequence[str] = (),
     max_concurrency: int | None = None,
     timeout: float = 600.0,
+    identities: Mapping[str, Identity] | None = None,
 ) -> list[AnyTeacher]:
     """Teachers by name. A model is loaded, or its server started, when it is asked; servers of ours take turns.
 
@@ -135,12 +137,14 @@ def open_teachers(
         vllm_options: vLLM's own options, for each server.
         max_concurrency: At most so many requests in flight to each; by default 128, or 256 to a vLLM server.
         timeout: Seconds for one request.
+        identities: What each of them is, by name as in `specs`, where that is known (see identities.py): models of the
+            Hub are loaded at that commit. Without it each says itself what it is now.
 
     Returns:
         The teachers, in the order of `specs`.
 
     Raises:
-        CFTError: A name that cannot be read, a model that is not there.
+        CFTError: A name that cannot be read, a model that is not there, or a folder that holds another one by now.
     """
     from cft_trl.synthesis.client import Teacher
     from cft_trl.synthesis.reference_teacher import ReferenceTeacher
@@ -149,18 +153,36 @@ def open_teachers(
 
     turn = asyncio.Lock()
     teachers: list[AnyTeacher] = []
-    for spec in [parse_teacher(spec) if isinstance(spec, str) else spec for spec in specs]:
+    for name in specs:
+        spec = parse_teacher(name) if isinstance(name, str) else name
+        known = (identities or {}).get(name) if isinstance(name, str) else None
+        revision = _known_revision(spec, known)
         most = max_concurrency or _IN_FLIGHT.get(spec.kind, 1)
         if spec.kind == "openai":
-            teachers.append(Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch))
+            teachers.append(Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch, known=known))
         elif spec.kind == "vllm":
             given = tuple(vllm_options)
-            teachers.append(VllmTeacher(spec.source, turn, spec.model, given, most, timeout, spec.revision))
+            teachers.append(VllmTeacher(spec.source, turn, spec.model, given, most, timeout, revision, known))
         elif spec.kind == "transformers":
-            teachers.append(TransformersTeacher(spec.source, name=spec.model, revision=spec.revision))
+            teachers.append(TransformersTeacher(spec.source, name=spec.model, revision=revision, identity=known))
         else:
             teachers.append(ReferenceTeacher())
     return teachers
+
+
+def _known_revision(spec: TeacherSpec, identity: Identity | None) -> str | None:
+    """The revision to load: the identity's commit. A folder is looked at again: a task may run on another machine."""
+    model = (identity or {}).get("model")
+    if not model:
+        return spec.revision
+    if model["kind"] == "hub":
+        return model["commit"] or spec.revision
+    if told := what_changed(model, model_identity(spec.source, spec.revision)):
+        raise CFTError(
+            f"teacher {spec.kind}:{spec.model}: the model that is there now is not the one that this build began with: "
+            f"{told}; the same command begins anew with it"
+        )
+    return spec.revision
 
 
 def _revision(source: str) -> tuple[str, str | None]:

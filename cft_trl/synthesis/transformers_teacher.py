@@ -20,7 +20,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.identity import Identity
 from cft_trl.synthesis.client import Answer, Counts, Request
+from cft_trl.synthesis.identities import transformers_identity
 from cft_trl.synthesis.journal import Journal
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class TransformersTeacher:
         batch_size: Requests computed together.
         dtype: The weights' type ("float32"); by default as `cft_trl.models.load_model` chooses.
         revision: Commit, tag or branch of a Hub id.
+        identity: What the model is, where that is known already; see identities.py.
 
     Raises:
         CFTError: There is no such model.
@@ -54,12 +57,14 @@ class TransformersTeacher:
         batch_size: int = 16,
         dtype: str | None = None,
         revision: str | None = None,
+        identity: Identity | None = None,
     ) -> None:
         from cft_trl.models import resolve_model
 
         self.model, self.batch_size = name or source, batch_size
         self._source, self._dtype, self._revision = resolve_model(source, revision=revision), dtype, revision
         self._loaded: LocalModel | None = None
+        self.identity = identity or transformers_identity(source, revision, dtype)
         self._busy = threading.Lock()
 
     async def ask_all(

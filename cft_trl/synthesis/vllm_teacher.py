@@ -13,8 +13,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
+from functools import cached_property
 
+from cft_trl.identity import Identity
 from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
+from cft_trl.synthesis.identities import vllm_identity
 from cft_trl.synthesis.journal import Journal
 
 _NO_KEY = ""  # names no variable: a server of ours is sent nobody's key
@@ -31,6 +34,7 @@ class VllmTeacher:
         options: vLLM's own (see `cft_trl.servers.vllm_server`).
         max_concurrency, timeout: As for `client.Teacher`.
         revision: Commit, tag or branch of a Hub id.
+        known: What the model is, where that is known already; see `identity`.
     """
 
     source: str
@@ -40,6 +44,12 @@ class VllmTeacher:
     max_concurrency: int = 256
     timeout: float = 600.0
     revision: str | None = None
+    known: Identity | None = None
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the model is, and with which options it is served; see identities.py."""
+        return self.known or vllm_identity(self.source, self.revision, self.options)
 
     async def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
