@@ -20,8 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import package_digest
 from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, write_text
+from cft_trl.identity import model_identity, what_changed
 from cft_trl.models import resolve_model
 from cft_trl.training.checkpoints import newest_whole
 
@@ -128,14 +130,17 @@ class _Stages:
 
 def _claim(output: Path, settings: QuickstartSettings, force: bool) -> None:
     path = output / "quickstart.json"
-    mine = json.loads(json.dumps(asdict(settings)))
+    made_of = {"base": model_identity(settings.model), "code": package_digest()}
+    mine = json.loads(json.dumps({**asdict(settings), "made_of": made_of}))
     if not path.is_file() and any(output.iterdir()):
         raise CFTError(f"'{output}' holds files that are not a quickstart's; give another --output")
     if force:
         for entry in output.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    elif path.is_file() and json.loads(path.read_text(encoding="utf-8")) != mine:
-        raise CFTError(f"'{output}' holds a quickstart with other settings; give --force to replace it, or --output")
+    elif path.is_file() and (theirs := json.loads(path.read_text(encoding="utf-8"))) != mine:
+        other = {**theirs, "made_of": mine["made_of"]} == mine and what_changed(theirs.get("made_of", {}), made_of)
+        told = f"made with {other}" if other else "with other settings"
+        raise CFTError(f"'{output}' holds a quickstart {told}; give --force to replace it, or --output")
     write_text(path, json.dumps(mine, indent=2))
 
 

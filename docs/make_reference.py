@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 FOLDER = Path(__file__).parent
 
 COLUMNS = {
@@ -92,10 +94,23 @@ def reference() -> str:
         _table(("variable", "what it is for"), [(f"`{name}`", what) for name, what in VARIABLES.items()]),
         "The Hub's own work as usual: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`. An endpoint's key is "
         "in `OPENAI_API_KEY`, or in the variable that `--api-key-env` or the teacher's name says.",
+        "## What makes it begin anew",
+        "What a command did is used again as long as what it was done with is what it was: a model is its weights, "
+        "configuration, tokenizer and template (on the Hub its commit), rows are their texts, an endpoint is its "
+        "address, the model's name there and what `/v1/models` says of it. Names and places do not count.",
+        _table(
+            ("command", "what has changed since", "what happens"),
+            [(line["command"], _cell(line["changed"]), _cell(line["then"])) for line in begin_anew()],
+        ),
         "## Exit codes",
         _table(("code", "means"), [(str(code), what) for code, what in EXIT_CODES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def begin_anew() -> list[dict[str, str]]:
+    """The lines of begin_anew.yaml."""
+    return yaml.safe_load((FOLDER / "begin_anew.yaml").read_text(encoding="utf-8"))
 
 
 def commands() -> str:

@@ -106,6 +106,14 @@ def test_quickstart_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsy
     assert quickstart.run_quickstart(output, settings) == metrics
     with pytest.raises(CFTError, match="other settings"):
         quickstart.run_quickstart(output, quickstart.QuickstartSettings(str(tmp_path / "model"), rows=31))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart, "package_digest", lambda: "another")
+        with pytest.raises(CFTError, match="made with another version of our own code"):
+            quickstart.run_quickstart(output, settings)
+    told = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**told, "rms_norm_eps": 0.5}))
+    with pytest.raises(CFTError, match=r"made with another config\.json of its base"):
+        quickstart.run_quickstart(output, settings)
 
 
 def test_quickstart_does_not_touch_a_folder_of_something_else(tmp_path):

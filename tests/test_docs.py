@@ -146,6 +146,13 @@ def test_what_is_written_from_the_code_is_up_to_date(page, generator):
     assert written == getattr(generator, page)(), "run: python docs/make_reference.py"
 
 
+def test_each_line_of_what_begins_anew_has_its_test(generator):
+    for line in generator.begin_anew():
+        assert set(line) == {"command", "changed", "then", "test"}
+        file, _, name = line["test"].partition("::")
+        assert re.search(rf"^(?:async )?def {name}\(", (REPOSITORY / "tests" / file).read_text(), re.MULTILINE), line
+
+
 def test_the_reference_knows_every_column_exit_code_and_command(generator):
     from cft_trl import cli
     from cft_trl.records import COLUMNS
