@@ -55,6 +55,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
+        if self.source.without_response is None:
+            # Own questions need no response where models are asked for one.
+            kept = "keep" if self.respond.answers == "models" else "fail"
+            object.__setattr__(self, "source", dataclasses.replace(self.source, without_response=kept))
 
 
 STAGES = tuple(part.name for part in dataclasses.fields(Recipe) if part.name != "name")
