@@ -271,7 +271,8 @@ def _notes(runs: Sequence[Run]) -> list[str]:
              if limit and limit < (BENCHMARKS[task].drawn or BENCHMARKS[task].size)]  # fmt: skip
     if first:
         notes.append(
-            f"Only a sample of the problems was asked, the same for all runs: {', '.join(first)}; published rows are of whole sets."
+            f"Only a sample of the problems was asked, the same for all runs: {', '.join(first)}; published rows are "
+            "of whole sets."
         )
     if len({run.settings.get("mode") for run in runs}) > 1:
         notes.append("The runs differ in mode, and so in what each problem was asked with.")

@@ -200,7 +200,12 @@ def _parquet(file: str) -> Rows:
             labels = _class_names(table.schema_arrow.metadata or {}, file)
             for batch in table.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
-                    yield with_class_names(row, labels), f"{file}, row {index}"
+                    where = f"{file}, row {index}"
+                    try:
+                        row = with_class_names(row, labels)
+                    except CFTError as error:
+                        raise CFTError(f"{where}: {error}") from None
+                    yield row, where
                     index += 1
     except (pyarrow.ArrowException, OverflowError) as error:
         raise CFTError(f"{file}: not Parquet: {error}") from None

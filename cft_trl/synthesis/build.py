@@ -20,7 +20,6 @@ import copy
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ from typing import Any
 from cft_trl import __version__
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.folders import check_writable, write_text
+from cft_trl.folders import check_writable, without_folders, write_text
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed
@@ -280,7 +279,7 @@ def write_failures(folder: Path) -> None:
                     path = stage_path(folder, stage, kind="failures")
                     if path.is_file():
                         with open(path, "rb") as lines:
-                            shutil.copyfileobj(lines, out)
+                            out.writelines(_public(line) for line in lines)
             os.replace(partial, folder / "failures.jsonl")
         finally:
             partial.unlink(missing_ok=True)
@@ -304,6 +303,15 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another build is running in this folder; wait for it to end or give another --output"
             ) from None
         yield
+
+
+def _public(line: bytes) -> bytes:
+    """A failure's line without the folders of this machine, for failures.jsonl is pushed with the dataset."""
+    if b'"detail"' not in line or b"/" not in line:
+        return line
+    failure = json.loads(line)
+    failure["detail"] = without_folders(str(failure["detail"]))
+    return json.dumps(failure, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 @contextmanager

@@ -134,7 +134,9 @@ def _load(path: Path) -> dict[str, Any]:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CFTError(f"recipe '{path}' cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise CFTError(f"recipe '{path}' is not YAML that can be read: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # also a number of 5,000 digits, and what is not UTF-8
         raise CFTError(f"recipe '{path}' is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise CFTError(f"recipe '{path}' holds no sections; begin with a line like 'name: webinstruct'")
@@ -170,7 +172,7 @@ def _override(content: dict[str, Any], text: str) -> None:
             raise CFTError(f"--set {text!r}: {'.'.join(path[: at + 1])} is no section")
     try:
         place[last] = _read_yaml(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         place[last] = value
 
 
