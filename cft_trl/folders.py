@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,3 +90,17 @@ def write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text + "\n", encoding="utf-8")
     os.replace(scratch, path)
+
+
+# "/home/me/data/" in "/home/me/data/rows.jsonl, line 3"; neither the "/a/" of an address nor that of a fraction.
+_FOLDERS = re.compile(r"(?<![\w/.~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\":,;()\[\]]+[/\\])+")
+
+
+def without_folders(text: str) -> str:
+    """The text with absolute paths of this machine cut to their last part: what is published tells nobody's folders.
+
+    Example:
+        >>> without_folders("path: /home/me/data/rows.jsonl, vllm:/data/models/mine at http://localhost:8000/v1/x")
+        'path: rows.jsonl, vllm:mine at http://localhost:8000/v1/x'
+    """
+    return _FOLDERS.sub("", text)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cft_trl.errors import CFTError
+from cft_trl.verdict import parse_verdict
 
 Record = dict[str, Any]
 
@@ -28,6 +29,8 @@ LAYOUTS = {
     "WebInstruct-CFT or CGD": ("input", "output"),
     "prompt/completion": ("prompt", "completion"),
     "messages": ("messages",),
+    "ShareGPT": ("conversations",),
+    "Alpaca": ("instruction", "output"),
 }
 
 _CGD_HEAD = "Question: "
@@ -81,6 +84,10 @@ def _plain(row: Mapping[str, Any], where: str) -> Record:
 
 
 def _input_output(row: Mapping[str, Any], where: str) -> Record:
+    instruction = row.get("instruction")
+    question = "\n\n".join(part for part in (instruction, row["input"]) if isinstance(part, str) and part)
+    if isinstance(instruction, str) and instruction.strip() and _is_answered(question, row["output"]):
+        return _alpaca(row, where)
     fields = _published(row["input"], row["output"], where, "input", "output")
     return _with_instruction(fields, row.get("instruction"))
 
@@ -114,8 +121,44 @@ def _role(turn: Any) -> Any:
     return turn.get("role") if isinstance(turn, Mapping) else type(turn).__name__
 
 
+_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
+                   "chatgpt": "assistant", "bing": "assistant", "system": "system"}  # fmt: skip
+
+
+def _sharegpt(row: Mapping[str, Any], where: str) -> Record:
+    """`conversations` = [{"from": "human", "value": question}, {"from": "gpt", "value": answer or critique}]."""
+    turns = row["conversations"] if isinstance(row["conversations"], list | tuple) else []
+    messages = [
+        {"role": _SHAREGPT_ROLES.get(str(turn["from"]).lower(), turn["from"]), "content": turn.get("value")}
+        if isinstance(turn, Mapping) and "from" in turn
+        else turn
+        for turn in turns
+    ]
+    turns = [turn for turn in messages if _role(turn) != "system"]
+    if [_role(turn) for turn in turns] == ["user", "assistant"]:
+        question, answer = (turn.get("content") for turn in turns)
+        if _is_answered(question, answer):
+            system = next((turn.get("content") for turn in messages if _role(turn) == "system"), None)
+            return {"query": question, "response": answer} | ({"extra": {"system": system}} if system else {})
+    return _conversation(messages or row["conversations"], where, "conversations")
+
+
+def _alpaca(row: Mapping[str, Any], where: str) -> Record:
+    """`instruction`, `input` (more of the question, mostly empty), `output` = the answer."""
+    instruction, text, answer = (row.get(name) for name in ("instruction", "input", "output"))
+    return {"query": "\n\n".join(part for part in (instruction, text) if part), "response": answer}
+
+
+def _is_answered(question: Any, answer: Any) -> bool:
+    """Whether two texts are a question and its answer, and no published critique, whole or torn."""
+    if not (isinstance(question, str) and isinstance(answer, str)) or not question.strip():
+        return False
+    critique = answer.lstrip().startswith("Critique:") or parse_verdict(answer) is not None
+    return not critique and "critique" not in question[:200].lower() and "Solution:" not in question
+
+
 READERS: dict[str, Callable[[Mapping[str, Any], str], Record]] = dict(
-    zip(LAYOUTS, (_plain, _input_output, _prompt_completion, _messages), strict=True)
+    zip(LAYOUTS, (_plain, _input_output, _prompt_completion, _messages, _sharegpt, _alpaca), strict=True)
 )
 
 
@@ -138,7 +181,8 @@ def _published(text: Any, target: Any, where: str, column: str, target_column: s
     else:
         if not (split := split_input(text)):
             raise CFTError(
-                f"{where}: column {column!r} has no 'Solution:' line, so it is not critique data; expected {_EXPECTED}"
+                f"{where}: column {column!r} has no 'Solution:' line, so it is not critique data; expected "
+                f"{_EXPECTED}; questions with answers of their own go into columns query and response"
             )
         critique = target and re.sub(r"\ACritique:\r?\n", "", target)
         fields = {"query": split[0], "response": split[1], "critique": critique}

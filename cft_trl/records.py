@@ -12,6 +12,8 @@ A row (a *record*) has eleven columns; only `query` and `response` always hold t
     CGD                the same columns, "Question: {x}\n\nStudent's Initial Answer: {y}\n\nCritique: {c}" and "{z}"
     prompt/completion  the same texts, as strings or as message lists (TRL)
     messages           the same texts, as [user, assistant] (One-Shot-CFT-Data)
+    ShareGPT           conversations = [human, gpt]: a question with its answer, or the same texts as messages
+    Alpaca             instruction, input, output: a question with its answer (no "Solution:" line, no critique)
     plain              query, response and any of the other columns; columns of no known name are kept in `meta`
 
 `to_webinstruct_cft` and `to_messages` write the first and the fourth. A record whose published form would be read
@@ -200,6 +202,7 @@ def to_record(row: Mapping[str, Any], where: str = "row 0") -> Record:
     fields = READERS[layout](row, where)
     extra = dict(fields.pop("extra", {}))
     read = {*LAYOUTS[layout], "meta"} | ({"instruction"} if "input" in LAYOUTS[layout] else set())
+    read |= {"input"} if layout == "Alpaca" else set()
     for column, value in row.items():
         if column in read:
             continue
@@ -225,7 +228,7 @@ def _merged_meta(meta: Any, extra: Record) -> Record | None:
 def _json_value(value: Any) -> Any:
     """A value as JSON can hold it: mappings and sequences stay, NaN is null, anything else becomes its text."""
     if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
+        return {_SURROGATE.sub("\ufffd", str(key)): _json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [_json_value(item) for item in value]
     if hasattr(value, "tolist"):
@@ -237,6 +240,15 @@ def _json_value(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float) else str(value)
 
 
+def _plain_value(value: Any) -> Any:
+    """A value out of numpy, torch or pandas as Python's own; NaN and its like, a frame's missing text, is `None`."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
+
+
 def _build(fields: Mapping[str, Any], where: str) -> Record:
     """Checks and completes a record's values."""
     unknown = [name for name in fields if name not in COLUMNS]
@@ -244,7 +256,7 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
         raise CFTError(f"{where}: no column {unknown[0]!r}; a record has {', '.join(COLUMNS)}")
     record = {column: fields.get(column) for column in COLUMNS}
     for column in COLUMNS[:-1]:
-        value = record[column]
+        value = record[column] = _plain_value(record[column])
         if column in ("id", "reference_answer") and isinstance(value, int | float):
             record[column] = str(value)
         elif column != "verdict" and not (value is None or isinstance(value, str)):
@@ -262,7 +274,10 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
     except CFTError as error:
         raise CFTError(f"{where}: column 'verdict': {error}") from None
     if record["meta"] is not None:
-        record["meta"] = _json_value(_merged_meta(record["meta"], {}))
+        try:
+            record["meta"] = _json_value(_merged_meta(record["meta"], {}))
+        except RecursionError:
+            raise CFTError(f"{where}: column 'meta' is nested too deeply to be kept; leave it out") from None
     if record["id"] is None:
         texts = [record[name] for name in ("query", "response", "critique") if record[name] is not None]
         record["id"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
@@ -306,6 +321,7 @@ def _convert(
     if library and isinstance(data, library.DatasetDict | library.IterableDatasetDict):
         return type(data)({name: _convert(split, function, columns) for name, split in data.items()})
     if library and isinstance(data, library.Dataset | library.IterableDataset):
+        data = data.with_format(None)  # a torch or numpy format would give tensors for numbers
         names = data.column_names or list(next(iter(data), {}))
         find_layout(names)
         new = columns()
@@ -338,7 +354,16 @@ def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) ->
     if not labels:
         return row
     numbers = {name: row.get(name) for name in labels}
-    return {**row, **{name: None if n is None or n < 0 else labels[name][n] for name, n in numbers.items()}}
+    try:
+        return {**row, **{name: None if n is None or n < 0 else labels[name][n] for name, n in numbers.items()}}
+    except (IndexError, TypeError):
+        bad = next(name for name, n in numbers.items() if not (isinstance(n, int) and n < len(labels[name])))
+        raise CFTError(f"column {bad!r} holds {numbers[bad]!r}, which is none of its classes {labels[bad]}") from None
+
+
+_RULES = (
+    "records.py", "layouts.py", "verdict.py", "statements.py", "reservations.py", "verdict_forms.py", "markup.py"
+)  # fmt: skip
 
 
 @cache
@@ -349,5 +374,5 @@ def code_digest(*files: str) -> str:
         *files: Paths of further modules that the cached result depends on.
     """
     here = Path(__file__).parent
-    own = [here / name for name in ("records.py", "layouts.py", "verdict.py", "statements.py")]
+    own = [here / name for name in _RULES]
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in [*own, *files])).hexdigest()

@@ -188,7 +188,7 @@ def test_gold_from_solution(solution, gold):
 
 
 def test_no_problem_for_selection_is_in_a_reported_set(shared_data):
-    from cft_trl.evaluation.validation import normalised
+    from cft_trl.sources.fingerprints import normalised
 
     reported = {normalised(row["query"]) for row in load_benchmark("math", shared_data / "benchmarks")}
     drawn = load_benchmark("math-validation", shared_data / "benchmarks")

@@ -19,9 +19,10 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import validation as validation_module
 from cft_trl.evaluation.intervals import wilson_interval
-from cft_trl.evaluation.validation import load_validation, normalised
+from cft_trl.evaluation.validation import load_validation
 from cft_trl.generators import Generation, LocalModel
 from cft_trl.models import load_model
+from cft_trl.sources.fingerprints import normalised
 from cft_trl.training.runs import mark_checkpoint, run_of
 from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
 
@@ -75,6 +76,23 @@ def test_a_set_that_overlaps_what_is_reported_is_refused(reported, tmp_path, que
     assert "forced: 1 of its problems in math" in forced.notes[-1]
     with pytest.raises(CFTError, match="1 of its problems in gsm8k"):
         load_validation("gsm8k")
+
+
+def test_a_copy_in_other_typing_is_found(shared_data, monkeypatch, tmp_path):
+    """Curly apostrophes, no final question mark: the decontamination stage knows such copies, and so does this."""
+    questions = [row["query"] for row in validation_module.load_benchmark("gsm8k", shared_data / "benchmarks")]
+    typed = [q.replace("'", "\u2019").rstrip("? ") for q in questions if "'" in q or "\u2019" in q][:8]
+    path = write_rows(tmp_path / "mine.jsonl", *({"query": query, "gold": "1"} for query in typed))
+    only = {"gsm8k": [{"id": str(at), "query": query} for at, query in enumerate(questions)]}
+
+    def load(name, folder=None):
+        if name not in only:
+            raise CFTError(f"{name}: not here")
+        return only[name]
+
+    monkeypatch.setattr(validation_module, "load_benchmark", load)
+    with pytest.raises(CFTError, match="8 of its problems in gsm8k"):
+        load_validation(path)
 
 
 def test_real_validation_problems_are_in_nothing_that_is_reported(shared_data, monkeypatch):

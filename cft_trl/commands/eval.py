@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser("cft eval", HELP)
     parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
     parser.add_argument("--tasks", default="six", help="see above (default %(default)s)")
-    parser.add_argument("--limit", type=positive, help="the first so many problems of each task")
+    parser.add_argument(
+        "--limit", type=positive, help="so many problems of each task: a seeded sample over its subjects and levels"
+    )
     parser.add_argument("--backend", default="transformers", help="transformers (default), vllm or endpoint")
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")

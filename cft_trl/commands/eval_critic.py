@@ -30,7 +30,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --backend endpoint the model's name there")
     parser.add_argument("--data", default="processbench", help="see above (default %(default)s)")
     parser.add_argument("--subsets", help="of ProcessBench: gsm8k,math,olympiadbench,omnimath (default: all)")
-    parser.add_argument("--limit", type=positive, help="rows of each subset")
+    parser.add_argument(
+        "--limit",
+        type=positive,
+        help="rows of each subset: a seeded sample, right and wrong in the subset's proportion",
+    )
     parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")

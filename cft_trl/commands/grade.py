@@ -81,6 +81,8 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
         summary = summarise(again, graders)
         entry = (saved or {}).get("tasks", {}).get(file.stem)
         if entry and not told:
+            told = _sample_differences(file, (saved or {}).get("sample", {}).get(file.stem), rows)
+        if entry and not told:
             told = _score_differences(file, entry, summary)
         differing += told
         cells = [score_cell(summary["scores"].get(grader)) for grader in graders]
@@ -116,6 +118,15 @@ def _differences(file: Path, rows: list[Any], again: list[Any], graders: Sequenc
                 f"(first: {changed[0]})"
             )
     return told
+
+
+def _sample_differences(file: Path, sample: dict[str, Any] | None, rows: list[Any]) -> list[str]:
+    """Whether the file holds another sample of the benchmark than `evaluation.json` names."""
+    from cft_trl.evaluation.sampling import ids_digest
+
+    if sample and ids_digest(row["id"] for row in rows) != sample["digest"]:
+        return [f"{file}: its problems are not the sample that evaluation.json names ({sample['digest']})"]
+    return []
 
 
 def _score_differences(file: Path, entry: dict[str, Any], summary: dict[str, Any]) -> list[str]:

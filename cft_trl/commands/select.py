@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("cft select", HELP, usage="cft select RUN [options]")
     parser.add_argument("run", type=Path, help="folder of a training run, with checkpoint-N")
     parser.add_argument("--benchmark", default="math-validation", help="default %(default)s; arithmetic-critic; a file")
-    parser.add_argument("--limit", type=positive, help="use the first so many problems")
+    parser.add_argument("--limit", type=positive, help="use a seeded sample of so many problems")
     parser.add_argument("--keep", type=positive, default=1, help="keep so many of the best (default %(default)s)")
     parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
     parser.add_argument("--base-url", help="of --backend endpoint; it serves each checkpoint by its folder's name")

@@ -21,7 +21,7 @@ from typing import Any
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
 from cft_trl.evaluation.critic import judge, score_verdicts
-from cft_trl.evaluation.processbench import CriticRow, load_critic_rows
+from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows
 from cft_trl.folders import check_writable, write_text
 from cft_trl.progress import progress
 from cft_trl.prompts import Prompting, chat_messages
@@ -69,7 +69,7 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
         CFTError: The rows, the model or the endpoint cannot be had, or the folder is of another run. What was generated
             until then is kept.
     """
-    rows = load_critic_rows(settings.data, settings.subsets or None, settings.limit)
+    rows, samples = sampled_critic_rows(settings.data, settings.subsets or None, settings.limit)
     check_writable(output)
     _claim(output, settings, backend)
     started = time.time()
@@ -88,6 +88,7 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
         "revision": backend.revision,
         "backend": backend.kind,
         **asdict(settings),
+        **({"sample": samples} if samples else {}),
         "temperature": 0.0,
         "subsets": figures,
         **({"average": _average(figures)} if len(figures) > 1 else {}),

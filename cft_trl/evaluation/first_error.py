@@ -58,28 +58,35 @@ _MENTION = re.compile(rf"\bparagraph_(?P<zero>\d{{1,3}})\b|\b{_STEP_N}|{_NTH_STE
 # "The error is not in step 1"; "as shown in step 1", "it contradicts step 1": step 1 is a witness.
 _REJECTED = re.compile(
     r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$"
-    r"|(?:\A|[.;] )\s*unlike (?:the )?$|\b(?:according to|despite|contradict(?:s|ing|ed)?|(?:in)?consistent with|agrees? with|compared (?:to|with)"
-    r"|contrary to|matches|as (?:\w+ )?(?:explained|shown|stated|seen|found|computed|given|derived|established|said) (?:in|by)"
-    r"|(?:already|correctly|rightly) (?:\w+ )?(?:in|by)|(?:result|value|number|answer|taken|obtained|derived|found) (?:from|of)"
+    r"|(?:\A|[.;] )\s*unlike (?:the )?$|\b(?:according to|despite|contradict(?:s|ing|ed)?|(?:in)?consistent with"
+    r"|agrees? with|compared (?:to|with)"
+    r"|contrary to|matches|as (?:\w+ )?(?:explained|shown|stated|seen|found|computed|given|derived|established"
+    r"|said) (?:in|by)"
+    r"|(?:already|correctly|rightly) (?:\w+ )?(?:in|by)|(?:result|value|number|answer|taken|obtained|derived"
+    r"|found) (?:from|of)"
     r"|follow(?:s|ed)? from|uses|reuses) (?:the )?$",
     _FLAGS,
 )
 # "Everything after step 2", "from the end of step 2 on": the step that follows.
 _AFTER = re.compile(
-    r"\b(?:everything|all|anything|(?:the )?(?:error|mistake)s? (?:\w+ )?(?:comes?|occurs?|is)) (?:\w+ )?(?:right )?after (?:the )?$",
+    r"\b(?:everything|all|anything|(?:the )?(?:error|mistake)s? (?:\w+ )?(?:comes?|occurs?"
+    r"|is)) (?:\w+ )?(?:right )?after (?:the )?$",
     _FLAGS,
 )
 # "Step 3 is wrong because of step 2": the cause comes first.
 _CAUSE = re.compile(
-    r"\b(?:because of|due to|owing to|caused by|inherit(?:s|ed|ing)?|carr(?:y|ies|ied|ying) over|stems? from|comes? from"
-    r"|results? from|resulting from|propagat\w+ (?:\w+ )?from|as a result of|originat\w+ (?:in|from)|(?:goes|traces?|traced) back to"
+    r"\b(?:because of|due to|owing to|caused by|inherit(?:s|ed|ing)?|carr(?:y|ies|ied|ying) over|stems? from"
+    r"|comes? from"
+    r"|results? from|resulting from|propagat\w+ (?:\w+ )?from|as a result of|originat\w+ (?:in|from)|(?:goes"
+    r"|traces?|traced) back to"
     r"|thanks to|consequence of|on account of)\b(?: \w+'?s?){0,6}? ?$",
     _FLAGS,
 )
 _BECAUSE = re.compile(r"\b(?:because|since)\b", _FLAGS)
 # "Step 1 is right, unlike step 2": the step that is praised is not the one at fault.
 _PRAISED = re.compile(
-    r"[\s*_`)\]]*(?:(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?|all is well)\b",
+    r"[\s*_`)\]]*(?:(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?"
+    r"|all is well)\b",
     _FLAGS,
 )
 _ROW = re.compile(rf"[ \t]*\|[\s*_`]*(?:{_UNIT} *)?#?(?P<row>\d{{1,3}})[\s*_`.]*\|", _FLAGS)
@@ -117,7 +124,8 @@ _FAULT = re.compile(
     r"|contradict\w*|unjustified|unsupported|overlook\w*|omit\w*|omission|neglect\w*|forg[eo]t\w*|fail(?:s|ed) to"
     r"|missing|left out|skip(?:s|ped)|(?:never|not) converted|without converting"
     r"|(?:should|ought to)(?: \w+)? (?:be|been|read|give|equal|follow)|is needed"
-    r"|(?:(?:is|are|was|were|does|do|did|has|have)(?: \w+)? not|(?:is|are|was|were|does|do|did|has|have)n't) (?:\w+ )?"
+    r"|(?:(?:is|are|was|were|does|do|did|has|have)(?: \w+)? not|(?:is|are|was|were|does|do|did|has"
+    r"|have)n't) (?:\w+ )?"
     r"(?:correct|right|true|valid|accurate|follow|hold|equal|justified|match|make sense)\w*|not correct"
     r"|the solution (?:\w+ )?(?:has|says|writes|stops|ends|answers)|instead of)\b"
     r"|\b(?:improper(?:ly)?|inconsisten\w*|circular|hallucinat\w*|unwarranted|untrue|fallac\w*|misle(?:d|ad)\w*"
@@ -127,19 +135,23 @@ _FAULT = re.compile(
 )
 # Fault that is only seeming: "step 2 looks wrong but is right".
 _SEEMING = re.compile(
-    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could)\b(?: \w+){0,3}? (?:wrong|odd|incorrect|false|mistaken|suspicious|invalid|an? (?:error|mistake))\b",
+    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could)\b(?: \w+){0,3}? (?:wrong|odd|incorrect"
+    r"|false|mistaken|suspicious|invalid|an? (?:error|mistake))\b",
     _FLAGS,
 )
 _PRAISE = re.compile(
-    r"\b(?:right|correct(?:ly)?|fine|ok(?:ay)?|valid|sound|holds?|true|accurate|flawless)\b|[\u2713\u2714\u2705]|\bno (?:errors?|mistakes?)\b"
+    r"\b(?:right|correct(?:ly)?|fine|ok(?:ay)?|valid|sound|holds?|true|accurate|flawless)\b|[\u2713\u2714\u2705]"
+    r"|\bno (?:errors?|mistakes?)\b"
     r"|\bnot (?:wrong|incorrect)\b|\bit (?:is|does)(?: not|n't)\s*\W*\Z",
     _FLAGS,
 )
 # What speaks on about the step before.
 _GOES_ON = re.compile(
     r"\s*(?:but|however|yet|and|so|then|here|there|in fact|actually|unfortunately|,)*\s*[,:]?\s*"
-    r"(?:this|that|it|its|which|here|there|these|the (?:result|value|sum|product|difference|step|sign|calculation|claim"
-    r"|subtraction|addition|multiplication|division|equation|formula|reasoning|statement|conclusion|computation)|\d|\$)",
+    r"(?:this|that|it|its|which|here|there|these|the (?:result|value|sum|product|difference|step|sign|calculation"
+    r"|claim"
+    r"|subtraction|addition|multiplication|division|equation|formula|reasoning|statement|conclusion|computation)"
+    r"|\d|\$)",
     _FLAGS,
 )
 # What the reference teacher says of a right step.

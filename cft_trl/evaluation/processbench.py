@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.evaluation.sampling import draw, sample_of
+from cft_trl.evaluation.sampling import verdict as by_verdict
 from cft_trl.sources.files import SUFFIXES, read_files
 from cft_trl.verdict import to_verdict
 
@@ -46,7 +47,8 @@ def load_critic_rows(
             one such file, "arithmetic" (the embedded test problems), or any file, folder or Hub id of rows with
             `query`, `response` and a label: the column `verdict`, or what `to_verdict` knows under `label`, `correct`.
         subsets: Which of ProcessBench's; all by default.
-        limit: At most this many rows of each subset, from the beginning.
+        limit: At most this many rows of each subset: a seeded sample with as large a share of right solutions as the
+            whole (see `cft_trl.evaluation.sampling`; ProcessBench lists the wrong ones first).
 
     Returns:
         Rows by subset, as shown above. `first_error` is the number of the first wrong step, or None: where nothing is
@@ -57,9 +59,23 @@ def load_critic_rows(
 
     Example:
         >>> rows = load_critic_rows("arithmetic", limit=2)["arithmetic"]
-        >>> [(row["verdict"], row["first_error"]) for row in rows]
-        [('wrong', 1), ('right', None)]
+        >>> sorted(row["verdict"] for row in rows)
+        ['right', 'wrong']
     """
+    return sampled_critic_rows(data, subsets, limit)[0]
+
+
+def sampled_critic_rows(
+    data: str = "processbench", subsets: Iterable[str] | None = None, limit: int | None = None
+) -> tuple[dict[str, list[CriticRow]], dict[str, dict[str, Any]]]:
+    """As `load_critic_rows`, and what tells each subset's sample from others (`sample_of`), where it is one."""
+    whole = _whole(data, subsets, limit)
+    rows = {subset: draw(found, limit, by_verdict) for subset, found in whole.items()}
+    samples = {name: told for name, drawn in rows.items() if (told := sample_of(drawn, len(whole[name]), by_verdict))}
+    return rows, samples
+
+
+def _whole(data: str, subsets: Iterable[str] | None, limit: int | None) -> dict[str, list[CriticRow]]:
     folder = Path(data).expanduser()
     if data in ("processbench", HUB_ID) or (folder.is_dir() and _subset_files(folder)):
         chosen = _chosen(subsets)
@@ -69,16 +85,15 @@ def load_critic_rows(
             if len(rows) != SUBSETS[subset]:
                 size = SUBSETS[subset]
                 raise CFTError(f"{data}, {subset}: {len(rows)} rows, but the published subset has {size}")
-        return {subset: rows[:limit] for subset, rows in found.items()}
+        return found
     if subsets:
         raise CFTError(f"--subsets: only ProcessBench has them; {data} is read whole")
     if data == "arithmetic":
         from cft_trl.sources.arithmetic import arithmetic_records
 
-        # Drawn whole and then cut: which verdicts a draw has depends on its size.
-        records = list(arithmetic_records(max(limit or 0, ARITHMETIC_ROWS), levels=(1,), split="test"))[:limit]
+        records = list(arithmetic_records(max(limit or 0, ARITHMETIC_ROWS), levels=(1,), split="test"))
         return {"arithmetic": [_from_record(row, f"arithmetic, row {at}") for at, row in enumerate(records)]}
-    return _labelled(data, limit)
+    return _labelled(data)
 
 
 def from_processbench(row: Mapping[str, Any], where: str, subset: str) -> CriticRow:
@@ -169,18 +184,18 @@ def _from_hub(_: Path, subset: str) -> list[CriticRow]:
     return [from_processbench(row, f"{HUB_ID}, {subset}, row {index}", subset) for index, row in enumerate(rows)]
 
 
-def _labelled(data: str, limit: int | None) -> dict[str, list[CriticRow]]:
+def _labelled(data: str) -> dict[str, list[CriticRow]]:
     """Rows of one's own: ProcessBench's columns, or records with a label."""
     file = Path(data).expanduser()
     name = file.name.split(".")[0] or "rows"
     if file.is_file() and data.endswith(SUFFIXES):
-        rows = list(islice(read_files([str(file)]), limit))
+        rows = list(read_files([str(file)]))
         if rows and isinstance(rows[0][0], Mapping) and "steps" in rows[0][0]:
             subset = name.removeprefix("processbench_")
             return {subset: [from_processbench(row, where, subset) for row, where in rows]}
     from cft_trl.sources.local import load_local
 
-    records = load_local(data, limit=limit, split="test" if not file.exists() else "train")
+    records = load_local(data, split="test" if not file.exists() else "train")
     name = re.sub(r"[^\w.-]", "-", name)
     return {name: list(_checked(records, data, name))}
 

@@ -177,8 +177,8 @@ def _names(folders: Sequence[Path], names: Sequence[str] | None) -> list[str]:
 
 def _about(run: Run) -> dict[str, Any]:
     told = run.settings
-    keys = ("model", "revision", "backend", "mode", "prompt", "limit", "samples", "temperature", "top_p", "seed",
-            "graders", "judge", "machine", "versions", "date", "seconds")  # fmt: skip
+    keys = ("model", "revision", "backend", "mode", "prompt", "limit", "sample", "samples", "temperature", "top_p",
+            "seed", "graders", "judge", "machine", "versions", "date", "seconds")  # fmt: skip
     return {"name": run.name, "folder": str(run.folder), **{key: told[key] for key in keys if key in told}}
 
 
@@ -270,7 +270,10 @@ def _notes(runs: Sequence[Run]) -> list[str]:
     first = [f"{limit} of {TITLES.get(task, task)}" for task, limit in limits.items()
              if limit and limit < (BENCHMARKS[task].drawn or BENCHMARKS[task].size)]  # fmt: skip
     if first:
-        notes.append(f"Only the first problems were asked: {', '.join(first)}; published rows are of whole sets.")
+        notes.append(
+            f"Only a sample of the problems was asked, the same for all runs: {', '.join(first)}; published rows are "
+            "of whole sets."
+        )
     if len({run.settings.get("mode") for run in runs}) > 1:
         notes.append("The runs differ in mode, and so in what each problem was asked with.")
     if len({run.settings.get("backend") for run in runs}) > 1:

@@ -159,6 +159,8 @@ def _asked(first: Run, other: Run) -> list[tuple[str, Any, Any]]:
     asked.append((f"grader ({grader})", a.get("versions", {}).get(grader), b.get("versions", {}).get(grader)))
     for task in shared_tasks([first, other]):
         asked.append((f"limit ({task})", limit_of(a, task), limit_of(b, task)))
+        digests = [settings.get("sample", {}).get(task, {}).get("digest") for settings in (a, b)]
+        asked.append((f"sample ({task})", *digests))
     return asked
 
 

@@ -32,6 +32,7 @@ from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
 from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark, pinned_revision
 from cft_trl.evaluation.generations import Row, extracted_answer, summarise, write_generations
 from cft_trl.evaluation.grading import GRADERS
+from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.folders import check_writable, write_text
 from cft_trl.generators import STOP_STRINGS
 from cft_trl.inference import MODES
@@ -149,7 +150,9 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         from cft_trl.evaluation.ifeval import require_checkers
 
         require_checkers()
-    rows = {name: load_benchmark(name)[:limit] for name, limit in settings.tasks.items()}
+    whole = {name: load_benchmark(name) for name in settings.tasks}
+    rows = {name: draw(whole[name], limit) for name, limit in settings.tasks.items()}
+    samples = {name: found for name, of_task in rows.items() if (found := sample_of(of_task, len(whole[name])))}
     check_writable(output)
     _claim(output, {**backend.identity(), **_asked(settings)})
     started = time.time()
@@ -169,6 +172,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         "mode": settings.mode,
         "prompt": settings.prompt,
         "limit": settings.limit,
+        **({"sample": samples} if samples else {}),
         **{name: asked[name] for name in ("samples", "temperature", "top_p", "seed")},
         "graders": list(settings.graders),
         **({"judge": settings.judge} if "mt-bench" in rows else {}),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from cft_trl.evaluation.benchmarks import (
     load_benchmark,
 )
 from cft_trl.evaluation.intervals import wilson_interval
+from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.inference import Generation, mode_conversation
 from cft_trl.verdict import parse_verdict
 
@@ -114,7 +114,7 @@ def load_validation(
         name: "math-validation" (500 problems of MATH train), another benchmark's name (refused unless `force`),
             "arithmetic-critic" (300 held-out arithmetic rows of level 1 with known verdicts), or a file with columns
             `query`, `gold` or `query`, `response`, `verdict`.
-        limit: Uses the first so many rows.
+        limit: Uses so many rows: a seeded sample, in proportion over verdicts, subjects and levels.
         max_new_tokens: Limit per text; by default 2048 for answers and 512 for critiques.
         force: Takes the set in spite of an overlap.
 
@@ -128,8 +128,8 @@ def load_validation(
         from cft_trl.sources.arithmetic import arithmetic_records
 
         # Problems of another split than those trained on and those reported, by construction.
-        rows = list(arithmetic_records(limit or _CRITIC_ROWS, levels=(1,), split="validation"))
-        return ValidationSet(name, "verdicts", tuple(rows), max_new_tokens or 512)
+        rows = list(arithmetic_records(max(limit or 0, _CRITIC_ROWS), levels=(1,), split="validation"))
+        return ValidationSet(name, "verdicts", tuple(draw(rows, limit)), max_new_tokens or 512)
     known = name.strip().lower().replace("_", "-")
     if known in BENCHMARKS:
         benchmark = BENCHMARKS[known]
@@ -143,13 +143,14 @@ def load_validation(
     else:
         hint = nearest(name, [*BENCHMARKS, ARITHMETIC_CRITIC])
         raise CFTError(f"benchmark {name!r} is neither known{hint} nor a file; give math-validation, or a file of rows")
-    overlap, unchecked = find_overlap(rows)
+    # A sister problem of MATH train is no copy; of a set that somebody made, a near copy is.
+    overlap, unchecked = find_overlap(rows, near=not drawn)
     if unchecked:
         notes.append(f"not compared with {', '.join(unchecked)}, which could not be read")
     if overlap and drawn:
         # MATH train and MATH test have problems in common, word for word.
-        shared = {query for queries in overlap.values() for query in queries}
-        rows = [row for row in rows if normalised(row["query"]) not in shared]
+        shared = {at for found in overlap.values() for at in found}
+        rows = [row for at, row in enumerate(rows) if at not in shared]
         notes.append(f"left out: {_told(overlap)}")
     elif overlap and not force:
         raise CFTError(
@@ -158,39 +159,40 @@ def load_validation(
         )
     elif overlap:
         notes.append(f"overlaps what is reported, forced: {_told(overlap)}")
-    return ValidationSet(known if known in BENCHMARKS else name, kind, tuple(rows[:limit]), max_new_tokens or tokens,
+    asked = draw(rows, limit)
+    if sample := sample_of(asked, len(rows)):
+        notes.append(
+            f"a sample of {sample['rows']} of {sample['of']} rows, seed {sample['seed']}, ids {sample['digest']}"
+        )
+    return ValidationSet(known if known in BENCHMARKS else name, kind, tuple(asked), max_new_tokens or tokens,
                          system, tuple(notes))  # fmt: skip
 
 
-def normalised(query: str) -> str:
-    """A question without what copies of it differ in: white space, dollar signs, case.
+def find_overlap(rows: Sequence[Mapping[str, Any]], *, near: bool = True) -> tuple[dict[str, list[int]], list[str]]:
+    """Which reported benchmarks hold some of these rows' questions, by the decontamination stage's own tests.
 
-    Example:
-        >>> normalised("What is $2 + 2$ ?") == normalised("what is 2+2?")
-        True
+    Args:
+        rows: With `query`.
+        near: Whether a near copy counts too.
+
+    Returns:
+        {benchmark: indices of rows}, and the benchmarks that could not be read.
     """
-    return re.sub(r"[\s$]+", "", query).casefold()
+    from cft_trl.synthesis.decontaminate import copies, problem_texts
 
-
-def find_overlap(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Which reported benchmarks hold some of these rows' questions -> ({benchmark: questions}, those not readable)."""
-    queries = {normalised(row["query"]) for row in rows}
-    overlap, unchecked = {}, []
+    texts, unchecked = {}, []
     for benchmark in BENCHMARKS.values():
         if benchmark.drawn:
             continue
         try:
-            found = queries & {normalised(row["query"]) for row in load_benchmark(benchmark.name)}
+            texts[benchmark.name] = problem_texts(benchmark.name, load_benchmark(benchmark.name))
         except CFTError:  # no such file, or no Hub here
             unchecked.append(benchmark.name)
-            continue
-        if found:
-            overlap[benchmark.name] = sorted(found)
-    return overlap, unchecked
+    return copies([row["query"] for row in rows], texts, near=near), unchecked
 
 
-def _told(overlap: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{len(queries)} of its problems in {name}" for name, queries in overlap.items())
+def _told(overlap: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{len(found)} of its problems in {name}" for name, found in overlap.items())
 
 
 def _read_file(name: str) -> tuple[str, list[dict[str, Any]]]:

@@ -71,7 +71,8 @@ class SourceSettings:
         split: Which split ("train", "validation" or "test" of "arithmetic").
         columns: "local" only: {record's column: source's column}, as `load_local`.
         append_verdict: "local" only: end critiques that state no verdict with the row's own.
-        without_response: A row without a response: "fail", or "keep" where the respond stage is to write one.
+        without_response: A row without a response: "fail", or "keep" where the respond stage is to write one; by
+            default whichever `respond.answers` makes of it.
         limit: How many rows are written at most; `None` for all. "arithmetic" has no end and needs one.
         sample: "first" (in the corpus' order) or "random" (seeded; one pass, memory for the ids of `limit` rows).
         seed: Of the sampling, and of "arithmetic".
@@ -94,7 +95,7 @@ class SourceSettings:
     split: str = "train"
     columns: Mapping[str, str] = field(default_factory=dict)
     append_verdict: bool = False
-    without_response: str = "fail"
+    without_response: str | None = None
     limit: int | None = None
     sample: str = "first"
     seed: int = 0
@@ -107,9 +108,9 @@ class SourceSettings:
         if self.corpus not in NAMES:
             hint = nearest(str(self.corpus), NAMES)
             raise CFTError(f"source.corpus={self.corpus!r}: unknown{hint}; give one of {', '.join(NAMES)}")
-        for key, known in (("sample", ("first", "random")), ("without_response", ("fail", "keep"))):
+        for key, known in (("sample", ("first", "random")), ("without_response", (None, "fail", "keep"))):
             if getattr(self, key) not in known:
-                raise CFTError(f"source.{key}={getattr(self, key)!r}: give {' or '.join(known)}")
+                raise CFTError(f"source.{key}={getattr(self, key)!r}: give {' or '.join(filter(None, known))}")
         if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
             raise CFTError(f"source.limit={self.limit!r}: give a whole number of rows, 1 or more, or none for all")
         if not isinstance(self.columns, Mapping):
@@ -326,7 +327,7 @@ def _read(row: Any, where: str, settings: SourceSettings) -> tuple[Record, str |
     if names["query"] in row and _blank(row[names["query"]]):
         return known, "empty query"
     without = _blank(row.get(names["response"])) and (names["response"] in row or settings.without_response == "keep")
-    if without and settings.without_response == "fail":
+    if without and settings.without_response != "keep":
         return known, "empty response"
     if without:
         row = {**row, names["response"]: _NO_RESPONSE}

@@ -34,6 +34,7 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_FIELD = 2**31 - 1
 
 Rows = Iterator[tuple[Any, str]]
@@ -123,11 +124,20 @@ def read_files(files: Iterable[str]) -> Rows:
         name = file.removesuffix(".gz")
         reader = {".json": _json, ".csv": _csv, ".parquet": _parquet}.get(Path(name).suffix, _json_lines)
         try:
-            yield from reader(file)
+            for row, where in reader(file):
+                _check_names(row, where)
+                yield row, where
         except (OSError, EOFError, zlib.error) as error:
             raise CFTError(f"{file}: cannot be read: {error}") from None
         except UnicodeDecodeError as error:
             raise CFTError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from None
+
+
+def _check_names(row: Any, where: str) -> None:
+    for column in row if isinstance(row, dict) else ():
+        if not column.isascii() and _SURROGATE.search(column):
+            shown = _SURROGATE.sub("\ufffd", column)
+            raise CFTError(f"{where}: column {shown!r} holds half a surrogate pair in its name, which UTF-8 cannot")
 
 
 def _open(file: str) -> IO[bytes]:
@@ -142,11 +152,24 @@ def _json_lines(file: str) -> Rows:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 if text:
-                    yield json.loads(text), where
+                    yield _loads(text), where
             except UnicodeDecodeError as error:
                 raise CFTError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start}); convert it") from None
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise CFTError(f"{where}: not JSON: {error}; expected one object per line") from None
+            except (ValueError, RecursionError) as error:
+                raise CFTError(f"{where}: {_not_json(error)}; expected one object per line") from None
+
+
+def _loads(text: str) -> Any:
+    """JSON as the standard has it: NaN, which pandas writes for a missing text, is null."""
+    return json.loads(text, parse_constant=lambda name: None)
+
+
+def _not_json(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "not JSON that can be read: it is nested too deeply"
+    if not isinstance(error, json.JSONDecodeError) and "digits" in str(error):
+        return "not JSON that can be read: a whole number of more than 4,300 digits; write it as text"
+    return f"not JSON: {error}"
 
 
 def _json(file: str) -> Rows:
@@ -154,13 +177,15 @@ def _json(file: str) -> Rows:
     with _open(file) as stream:
         text = stream.read().decode("utf-8-sig")
     try:
-        document = json.loads(text)
+        document = _loads(text)
     except json.JSONDecodeError as error:
         first = text.lstrip().partition("\n")[0]
         if not (first.startswith("{") and first.rstrip().endswith("}")):
             raise CFTError(f"{file}, line {error.lineno}: not JSON: {error.msg}; expected a list of objects") from None
         yield from _json_lines(file)
         return
+    except (ValueError, RecursionError) as error:
+        raise CFTError(f"{file}: {_not_json(error)}; expected a list of objects") from None
     if isinstance(document, dict) and not any(all(name in document for name in needed) for needed in LAYOUTS.values()):
         lists = [
             value for value in document.values() if isinstance(value, list) and value and isinstance(value[0], dict)
@@ -193,20 +218,31 @@ def _parquet(file: str) -> Rows:
     try:
         index = 0
         with parquet.ParquetFile(file) as table:
-            labels = _class_names(table.schema_arrow.metadata or {})
+            labels = _class_names(table.schema_arrow.metadata or {}, file)
             for batch in table.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
-                    yield with_class_names(row, labels), f"{file}, row {index}"
+                    where = f"{file}, row {index}"
+                    try:
+                        row = with_class_names(row, labels)
+                    except CFTError as error:
+                        raise CFTError(f"{where}: {error}") from None
+                    yield row, where
                     index += 1
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowException, OverflowError) as error:
         raise CFTError(f"{file}: not Parquet: {error}") from None
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+def _class_names(metadata: dict[bytes, bytes], file: str) -> dict[str, list[str]]:
     """The names of the `ClassLabel` columns of a Parquet file that the `datasets` library wrote."""
-    described = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
-    return {
-        name: feature["names"]
-        for name, feature in described.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-    }
+    try:
+        described = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features") or {}
+        return {
+            name: [str(label) for label in feature["names"]]
+            for name, feature in described.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        raise CFTError(
+            f"{file}: its 'huggingface' metadata cannot be read, and with it what its numbers mean; write the file "
+            "again with datasets, or without metadata"
+        ) from None

@@ -252,7 +252,7 @@ def _from_library(
         data = data.select(range(min(limit or len(data), len(data))))
     elif limit:
         data = data.take(limit)
-    data = data.map(
+    data = data.with_format(None).map(
         _indexed_record,
         with_indices=True,
         remove_columns=found,

@@ -17,8 +17,8 @@ and reason; only lost rows make `cft build` end with exit code 3.
 from __future__ import annotations
 
 import copy
+import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ from typing import Any
 from cft_trl.digests import content_digest, package_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.folders import check_writable, locked
+from cft_trl.folders import check_writable, locked, without_folders
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed, teachers_of
@@ -324,10 +324,19 @@ def write_failures(folder: Path) -> None:
                     path = stage_path(folder, stage, kind="failures")
                     if path.is_file():
                         with open(path, "rb") as lines:
-                            shutil.copyfileobj(lines, out)
+                            out.writelines(_public(line) for line in lines)
             os.replace(partial, folder / "failures.jsonl")
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _public(line: bytes) -> bytes:
+    """A failure's line without the folders of this machine, for failures.jsonl is pushed with the dataset."""
+    if b'"detail"' not in line or b"/" not in line:
+        return line
+    failure = json.loads(line)
+    failure["detail"] = without_folders(str(failure["detail"]))
+    return json.dumps(failure, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 @contextmanager

@@ -174,8 +174,37 @@ def _queries(name: str) -> dict[str, str]:
             f"decontaminate: benchmark {name} cannot be had; set {FOLDER_VARIABLE} to a folder with it, or skip "
             f"it: decontaminate.benchmarks takes a list of names, or none ({error})"
         ) from None
+    return problem_texts(name, rows)
+
+
+def problem_texts(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The texts of a benchmark's rows by id, without the options that our own prompt adds."""
     options = "\n\nA. " if BENCHMARKS[name].answer == "letter" else "\0"
-    return {row["id"]: row["query"].partition(options)[0] for row in rows}
+    return {row.get("id", str(at)): row["query"].partition(options)[0] for at, row in enumerate(rows)}
+
+
+def copies(queries: Sequence[str], benchmarks: Mapping[str, Mapping[str, str]], *, near: bool) -> dict[str, list[int]]:
+    """Which queries stand in which benchmark, by the tests of this stage.
+
+    Args:
+        queries: Questions.
+        benchmarks: Name -> `problem_texts`.
+        near: Whether a near copy (half of the 13-grams in common) counts too.
+
+    Returns:
+        Name -> indices of queries, for the benchmarks that hold any.
+
+    Example:
+        >>> copies(["Tom\u2019s age is 7", "1 + 1?"], {"gsm8k": {"a": "Tom's age is 7?"}}, near=True)
+        {'gsm8k': [0]}
+    """
+    index = _Index(benchmarks, DecontaminateSettings.ngram)
+    found: dict[str, list[int]] = {}
+    for at, query in enumerate(queries):
+        hits = [hit for hit in index.find(query) if hit.exact or (near and hit.share >= _NEAR_COPY)]
+        for name in dict.fromkeys(hit.benchmark for hit in hits):
+            found.setdefault(name, []).append(at)
+    return {name: found[name] for name in benchmarks if name in found}
 
 
 class Hit(NamedTuple):

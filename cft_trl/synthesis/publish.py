@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.folders import write_text
+from cft_trl.folders import without_folders, write_text
 from cft_trl.hub_upload import PUBLISHED, check_repo_id
 from cft_trl.records import to_messages, to_webinstruct_cft, unpublishable
 from cft_trl.synthesis.dataset_card import write_dataset_card
@@ -185,8 +185,8 @@ def _write_about(
         "files": report.details["files"],
     }
     plotted = plot_statistics(configs.statistics, partial / "plots" / "statistics.png")
-    recipe = recipe if isinstance(recipe, str) else _yaml(recipe)
-    write_text(partial / "statistics.json", json.dumps(numbers, indent=1, ensure_ascii=False))
+    recipe = without_folders(recipe if isinstance(recipe, str) else _yaml(recipe))
+    write_text(partial / "statistics.json", without_folders(json.dumps(numbers, indent=1, ensure_ascii=False)))
     write_text(partial / "recipe.yaml", recipe.rstrip("\n"))
     write_dataset_card(
         partial / "README.md",

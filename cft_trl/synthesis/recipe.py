@@ -55,6 +55,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
+        if self.source.without_response is None:
+            # Own questions need no response where models are asked for one.
+            kept = "keep" if self.respond.answers == "models" else "fail"
+            object.__setattr__(self, "source", dataclasses.replace(self.source, without_response=kept))
 
 
 STAGES = tuple(part.name for part in dataclasses.fields(Recipe) if part.name != "name")
@@ -130,7 +134,9 @@ def _load(path: Path) -> dict[str, Any]:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CFTError(f"recipe '{path}' cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise CFTError(f"recipe '{path}' is not YAML that can be read: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # also a number of 5,000 digits, and what is not UTF-8
         raise CFTError(f"recipe '{path}' is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise CFTError(f"recipe '{path}' holds no sections; begin with a line like 'name: webinstruct'")
@@ -166,7 +172,7 @@ def _override(content: dict[str, Any], text: str) -> None:
             raise CFTError(f"--set {text!r}: {'.'.join(path[: at + 1])} is no section")
     try:
         place[last] = _read_yaml(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         place[last] = value
 
 

@@ -329,6 +329,7 @@ def prepare_dataset(
     Raises:
         CFTError: the dataset is empty, of an unknown layout, or none of its rows can be used.
     """
+    dataset = dataset.with_format(None)  # as tensors, ids and labels could not be written into the report
     if isinstance(dataset, IterableDataset):
         return _prepare_stream(dataset, encoder, report)
     if len(dataset) == 0:

@@ -50,7 +50,7 @@ class CFTScriptArguments(ScriptArguments):
         resume: goes on from the newest complete checkpoint in output_dir.
         select_benchmark: every checkpoint is scored on this as it is saved and the best is kept as `best`:
             `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
-        select_limit: of its problems, the first so many.
+        select_limit: a seeded sample of so many of its problems.
         select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
     """
 
