@@ -10,7 +10,9 @@
     load_dataset("org/out")                        every row, once it is on the Hub (the configuration "default")
     load_dataset("org/out", "webinstruct_cft")
 
-A folder is not loaded by its name: see `dataset_card._how_to_load`. The files are written under a temporary name and then put in the place of what an earlier run published; the card goes
+A folder is not loaded by its name: see `dataset_card._how_to_load`.
+
+The files are written under a temporary name and then put in the place of what an earlier run published; the card goes
 first and comes last, so a folder that has one is whole.
 """
 
