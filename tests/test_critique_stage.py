@@ -71,7 +71,9 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
         run_critique(make_rows(number), CritiqueSettings(), [teacher_at(quiet.url)], tmp_path / "quiet")
     folder, answered_before = tmp_path / "killed", {}
     numbers = {"kills": 0, "answers lost": 0}
-    with FaultyServer(faults=0.2) as server:
+    noisy = FaultyServer(faults=0.2)
+    noisy.port = quiet.port  # the report names the address
+    with noisy as server:
         command = [sys.executable, "-c", WRITER, server.url, str(folder), str(number), TESTS]
         for kill_at in [*kills, None]:
             writer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
