@@ -64,6 +64,10 @@ class Instant(asyncio.Protocol):
         self.waiting += data
         while (end := self.waiting.find(b"\r\n\r\n")) >= 0:
             head = self.waiting[:end].lower()
+            if head.startswith(b"get "):  # what it serves, which it does not say
+                self.waiting = self.waiting[end + 4 :]
+                self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                continue
             length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
             if len(self.waiting) < end + 4 + length:
                 return

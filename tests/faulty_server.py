@@ -110,7 +110,8 @@ class FaultyServer:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                _, given, after = head.lower().partition(b"content-length:")
+                length = int(after.split(b"\r\n")[0]) if given else 0
                 body = await reader.readexactly(length)
                 self.in_flight += 1
                 self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -20,6 +20,7 @@ from cft_trl.errors import CFTError
 from cft_trl.synthesis import batch
 from cft_trl.synthesis.client import Counts, Request, Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
+from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.stages import RowFile, stage_path
 
@@ -173,7 +174,8 @@ def test_faults_of_every_call_are_tried_again_and_a_lost_reply_creates_no_second
 def test_an_endpoint_without_batches_and_a_lost_batch_are_told_in_one_line(server, tmp_path):
     with FaultyServer() as chat, pytest.raises(CFTError, match="no Batch API"):
         run(chat, questions(2), tmp_path / "chat")
-    step = {"name": "cft-0", "model": "m", "requests": 1, "file": "file-9", "batch": "batch_9"}
+    who = key_of(teacher_at(server).identity)
+    step = {"name": "cft-0", "model": "m", "who": who, "requests": 1, "file": "file-9", "batch": "batch_9"}
     (tmp_path / "main.batches.jsonl").write_text(json.dumps(step) + "\n")
     with pytest.raises(CFTError, match="handed in earlier is not known there"):
         run(server, questions(2), tmp_path)

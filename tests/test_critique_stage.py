@@ -17,6 +17,7 @@ from cft_trl.errors import CFTError
 from cft_trl.records import COLUMNS, make_record, to_records
 from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
+from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal, request_key
 from cft_trl.synthesis.stages import RowFile, StageWriter, read_report, stage_path
 from cft_trl.synthesis.teacher_prompts import critique_messages
@@ -54,10 +55,14 @@ def lines(folder, kind="rows", shard=None) -> list[dict]:
     return list(RowFile(stage_path(folder, "critique", shard, kind)))
 
 
-def keys_of(rows) -> set[str]:
-    """The journal's keys of the rows' critiques, with the published sampling."""
+def keys_of(rows, url: str) -> dict[str, str]:
+    """The journal's keys of the rows' critiques, with the published sampling -> the server's."""
     sampling = {"temperature": 0.3, "top_p": 0.95, "max_tokens": 3200}
-    return {request_key("m", critique_messages(row), sampling) for row in rows if row["response"].strip()}
+    who, asked = key_of({"kind": "endpoint", "address": url, "name": "m"}), [r for r in rows if r["response"].strip()]
+    return {
+        request_key(who, messages, sampling): request_key("m", messages, sampling)
+        for messages in map(critique_messages, asked)
+    }
 
 
 def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
@@ -66,7 +71,9 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
         run_critique(make_rows(number), CritiqueSettings(), [teacher_at(quiet.url)], tmp_path / "quiet")
     folder, answered_before = tmp_path / "killed", {}
     numbers = {"kills": 0, "answers lost": 0}
-    with FaultyServer(faults=0.2) as server:
+    noisy = FaultyServer(faults=0.2)
+    noisy.port = quiet.port  # the report names the address
+    with noisy as server:
         command = [sys.executable, "-c", WRITER, server.url, str(folder), str(number), TESTS]
         for kill_at in [*kills, None]:
             writer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -89,7 +96,7 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
             # No request whose answer was in the journal may have come to the server since.
             assert {key: server.arrived[key] for key in answered_before} == answered_before
             with Journal(folder / "journal", "critique") as journal:
-                kept = [key for key in keys_of(make_rows(number)) if key in journal]
+                kept = [there for key, there in keys_of(make_rows(number), server.url).items() if key in journal]
             answered_before = {key: server.arrived[key] for key in kept}
             assert answered_before
             assert all(answered_before.values())
@@ -264,7 +271,7 @@ def test_the_key_is_in_none_of_the_builds_files(tmp_path, monkeypatch):
 class Instant:
     """A teacher that answers at once."""
 
-    model = "instant"
+    model, identity = "instant", {"kind": "a test's own"}
 
     def __init__(self, text: str = "Fine.\n\nConclusion: right [END]") -> None:
         self.text = text

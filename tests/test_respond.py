@@ -38,6 +38,7 @@ class Solver:
 
     def __init__(self, model: str, answers: list[str]) -> None:
         self.model, self.answers, self.asked = model, answers, []
+        self.identity = {"kind": "a test's own", "name": model}
 
     async def ask_all(self, requests, journal, *, counts=None, in_order=False):
         for request in requests:

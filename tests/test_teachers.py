@@ -154,7 +154,11 @@ def test_servers_of_ours_take_turns(tmp_path, monkeypatch):
 
         monkeypatch.setattr("cft_trl.servers.vllm_server", stand_in)
         rows = [{"id": "1", "query": "2+2?", "response": "5"}, {"id": "2", "query": "2+3?", "response": "5"}]
-        teachers = open_teachers(["vllm:a", "vllm:b", "vllm:c"])
+        names = ["vllm:a", "vllm:b", "vllm:c"]
+        hub = {"kind": "hub", "commit": "0" * 40}
+        teachers = open_teachers(
+            names, identities={name: {"kind": "vllm", "model": hub | {"name": name}} for name in names}
+        )
         report = run_critique([to_record(row) for row in rows], CritiqueSettings(), teachers, tmp_path)
     assert (report.written, most, running) == (6, [1, 1, 1], [])
 

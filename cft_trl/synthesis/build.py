@@ -246,10 +246,12 @@ def _before_asking(job: Build, stage: str) -> None:
             load_benchmark(name)
         except CFTError as error:
             raise CFTError(f"decontaminate: {error}; 'decontaminate.benchmarks=none' leaves it out") from None
-    if teachers:
-        for line in job.known.lines(stage, teachers, kept_answers(job.folder / "journal", stage)):
-            say(line)
-        job.known.save(teachers)
+    # Tasks do all the stages that are left, so what there is to say is said before the first.
+    for one in () if job.asked else ASKING[ASKING.index(stage) :] if job.spread and not job.only else (stage,):
+        if names := teachers_of(job.recipe, one):
+            for line in job.known.lines(one, names, kept_answers(job.folder / "journal", one)):
+                say(line)
+            job.known.save(names)
     if job.spread and not job.asked:
         every = [key_of(job.known.identity(name)) for name in job.teachers()]
         settings = [plain(getattr(job.recipe, stage)) for stage in ASKING]

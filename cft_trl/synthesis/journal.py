@@ -293,7 +293,7 @@ class Kept:
 def kept_answers(folder: str | Path, stage: str) -> dict[str, Kept]:
     """The answers in a stage's journals, those of all its tasks together, by who signed them.
 
-    Only the ends of the lines are looked at: two million of them a second.
+    Only the ends of the lines are looked at: half a million of them a second.
 
     Args:
         folder: Where the journals lie.

@@ -148,8 +148,14 @@ class KnownTeachers:
     # ---- on purpose ----
 
     def ask_again(self, teachers: Sequence[str]) -> None:
-        """Begins a new round of a teacher's answers; the reference teacher would write the same."""
+        """Begins a new round of a teacher's answers; the reference teacher would write the same.
+
+        Raises:
+            CFTError: No other teacher is asked.
+        """
         again = list(dict.fromkeys(teacher for teacher in teachers if teacher != "reference"))
+        if not again:
+            raise CFTError("--ask-again: this recipe asks nobody whose answers could be others; leave it out")
         self.save(again)
         for key in {key_of(self._found[name_of(parse_teacher(teacher))]) for teacher in again}:
             self._entries[key]["round"] += 1
@@ -205,7 +211,7 @@ class KnownTeachers:
                 lines.append(f"{stage}: {answers} from {spec.model} at {identity['address']}; --ask-again asks anew")
             for entry in self._endpoints(spec.model):
                 elsewhere, there = kept.get(_signature(entry)), entry["identity"]["address"]
-                if elsewhere and there != identity["address"]:
+                if elsewhere and there != identity["address"] and entry["teacher"] != name:
                     lines.append(
                         f"{stage}: {elsewhere} from {spec.model} at {there} are not used, as this is another address; "
                         f"if it is the same server, --answers-of {there} goes on with them"

@@ -5,9 +5,12 @@
     out/data/webinstruct_cft/…, out/data/messages/…            the published layouts, as configurations of their own
     out/statistics.json, out/plots/statistics.png, out/recipe.yaml
 
-    load_dataset("out")                            every row (the configuration "default")
-    load_dataset("out", "arithmetic__reference")   one source and teacher
-    load_dataset("out", "webinstruct_cft")         instruction, input, output
+    load_dataset("parquet", data_files="out/data/*__*/train-*.parquet")             every row
+    load_dataset("parquet", data_files="out/data/webinstruct_cft/train-*.parquet")  instruction, input, output
+    load_dataset("org/out")                        every row, once it is on the Hub (the configuration "default")
+    load_dataset("org/out", "webinstruct_cft")
+
+A folder is not loaded by its name: see `dataset_card._how_to_load`.
 
 The files are written under a temporary name and then put in the place of what an earlier run published; the card goes
 first and comes last, so a folder that has one is whole.
