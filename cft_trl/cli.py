@@ -94,11 +94,12 @@ def _run(argv: list[str]) -> int:
 
 def entry(argv: Sequence[str] | None = None) -> NoReturn:
     """The process that does nothing but `main`: the command `cft`, and recipes/cft.py."""
-    from cft_trl.training.launch import among_several, skip_teardown
+    from cft_trl.training.launch import among_several, skip_teardown, warn_once
 
     if not among_several():
         sys.exit(main(argv))
     leave = skip_teardown()
+    warn_once(_rank())
     code = main(argv)
     leave(code)
     sys.exit(code)

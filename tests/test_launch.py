@@ -321,3 +321,32 @@ def test_a_stop_is_told_by_one_process(rank, lines, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", stopped)
     assert cli.main([]) == 130
     assert capsys.readouterr().err.count("cft: stopped") == lines
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", 1), ("1", 0)])
+def test_a_warning_is_told_once_by_one_process(rank, told):
+    script = """
+import logging, sys, warnings
+from cft_trl import cli
+
+def trains(argv):
+    import torch
+    from deepspeed.utils import logger
+    for count in range(3):
+        logger.warning(f"gradients {count}")
+        warnings.warn("old name", FutureWarning)
+        warnings.filterwarnings("default", message=f"another {count}")
+    logger.error("an error")
+    return 0
+
+cli.main = trains
+cli.entry([])
+"""
+    pytest.importorskip("deepspeed")
+    run = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "WORLD_SIZE": "2", "RANK": rank},
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said
+    assert (said.count("gradients"), said.count("FutureWarning"), said.count("an error")) == (told, told, 1)

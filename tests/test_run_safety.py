@@ -96,6 +96,9 @@ def test_a_learning_rate_that_is_far_too_high(capsys, flags, tmp_path):
     code, _, [line] = run(capsys, *flags, "--learning_rate", "1e30", "--save_steps", "1")
     assert code == 2
     assert "learning_rate (it is 1e+30)" in line
+    assert (tmp_path / "run" / "checkpoint-1").is_dir()
+    assert "step 2: the loss is nan" in line
+    assert "there is no good checkpoint." in line  # its weights are finite and gave this loss
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
@@ -109,7 +112,7 @@ def test_a_weight_that_the_last_step_spoils_is_not_saved(capsys, flags, tmp_path
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     code, _, [line] = run(capsys, *flags, "--max_steps", "1", "--save_strategy", "no")
-    assert (code, "step 1: a weight is inf" in line, "there is no checkpoint before it" in line) == (2, True, True)
+    assert (code, "step 1: a weight is inf" in line, "there is no good checkpoint" in line) == (2, True, True)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
 

@@ -51,7 +51,7 @@ class FiniteWatch:
         norm = _number(grad_norm)
         bad_loss, bad_norm = _in_any_process(trainer, not _finite(loss), not _finite(norm))
         if bad_loss:
-            raise CFTError(_told(trainer, "the loss", loss))
+            raise CFTError(_told(trainer, "the loss", loss, weights_suspect=True))
         if not bad_norm:
             self._skipped = 0
             return
@@ -97,11 +97,12 @@ def _in_any_process(trainer: Any, *flags: bool) -> list[bool]:
     return [count > 0 for count in trainer.accelerator.reduce(told, "sum").tolist()]
 
 
-def _told(trainer: Any, what: str, value: float, done: bool = False) -> str:
+def _told(trainer: Any, what: str, value: float, done: bool = False, weights_suspect: bool = False) -> str:
     step = trainer.state.global_step + (not done)
     value_told = f"{value}" if not _finite(value) else "not finite in another process"
-    good = _last_good(trainer) if trainer.accelerator.is_main_process else None
-    kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"
+    last = trainer.state.global_step - weights_suspect
+    good = _last_good(trainer, last) if trainer.accelerator.is_main_process else None
+    kept = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
     return (
         f"step {step}: {what} is {value_told}; training ended there and no model was written; {kept}. Give a lower "
         f"learning_rate (it is {trainer.args.learning_rate:g}), a longer warm-up or another precision, and another "
@@ -109,9 +110,12 @@ def _told(trainer: Any, what: str, value: float, done: bool = False) -> str:
     )
 
 
-def _last_good(trainer: Any) -> Path | None:
-    """The newest whole checkpoint up to this step; its weights were looked at when they were saved."""
+def _last_good(trainer: Any, last: int) -> Path | None:
+    """The newest whole checkpoint up to step `last`; its weights were looked at when they were saved.
+
+    One whose weights gave the loss that is no number is not called good, though they are finite.
+    """
     for path in numbered_checkpoints(Path(trainer.args.output_dir)):
-        if int(path.name[11:]) <= trainer.state.global_step and damage(path) in (None, "holds weights only"):
+        if int(path.name[11:]) <= last and damage(path) in (None, "holds weights only"):
             return path
     return None

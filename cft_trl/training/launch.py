@@ -21,6 +21,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from cft_trl.errors import CFTError
 REMEDY = "launch with `accelerate launch --config_file recipes/accelerate/…` and, on a CPU, set use_cpu=true"
 # How many processes there are, under the names that accelerate reads: torchrun's, then those of MPI launchers.
 _PROCESS_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+# What makes the libraries of a process that is not the first keep to errors.
+_QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "DATASETS_VERBOSITY": "error"}
 
 
 def check_launch(args: Any) -> None:
@@ -100,6 +104,37 @@ def agree_on(find: Callable[[], str | None]) -> str | None:
 def among_several() -> bool:
     """Whether a launcher says that this process is one of several."""
     return any(os.environ.get(name, "1") not in ("", "0", "1") for name in _PROCESS_COUNTS)
+
+
+def warn_once(rank: int) -> None:
+    """Lets each warning be told once: by the first process of a launch, and there once.
+
+    Call it before libraries are imported; what the user has set stays. Errors are told as ever.
+    """
+    told = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        place = record.pathname, record.lineno
+        if record.levelno >= logging.ERROR:
+            return True
+        if rank or place in told:
+            return False
+        told.add(place)
+        return True
+
+    show = warnings.showwarning
+
+    def show_first(message: Any, category: type, *where: Any, **more: Any) -> None:
+        if (category, str(message)) not in told:  # Python forgets what it has shown whenever a filter changes
+            told.add((category, str(message)))
+            show(message, category, *where, **more)
+
+    logging.getLogger("DeepSpeed").addFilter(first)
+    warnings.showwarning = show_first
+    if rank:
+        warnings.simplefilter("ignore")
+        for name, level in _QUIET.items():
+            os.environ.setdefault(name, level)
 
 
 def uses_deepspeed(argv: Sequence[str] = ()) -> bool:
