@@ -130,9 +130,8 @@ def test_a_run_that_goes_on_keeps_its_date(tmp_path, make_config, capsys):
 # ---- what is asked and what comes back -------------------------------------------------------------------------------
 
 
-# Families by what is particular: another end than eos; a header with loss; a header in place of the generation
-# prompt; white space behind the answer. More of them, and vLLM, below.
-@pytest.mark.parametrize("name", ["qwen2.5-base", "gpt-oss", "nemotron3", "llama2"])
+# Another end than eos; a header in place of the generation prompt. More families, and vLLM, below.
+@pytest.mark.parametrize("name", ["qwen2.5-base", "nemotron3"])
 def test_an_overfitted_model_gives_its_critiques_back_and_ends(name, tmp_path):
     trainer = overfit(FAMILIES[name], "padded", tmp_path)
     assert_given_back(trainer, tmp_path / "padded", " " if name == "llama2" else "")
