@@ -53,7 +53,7 @@ class Endpoint:
         from cft_trl.synthesis.client import Teacher
 
         self.model, self.merge_system, self._around = model, merge_system, (header, behind)
-        self._vllm = {"extra_body": {"stop_token_ids": list(stop_token_ids)}} if stop_token_ids else {}
+        self._vllm = {"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {}
         self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout)
 
     def generate(
@@ -78,7 +78,9 @@ class Endpoint:
         seeds = seeds_of(seed, len(conversations)) if temperature > 0 else None
         requests = []
         for i, conversation in enumerate(conversations):
-            sampling = self._sampling(max_new_tokens, temperature, top_p, stop, seeds[i] if seeds else None)
+            sampling = (
+                self._sampling(max_new_tokens, temperature, top_p, stop, seeds[i] if seeds else None) | self._vllm
+            )
             # At temperature 0 the same question has the same answer and is sent once; above, each is asked for itself.
             sample = i if temperature > 0 and not seeds else 0
             requests.append(Request(self.model, self._messages(conversation), sampling, sample, tag=i))
@@ -147,6 +149,7 @@ class Endpoint:
                     messages=self._messages(conversation),
                     stream=True,
                     stream_options={"include_usage": True},
+                    extra_body=self._vllm or None,
                     **sampling,
                 )
                 for chunk in chunks:
@@ -190,12 +193,13 @@ class Endpoint:
         except CFTError as error:  # the client speaks of teachers and of their journal
             raise CFTError(str(error).removeprefix("teacher ").partition("; what was answered")[0]) from None
 
+    @staticmethod
     def _sampling(
-        self, max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
+        max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
     ) -> dict[str, Any]:
         optional = {"top_p": top_p if top_p < 1 else None, "stop": list(stop) or None, "seed": seed}
         given = {name: value for name, value in optional.items() if value is not None}
-        return {"max_tokens": max_new_tokens, "temperature": temperature, **given, **self._vllm}
+        return {"max_tokens": max_new_tokens, "temperature": temperature, **given}
 
 
 class _Answers(dict):

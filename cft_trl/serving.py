@@ -129,7 +129,7 @@ def served_dtype(source: str, revision: str | None = None, dtype: str | None = N
         'bfloat16'
     """
     given = shlex.split(os.environ.get(OPTIONS, ""))
-    for option, value in zip(given, [*given[1:], ""], strict=True):
+    for option, value in zip(given, [*given, ""][1:], strict=True):
         name, _, joined = option.partition("=")
         if name == "--dtype" and not dtype:
             return joined or value
