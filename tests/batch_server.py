@@ -75,7 +75,7 @@ class BatchServer:
                 return 200, self._create(json.loads(body))
             if path.startswith("/v1/batches?") or path == "/v1/batches":
                 return 200, {"object": "list", "data": list(self.batches.values())[::-1], "has_more": False}
-            name = path.split("/")[3]
+            name = path.rsplit("/", 1)[0] if path.count("/") < 3 else path.split("/")[3]
             if path.startswith("/v1/batches/") and name in self.batches:
                 return 200, self._step(self.batches[name])
             if path.endswith("/content") and name in self.files:

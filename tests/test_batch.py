@@ -93,7 +93,11 @@ def test_a_stage_ends_as_it_does_without_batches(server, tmp_path):
     assert got == expected
     assert report.failures == {"context length": 1, "content filter": 1, "empty answer": 1, "500": 1}
     assert report.written == 26
-    assert server.seen == {text: 3 if "ALWAYS" in text else 2 if "ONCE" in text else 1 for text in server.seen}
+    # What is too long is asked once more, without a limit of ours: the room that is left may do.
+    twice = ("ONCE", "TOO-LONG")
+    assert server.seen == {
+        text: 3 if "ALWAYS" in text else 2 if any(word in text for word in twice) else 1 for text in server.seen
+    }
     # What was only given up is asked again by the next run, what the endpoint has decided is not.
     run_critique(rows, CritiqueSettings(seed=4), [teacher_at(server)], tmp_path / "batch")
     assert {text for text, count in server.seen.items() if count == 6} == {t for t in server.seen if "ALWAYS" in t}

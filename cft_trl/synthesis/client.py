@@ -14,17 +14,20 @@ and how many are in flight by limiter.py.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cft_trl.synthesis.connection import Connection
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.connection import Connection, true_url
+from cft_trl.synthesis.dialect import Dialect, Form
+from cft_trl.synthesis.journal import Journal, Places, request_key
 from cft_trl.synthesis.limiter import Limiter
-from cft_trl.synthesis.replies import Trouble, read_answer, read_error
+from cft_trl.synthesis.replies import Trouble, completion_id, is_known, read_answer, read_error
 
 Answer = dict[str, Any]
 
@@ -32,6 +35,8 @@ _EMPTY_TRIES = 3  # a server at temperature 0 says nothing the next time either
 _REFUSED_TRIES = 4  # to an address that never answered: about two seconds, not minutes
 _GIVEN_UP = 8  # so many one after the other, and no answer meanwhile: it is the server and not the rows
 _BAD_REQUESTS = 8  # so many, and not one answer: it is the request's form that the server does not take
+LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
+_TOLD_WAIT_S = 60.0  # a wait as long as this is said
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class Teacher:
             may be away for a minute and a half, which is what vLLM takes to start.
         batch: Whether requests go through the endpoint's Batch API: half the price, an answer within a day. See
             `cft_trl.synthesis.batch`.
+        role: What messages call it.
+        kept: What messages of a run that ended say of its answers.
+        dialect: What was found out about what the endpoint takes.
     """
 
     model: str
@@ -60,11 +68,19 @@ class Teacher:
     max_attempts: int = 9
     backoff: float = 0.5
     batch: bool = False
+    role: str = "teacher"
+    kept: str = "; what was answered is kept, run it again to go on"
+    dialect: Dialect = field(default_factory=Dialect, compare=False, repr=False)
 
     @property
     def address(self) -> str:
-        """The endpoint, for messages: without a user name or password that the address may hold."""
-        return re.sub(r"//[^/@]*@", "//", self.base_url or "https://api.openai.com/v1")
+        """The endpoint, for messages: where requests really go, without a user name or password in the address."""
+        return re.sub(r"//[^/@]*@", "//", true_url(self.base_url))
+
+    @property
+    def title(self) -> str:
+        """The model, for messages: "teacher gpt-4o"."""
+        return f"{self.role} {self.model}".strip()
 
     def ask_all(
         self,
@@ -126,7 +142,9 @@ class Request:
 class Counts:
     """What a run did, and is doing: of `total` requests (0: not known) so many `answered`, now, or `from_journal`.
 
-    `sent` counts every try; `retried` and `failed` count by reason. All but the first two only grow.
+    `sent` counts every try; `retried` and `failed` count by reason; `limit_cut` counts answers that got less room than
+    was asked for, and `odd_endings` those with a finish_reason that nobody knows. `paused_until` is the time (as of
+    `time.time`) that the server asked to wait until. All but the first two and the last only grow.
     """
 
     total: int = 0
@@ -139,10 +157,16 @@ class Counts:
     completion_tokens: int = 0
     retried: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    limit_cut: int = 0
+    odd_endings: Counter[str] = field(default_factory=Counter)
+    paused_until: float = 0.0
 
     def add(self, answer: Answer) -> None:
         """Counts a new answer."""
         self.answered += 1
+        self.limit_cut += bool(answer.get("limit_cut"))
+        if not is_known(answer["finish_reason"]):
+            self.odd_endings[answer["finish_reason"]] += 1
         self.truncated += answer["finish_reason"] == "length"
         self.prompt_tokens += answer["prompt_tokens"] or 0
         self.completion_tokens += answer["completion_tokens"] or 0
@@ -220,71 +244,167 @@ class _Endpoint:
         self._alive = False  # has said anything at all
         self._good = 0  # answers and failures of single requests: signs that it works
         self._bad_requests = self._given_up = 0
+        self._ids = Places()  # of completions -> a hash of the text
+        self._ids_repeat = False  # here another text may have the same id
 
     async def ask(self, key: str, request: Request) -> tuple[str, Answer]:
         """One request's result, kept in the journal."""
         reasons: Counter[str] = Counter()
-        good_before = self._good
+        lately: Counter[str] = Counter()  # the same, since the endpoint last answered anything
+        good_before = seen = self._good
+        form = Form(request.body)
         while True:
-            reply = await self._try(request)
+            reply = await self._try(form, reasons["repeated answer"])
             if not isinstance(reply, Trouble):
                 self._good += 1
+                self.journal.append(key, reply)  # before it is counted: what was paid for is kept, whatever comes
                 self.counts.add(reply)
-                self.journal.append(key, reply)
+                self._tell_of(reply)
                 return key, reply
-            if reply.then == "fatal":
+            if reply.then == "fatal" and not self._is_one_rows(reply):
                 raise self.connection.stopped(reply)
+            if reply.then == "final" and await self._learn(reply, form):
+                self.counts.retried["asked in another form"] += 1
+                continue
             if reply.then == "final":
-                if reply.reason == "bad request" and not self._good:
-                    self._bad_requests += 1
-                    if self._bad_requests >= _BAD_REQUESTS:
-                        raise self.connection.stopped(reply)
-                else:
-                    self._good += 1
-                return self._fail(key, reply.reason, reply.detail, again=reply.reason == "bad request")
+                return self._final(key, reply)
+            if reply.then == "fatal":
+                return self._give_up(key, reply, good_before, reply.detail)
+            if self._good != seen:
+                seen = self._good
+                lately.clear()
             reasons[reply.reason] += 1
-            tries = reasons.total() - reasons["429"]  # "later" is no fault, and is heard more often
-            if reply.reason == "no connection" and not self._alive and tries >= _REFUSED_TRIES:
+            lately[reply.reason] += 1
+            most, later = self.teacher.max_attempts, reasons["429"] + reasons["429 quota"]
+            tries = reasons.total() - later  # "later" is no fault, and is heard more often
+            silent = reply.reason == "no connection" and not self._alive
+            if tries >= _REFUSED_TRIES and (silent or (reply.reason == "web page" and not self._good)):
                 raise self.connection.stopped(reply)
-            most = self.teacher.max_attempts
-            if tries >= most or reasons["429"] >= 10 * most or reasons["empty answer"] >= _EMPTY_TRIES:
-                self._given_up = self._given_up + 1 if self._good == good_before else 1
-                # One row that always fails must not stop a rerun in which it is the only one left.
-                if self._good == good_before and (reply.reason == "no connection" or self._given_up >= _GIVEN_UP):
-                    raise self.connection.stopped(reply)
+            if lately["429 quota"] >= most:
+                raise self.connection.stopped(reply)
+            if tries >= most or later >= 10 * most or reasons["empty answer"] >= _EMPTY_TRIES:
                 told = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
-                return self._fail(key, reply.reason, f"given up after {told}", again=True)
+                return self._give_up(key, reply, good_before, f"given up after {told}")
             self.counts.retried[reply.reason] += 1
             # Full jitter, so that requests that failed together do not come back together.
             longest = min(60.0, self.teacher.backoff * 2 ** min(reasons[reply.reason] - 1, 10))
-            await asyncio.sleep(reply.wait * random.uniform(1.0, 1.1) or longest * random.uniform(0.5, 1.0))
+            wait = min(reply.wait, LONGEST_WAIT_S)
+            self._tell_of_wait(reply)
+            await asyncio.sleep(wait * random.uniform(1.0, 1.1) or longest * random.uniform(0.5, 1.0))
+
+    def _is_one_rows(self, trouble: Trouble) -> bool:
+        """Whether a 403 is of the row and not of the key: others were answered, now or in an earlier run."""
+        return trouble.reason == "403" and bool(self._good or len(self.journal))
+
+    def _final(self, key: str, trouble: Trouble) -> tuple[str, Answer]:
+        """A request that has failed; the run ends where the first ones all do, for it is then not the rows."""
+        refused = trouble.reason == "bad request" or trouble.status in (403, 451)
+        if refused and not self._good:
+            self._bad_requests += 1
+            if self._bad_requests >= _BAD_REQUESTS:
+                raise self.connection.stopped(trouble)
+            return self._fail(key, trouble.reason, trouble.detail, again=True)
+        self._good += 1
+        return self._fail(key, trouble.reason, trouble.detail, again=trouble.reason == "bad request")
+
+    def _give_up(self, key: str, trouble: Trouble, good_before: int, detail: str) -> tuple[str, Answer]:
+        self._given_up = self._given_up + 1 if self._good == good_before else 1
+        # One row that always fails must not stop a rerun in which it is the only one left.
+        if self._good == good_before and (trouble.reason == "no connection" or self._given_up >= _GIVEN_UP):
+            raise self.connection.stopped(trouble)
+        return self._fail(key, trouble.reason, detail, again=True)
 
     def _fail(self, key: str, reason: str, detail: str, again: bool) -> tuple[str, Answer]:
         failure = {"failure": reason, "detail": self.connection.redact(detail)}
-        self.counts.failed[reason] += 1
         self.journal.append(key, failure, again=again)
+        self.counts.failed[reason] += 1
         return key, failure
 
-    async def _try(self, request: Request) -> Answer | Trouble:
+    async def _learn(self, trouble: Trouble, form: Form) -> bool:
+        """Whether a refusal says how the request has to be put; in a thread, for it may ask what is served."""
+        if trouble.reason not in ("bad request", "context length"):
+            return False
+        learn, tell = self.teacher.dialect.learn, self.connection.tell
+        return await asyncio.to_thread(learn, trouble, form, form.sent, tell, self.connection.served)
+
+    async def _try(self, form: Form, repeated: int) -> Answer | Trouble:
         number = await self.limiter.acquire()
         self.counts.in_flight = self.limiter.in_flight
         reply: Answer | Trouble = Trouble("retry", "cancelled")
         try:
             self.counts.sent += 1
+            form.sent = self.teacher.dialect.body(form)
             with self.connection.client() as client:
                 # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
-                body = await client.post("/chat/completions", body=request.body, cast_to=str)
-            reply = read_answer(body)
+                async with asyncio.timeout(self.teacher.timeout):
+                    body = await client.post("/chat/completions", body=form.sent, cast_to=str)
+                reply = self._read(body, form, repeated)
+                if isinstance(reply, Trouble) and reply.reason == "repeated answer":
+                    self.connection.drop(client)
             self._alive = True
         except asyncio.CancelledError:
             raise
         except Exception as error:
             reply = read_error(error)
+            if reply.reason == "surplus bytes":
+                self.connection.drop(client)
             self._alive |= reply.reason not in ("no connection", "connection lost", "time-out")
         finally:
             if isinstance(reply, Trouble):
-                self.limiter.release(number, reply.then == "final", reply.overload, reply.fault, reply.wait)
+                wait = min(reply.wait, LONGEST_WAIT_S)
+                self.limiter.release(number, reply.then == "final", reply.overload, reply.fault, wait,
+                                     probe=reply.wait >= _TOLD_WAIT_S)  # fmt: skip
             else:
                 self.limiter.release(number)
             self.counts.in_flight = self.limiter.in_flight
         return reply
+
+    def _read(self, body: str, form: Form, repeated: int) -> Answer | Trouble:
+        """The body as an answer: that of this request and of no other, as far as its id says."""
+        reply = read_answer(body)
+        if isinstance(reply, Trouble):
+            return reply
+        if self._is_repeated(completion_id(body), reply["text"], repeated):
+            return Trouble("retry", "repeated answer", "it came under the id of an earlier one")
+        dialect = self.teacher.dialect
+        text = dialect.cut(form, form.sent, reply["text"])
+        if text != reply["text"]:
+            reply |= {"text": text, "finish_reason": "stop"}
+        return reply | dialect.told(form, form.sent)
+
+    def _is_repeated(self, name: str | None, text: str, before: int) -> bool:
+        """Whether a completion's id was another's: the connection then gives one request the reply of another.
+
+        It is asked again over a new connection; what is repeated there too is the server's way of naming or caching.
+        """
+        if name is None:
+            return False
+        at, told = (int.from_bytes(hashlib.sha256(part.encode()).digest()[:7], "big") for part in (name, text))
+        known = self._ids.get(at)
+        if known is None:
+            self._ids.put(at, told)
+            return False
+        if before:
+            self._ids_repeat = True
+            return False
+        return known == told or not self._ids_repeat
+
+    def _tell_of(self, answer: Answer) -> None:
+        if answer.get("limit_cut"):
+            self.connection.tell(
+                "a prompt and the limit on its answer are over the context; such answers get the room that is left"
+            )
+        if not is_known(answer["finish_reason"]):
+            self.connection.tell(f"an unknown finish_reason {answer['finish_reason']!r}; such answers are taken as whole")
+
+    def _tell_of_wait(self, trouble: Trouble) -> None:
+        """Says that nothing happens for a while, and why."""
+        if trouble.reason == "429 quota":
+            self.connection.tell(f"it says that the quota is used up ({trouble.detail}); asked again for a while")
+        if trouble.wait < _TOLD_WAIT_S:
+            return
+        until = time.time() + trouble.wait
+        self.counts.paused_until = until
+        told = time.strftime("%H:%M" if trouble.wait < 43_200 else "%Y-%m-%d %H:%M", time.localtime(until))
+        again = f"; it is asked every {LONGEST_WAIT_S / 60:g} minutes" if trouble.wait > LONGEST_WAIT_S else ""
+        self.connection.tell(f"the server asks to wait until {told} ({trouble.detail or trouble.reason}){again}")
