@@ -213,7 +213,9 @@ class FaultyServer:
         if kind == "replay" and self._last:
             return self._last
         if kind == "double":  # the reply, and after it that of another request
-            return _json(200, answer) + _json(200, _completion("This is another's.\n\nConclusion: right [END]", "stop", 9))
+            return _json(200, answer) + _json(
+                200, _completion("This is another's.\n\nConclusion: right [END]", "stop", 9)
+            )
         self.answered[digest] += 1
         self._last = _json(200, answer)
         if kind == "parts":

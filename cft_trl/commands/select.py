@@ -39,6 +39,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
     parser.add_argument("--base-url", help="of --backend endpoint; it serves each checkpoint by its folder's name")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
+    parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
     parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
     parser.add_argument("--prompt-preset", choices=("compact", "paper"), help="critique prompt (default: the run's)")
@@ -48,6 +49,8 @@ def run(argv: list[str]) -> int:
         raise CFTError(f"'{options.run}' is no folder; give the output_dir of a training run")
     if (options.backend == "endpoint") != (options.base_url is not None):
         raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
+    if options.extra and options.backend == "transformers":
+        raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
     from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.validation import load_validation
     from cft_trl.folders import check_writable
@@ -76,6 +79,7 @@ def _generate(
 ) -> list[Any]:
     from cft_trl.inference import Endpoint, LocalModel
     from cft_trl.progress import progress
+    from cft_trl.synthesis.dialect import parse_extra
 
     with progress(label, len(conversations)) as advance:
 
@@ -83,12 +87,14 @@ def _generate(
             return generator.generate(conversations, max_new_tokens=max_new_tokens, on_result=lambda *_: advance(1))
 
         if options.backend == "endpoint":
-            return generated(Endpoint(checkpoint.name, options.base_url, options.api_key_env))
+            extra = parse_extra(options.extra)
+            return generated(Endpoint(checkpoint.name, options.base_url, options.api_key_env, extra=extra))
         if options.backend == "vllm":
             from cft_trl.servers import vllm_server
 
             with vllm_server(str(checkpoint), served_name=checkpoint.name) as url:
-                return generated(Endpoint(checkpoint.name, url))
+                extra = parse_extra(options.extra)
+                return generated(Endpoint(checkpoint.name, url, extra=extra, whole_context=True))
         import torch
         from transformers.utils import logging
 

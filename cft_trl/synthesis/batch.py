@@ -27,8 +27,8 @@ from typing import Any
 
 from cft_trl.errors import CFTError, one_line
 from cft_trl.synthesis.batch_files import Batch, Ledger, read_results
-from cft_trl.synthesis.client import LONGEST_WAIT_S, Answer, Counts, Request, Teacher
-from cft_trl.synthesis.connection import Connection
+from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
+from cft_trl.synthesis.connection import LONGEST_WAIT_S, Connection
 from cft_trl.synthesis.dialect import MOST_STOPS, Form
 from cft_trl.synthesis.journal import Journal, Places, short_key
 from cft_trl.synthesis.replies import Trouble, read_error

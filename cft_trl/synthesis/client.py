@@ -14,18 +14,16 @@ and how many are in flight by limiter.py.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cft_trl.synthesis.connection import Connection, true_url
+from cft_trl.synthesis.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection, true_url
 from cft_trl.synthesis.dialect import Dialect, Form
-from cft_trl.synthesis.journal import Journal, Places, request_key
+from cft_trl.synthesis.journal import Journal, request_key
 from cft_trl.synthesis.limiter import Limiter
 from cft_trl.synthesis.replies import Trouble, completion_id, is_known, read_answer, read_error
 
@@ -35,8 +33,6 @@ _EMPTY_TRIES = 3  # a server at temperature 0 says nothing the next time either
 _REFUSED_TRIES = 4  # to an address that never answered: about two seconds, not minutes
 _GIVEN_UP = 8  # so many one after the other, and no answer meanwhile: it is the server and not the rows
 _BAD_REQUESTS = 8  # so many, and not one answer: it is the request's form that the server does not take
-LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
-_TOLD_WAIT_S = 60.0  # a wait as long as this is said
 
 
 @dataclass(frozen=True)
@@ -244,8 +240,7 @@ class _Endpoint:
         self._alive = False  # has said anything at all
         self._good = 0  # answers and failures of single requests: signs that it works
         self._bad_requests = self._given_up = 0
-        self._ids = Places()  # of completions -> a hash of the text
-        self._ids_repeat = False  # here another text may have the same id
+        self._completions = Completions()
 
     async def ask(self, key: str, request: Request) -> tuple[str, Answer]:
         """One request's result, kept in the journal."""
@@ -289,7 +284,7 @@ class _Endpoint:
             # Full jitter, so that requests that failed together do not come back together.
             longest = min(60.0, self.teacher.backoff * 2 ** min(reasons[reply.reason] - 1, 10))
             wait = min(reply.wait, LONGEST_WAIT_S)
-            self._tell_of_wait(reply)
+            self.counts.paused_until = max(self.counts.paused_until, self.connection.tell_of_wait(reply))
             await asyncio.sleep(wait * random.uniform(1.0, 1.1) or longest * random.uniform(0.5, 1.0))
 
     def _is_one_rows(self, trouble: Trouble) -> bool:
@@ -353,7 +348,7 @@ class _Endpoint:
             if isinstance(reply, Trouble):
                 wait = min(reply.wait, LONGEST_WAIT_S)
                 self.limiter.release(number, reply.then == "final", reply.overload, reply.fault, wait,
-                                     probe=reply.wait >= _TOLD_WAIT_S)  # fmt: skip
+                                     probe=reply.wait >= TOLD_WAIT_S)  # fmt: skip
             else:
                 self.limiter.release(number)
             self.counts.in_flight = self.limiter.in_flight
@@ -364,30 +359,15 @@ class _Endpoint:
         reply = read_answer(body)
         if isinstance(reply, Trouble):
             return reply
-        if self._is_repeated(completion_id(body), reply["text"], repeated):
+        if self._completions.is_repeated(completion_id(body), reply["text"], again=bool(repeated)):
             return Trouble("retry", "repeated answer", "it came under the id of an earlier one")
-        dialect = self.teacher.dialect
-        text = dialect.cut(form, form.sent, reply["text"])
-        if text != reply["text"]:
-            reply |= {"text": text, "finish_reason": "stop"}
-        return reply | dialect.told(form, form.sent)
+        if form.stops_here:
+            from cft_trl.generators import cut_at_stop
 
-    def _is_repeated(self, name: str | None, text: str, before: int) -> bool:
-        """Whether a completion's id was another's: the connection then gives one request the reply of another.
-
-        It is asked again over a new connection; what is repeated there too is the server's way of naming or caching.
-        """
-        if name is None:
-            return False
-        at, told = (int.from_bytes(hashlib.sha256(part.encode()).digest()[:7], "big") for part in (name, text))
-        known = self._ids.get(at)
-        if known is None:
-            self._ids.put(at, told)
-            return False
-        if before:
-            self._ids_repeat = True
-            return False
-        return known == told or not self._ids_repeat
+            text = cut_at_stop(reply["text"], form.stops_here)
+            if len(text) < len(reply["text"]) or text.endswith(tuple(form.stops_here)):
+                reply |= {"text": text, "finish_reason": "stop"}
+        return reply | self.teacher.dialect.told(form, form.sent)
 
     def _tell_of(self, answer: Answer) -> None:
         if answer.get("limit_cut"):
@@ -395,16 +375,6 @@ class _Endpoint:
                 "a prompt and the limit on its answer are over the context; such answers get the room that is left"
             )
         if not is_known(answer["finish_reason"]):
-            self.connection.tell(f"an unknown finish_reason {answer['finish_reason']!r}; such answers are taken as whole")
-
-    def _tell_of_wait(self, trouble: Trouble) -> None:
-        """Says that nothing happens for a while, and why."""
-        if trouble.reason == "429 quota":
-            self.connection.tell(f"it says that the quota is used up ({trouble.detail}); asked again for a while")
-        if trouble.wait < _TOLD_WAIT_S:
-            return
-        until = time.time() + trouble.wait
-        self.counts.paused_until = until
-        told = time.strftime("%H:%M" if trouble.wait < 43_200 else "%Y-%m-%d %H:%M", time.localtime(until))
-        again = f"; it is asked every {LONGEST_WAIT_S / 60:g} minutes" if trouble.wait > LONGEST_WAIT_S else ""
-        self.connection.tell(f"the server asks to wait until {told} ({trouble.detail or trouble.reason}){again}")
+            self.connection.tell(
+                f"an unknown finish_reason {answer['finish_reason']!r}; such answers are taken as whole"
+            )

@@ -10,16 +10,19 @@ requests, so it can neither slow down for all of them nor tell a lost row from a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, one_line
+from cft_trl.synthesis.journal import Places
 from cft_trl.synthesis.replies import BrokenReply, Trouble
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4
 MOST_BYTES = 16 * 2**20  # of one reply; the longest answers have some hundred thousand
+LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
+TOLD_WAIT_S = 60.0  # a wait as long as this is said
 OPENAI = "https://api.openai.com/v1"
 _SERVED: dict[tuple[str, str], list[dict[str, Any]]] = {}  # what was said; a server that did not answer is asked again
 
@@ -71,6 +76,18 @@ class Connection:
             self._said.add(message)
             at = f"{self.teacher.model} at {self.teacher.address}"
             print(f"cft: {self.redact(f'{at}: {message}')}", file=sys.stderr, flush=True)
+
+    def tell_of_wait(self, trouble: Trouble) -> float:
+        """Says that nothing happens for a while, and why; until when (as of `time.time`), 0 for a short wait."""
+        if trouble.reason == "429 quota":
+            self.tell(f"it says that the quota is used up ({trouble.detail}); asked again for a while")
+        if trouble.wait < TOLD_WAIT_S:
+            return 0.0
+        until = time.time() + trouble.wait
+        told = time.strftime("%H:%M" if trouble.wait < 43_200 else "%Y-%m-%d %H:%M", time.localtime(until))
+        again = f"; it is asked every {LONGEST_WAIT_S / 60:g} minutes" if trouble.wait > LONGEST_WAIT_S else ""
+        self.tell(f"the server asks to wait until {told} ({trouble.detail or trouble.reason}){again}")
+        return until
 
     def served(self) -> list[dict[str, Any]]:
         """What the endpoint says that it serves."""
@@ -144,6 +161,41 @@ class Connection:
         said = f" ({trouble.detail})" if trouble.detail else ""
         told = self.redact(f"{teacher.title} at {teacher.address}: {hint}{said}{teacher.kept}")
         return CFTError(told, reason="quota" if trouble.reason == "429 quota" else trouble.reason)
+
+
+class Completions:
+    """The ids of completions, by which one request is not given the reply of another.
+
+    Example:
+        >>> completions = Completions()
+        >>> completions.is_repeated("cmpl-1", "Sound."), completions.is_repeated("cmpl-1", "Sound.")
+        (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._texts = Places()  # id -> its text, both as hashes
+        self._names_repeat = False  # here another text may have the same id
+
+    def is_repeated(self, name: str | None, text: str, again: bool = False) -> bool:
+        """Whether a completion's id was an earlier one's.
+
+        Args:
+            name: The id; None where the server gives none.
+            text: Its text.
+            again: Whether this request was asked again over a new connection for that reason: what is repeated there
+                too is the server's way of naming, or of caching.
+        """
+        if name is None:
+            return False
+        at, told = (int.from_bytes(hashlib.sha256(part.encode()).digest()[:7], "big") for part in (name, text))
+        known = self._texts.get(at)
+        if known is None:
+            self._texts.put(at, told)
+            return False
+        if again:
+            self._names_repeat = True
+            return False
+        return known == told or not self._names_repeat
 
 
 async def _guard(response: Any) -> None:

@@ -3,7 +3,7 @@
     Unsupported parameter: 'max_tokens' ... Use 'max_completion_tokens' instead.    -> sent under the other name
     'temperature' does not support 0.3 with this model.                             -> left out, from then on
     max_tokens=3200 cannot be greater than max_model_len=2048                       -> cut to what the server allows
-    maximum context length is 2048 tokens ... 1900 in the messages                  -> this request is cut to the 148 left
+    maximum context length is 2048 tokens ... 1900 in the messages                  -> this one is cut to the 148 left
 
 Of stop strings at most four reach a server (OpenAI's limit); the text is cut at the others when it comes. The key of a
 request in the journal is that of what was asked, whatever was sent for it.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cft_trl.errors import CFTError
 from cft_trl.synthesis.replies import Trouble
 
 MOST_STOPS = 4
@@ -29,6 +30,9 @@ RESERVED = {
     **dict.fromkeys(("stream", "stream_options", "n"), "one whole answer is read per request"),
     **dict.fromkeys(("temperature", "top_p", "max_tokens", "seed"), "it is a setting of its own"),
 }
+
+# Names that no file of ours may hold a value of.
+SECRET = re.compile(r"(?i)(api[_-]?key|authorization|headers|extra_headers|hf_token|token|password|secret)")
 
 _RENAME = re.compile(r"max_completion_tokens\W{0,3}\s+instead|max_tokens\W.{0,40}(?:not supported|unsupported)", re.I)
 _UNSUPPORTED = re.compile(
@@ -75,6 +79,12 @@ class Form:
         stop = self.body.get("stop") or []
         return [stop] if isinstance(stop, str) else list(stop)
 
+    @property
+    def stops_here(self) -> list[str]:
+        """Those that were not sent."""
+        given = self.sent.get("stop") or []
+        return [mark for mark in self.stops if mark not in given]
+
 
 @dataclass
 class Dialect:
@@ -112,13 +122,6 @@ class Dialect:
         limit = next((sent[name] for name in LIMITS if name in sent), 0)
         cut = form.asked_limit is not None and limit != form.asked_limit
         return ({"without": without} if without else {}) | ({"limit_cut": True} if cut else {})
-
-    def cut(self, form: Form, sent: Mapping[str, Any], text: str) -> str:
-        """The text up to the first of the stop strings that did not reach the server."""
-        from cft_trl.generators import cut_at_stop
-
-        given = sent.get("stop") or []
-        return cut_at_stop(text, [mark for mark in form.stops if mark not in given])
 
     def learn(
         self,
@@ -197,6 +200,60 @@ class Dialect:
             return []
         named = [name for name in OPTIONAL if name in sent and re.search(rf"\b{name}\b", told)]
         return named[-1:] if "both" in told else named
+
+
+def check_extra(extra: Any, where: str, settings: bool = True) -> dict[str, Any]:
+    """Further fields of a request's body, as a user gives them.
+
+    Args:
+        extra: A mapping from name to value; None leaves a field out.
+        where: What errors begin with.
+        settings: Whether temperature and its like are settings of their own; else they may be left out here.
+
+    Raises:
+        CFTError: It is no mapping, or names a field that is set otherwise or that may hold a key.
+
+    Example:
+        >>> check_extra({"stream": True}, "critique.extra")
+        Traceback (most recent call last):
+        cft_trl.errors.CFTError: critique.extra: 'stream' cannot be set here; one whole answer is read per request
+    """
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) and name for name in extra):
+        raise CFTError(f"{where}: give fields and their values, as in {{reasoning_effort: low}}")
+    for name, value in extra.items():
+        if why := RESERVED.get(name):
+            own = name in (*OPTIONAL, *LIMITS)
+            if settings or not own or value is not None:
+                hint = "" if settings or not own else f"; {name}: null leaves it out"
+                raise CFTError(f"{where}: {name!r} cannot be set here; {why}{hint}")
+        for inner in _names(name, value):
+            if SECRET.fullmatch(inner):
+                raise CFTError(f"{where}: {inner!r} does not belong here; keys come from the environment only")
+    return dict(extra)
+
+
+def parse_extra(text: str | None, where: str = "--extra") -> dict[str, Any]:
+    """`check_extra` of a YAML or JSON mapping, as an option or an environment variable gives it; {} of nothing.
+
+    Example:
+        >>> parse_extra("{reasoning_effort: low, temperature: null}")
+        {'reasoning_effort': 'low', 'temperature': None}
+    """
+    import yaml
+
+    if not (text or "").strip():
+        return {}
+    try:
+        extra = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        extra = None
+    return check_extra(extra, where, settings=False)
+
+
+def _names(name: str, value: Any) -> list[str]:
+    """A field's name and all names inside its value."""
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return [name, *(found for key, one in inner for found in _names(key if isinstance(key, str) else "", one))]
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int | None:

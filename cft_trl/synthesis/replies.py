@@ -26,8 +26,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_TOKENS = 2**31 - 1  # a count over this is no count, and does not fit the columns that it goes into
 _HEAD = 400  # characters of an error that are looked at: further on it may quote the question
 
-# finish_reason, in lower case -> how the text ended. "stop", "length": an answer, whole or cut off. "filtered": withheld
-# from us. "retry": the server broke off. Any other is an answer under its own name, counted and shown.
+# finish_reason, in lower case -> how the text ended. "stop", "length": an answer, whole or cut off. "filtered": it was
+# withheld. "retry": the server broke off. Any other is an answer under its own name, counted and shown.
 FINISH_REASONS = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_string", "completed"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"), "length"),
@@ -43,7 +43,9 @@ FINISH_REASONS = {
     ),
 }  # fmt: skip
 
-_QUOTA_CODE = re.compile(r"insufficient_quota|billing_|insufficient_(?:balance|credit|fund)|arrearage|quota_exceeded", re.I)
+_QUOTA_CODE = re.compile(
+    r"insufficient_quota|billing_|insufficient_(?:balance|credit|fund)|arrearage|quota_exceeded", re.I
+)
 _QUOTA = re.compile(
     r"insufficient[ _](?:balance|quota|credit|fund)|exceeded your (?:current |monthly )?(?:quota|budget)|"
     r"billing|credit balance|out of credits|requires more credits|account (?:is )?(?:overdue|in arrears)|"
@@ -185,7 +187,8 @@ def read_completion(reply: Any) -> dict[str, Any] | Trouble:
         if ended == "length":  # a model that thinks apart from its answer and never came to it
             return Trouble("final", "no room", "max_tokens were used up before the answer began")
         return Trouble("retry", "empty answer")
-    tokens = {name: _count(usage, name) for name in ("prompt_tokens", "completion_tokens")}
+    usage = usage if isinstance(usage, dict) else {}
+    tokens = {name: read_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")}
     return {"text": _SURROGATE.sub("\ufffd", text), "finish_reason": ended, **tokens}
 
 
@@ -289,7 +292,9 @@ def read_status(status: int, error: Any = None, message: str = "", wait: float =
     if isinstance(error.get("error"), dict):
         error = error["error"]
     detail = one_line(_message(error) or message)
-    code = " ".join(str(error[name]) for name in ("code", "type", "status", "param") if isinstance(error.get(name), str))
+    code = " ".join(
+        str(error[name]) for name in ("code", "type", "status", "param") if isinstance(error.get(name), str)
+    )
     more = _shown(error["metadata"]) if "metadata" in error else ""
     told = f"{code} {detail[:_HEAD]} {more}"
     for rule in ERRORS:
@@ -347,9 +352,13 @@ def _message(error: Any) -> str:
     return error if isinstance(error, str) else ""
 
 
-def _count(usage: Any, name: str) -> int | None:
-    """A number of tokens, also where it is sent as text; None for what is none."""
-    value = usage.get(name) if isinstance(usage, dict) else None
+def read_count(value: Any) -> int | None:
+    """A number of tokens, also where it is sent as text; None for what is none.
+
+    Example:
+        >>> read_count("300"), read_count(20.0), read_count(-1), read_count("many")
+        (300, 20, None, None)
+    """
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

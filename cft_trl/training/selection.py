@@ -30,6 +30,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.folders import write_text
 from cft_trl.generators import Generation, LocalModel
@@ -110,7 +111,14 @@ class Selection:
         return {step: path for step, path in self.checkpoints().items() if scored.get(step) != fingerprint(path)}
 
     def record(self, step: int, checkpoint: Path, generations: Sequence[Generation]) -> dict[str, Any]:
-        """Grades the texts of a checkpoint and writes everything down; returns its point of the curve."""
+        """Grades the texts of a checkpoint and writes everything down; returns its point of the curve.
+
+        Raises:
+            CFTError: An endpoint refused to write some of them: a refusal is no text, and a score of it would stay.
+        """
+        refused = [made.failure for made in generations if made.refused]
+        if error := not_answered(f"problems for step {step}", refused, len(generations)):
+            raise error
         summary, hits = self.validation.score(generations)
         point = {"step": step, **summary, "fingerprint": fingerprint(checkpoint)}
         self.folder.mkdir(parents=True, exist_ok=True)
