@@ -72,7 +72,7 @@ class FaultyServer:
         self.capacity, self.models = capacity, models.split(",")
         self.context, self.modern, self.script = context, modern, script
         self.bodies: list[dict] = []
-        self._last = b""
+        self._last: dict[asyncio.Task | None, bytes] = {}  # connection -> its last reply
         self.answered: Counter[str] = Counter()
         self.arrived: Counter[str] = Counter()
         self.status: Counter[str] = Counter()
@@ -148,6 +148,7 @@ class FaultyServer:
             pass
         finally:
             self._connections.discard(task)
+            self._last.pop(task, None)
             writer.transport.abort()  # a reset, not an orderly end
 
     async def _reply(self, head: bytes, body: bytes) -> bytes | None:
@@ -210,14 +211,14 @@ class FaultyServer:
             return _raw(200, b"<!DOCTYPE html><title>Bad gateway</title>")
         if kind == "deep":
             return _raw(200, b"[" * 100_000)
-        if kind == "replay" and self._last:
-            return self._last
+        if kind == "replay" and (before := self._last.get(asyncio.current_task())):
+            return before
         if kind == "double":  # the reply, and after it that of another request
             return _json(200, answer) + _json(
                 200, _completion("This is another's.\n\nConclusion: right [END]", "stop", 9)
             )
         self.answered[digest] += 1
-        self._last = _json(200, answer)
+        self._last[asyncio.current_task()] = _json(200, answer)
         if kind == "parts":
             thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
             message = answer["choices"][0]["message"]
