@@ -28,7 +28,7 @@ def refusing(status: int, body: dict, after: int = 0, word: str = "") -> FaultyS
     """A server that answers so many requests, and then refuses those with this word."""
 
     def script(text, times):
-        if word in text and len(server.answered) >= after:
+        if word in text and server.arrived.total() > after:
             return status, body, ""
         return None
 
