@@ -254,7 +254,7 @@ def _add_details(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
         for model, counts in value.items():
             have = sums.setdefault(model, dict.fromkeys(counts, 0))
             for key, count in counts.items():
-                have[key] += count
+                have[key] = have.get(key, 0) + count
 
 
 def _forget_what_is_not_there(job: Job) -> None:
