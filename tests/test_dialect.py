@@ -102,6 +102,10 @@ def test_a_prompt_that_is_too_long_alone_is_that_rows_failure():
     dialect, form = Dialect(), Form({"model": "m", "messages": [], "max_tokens": 2048})
     refusal = read_status(400, {"message": "This model's maximum context length is 2048 tokens."})
     assert [dialect.learn(refusal, form, dialect.body(form), print, list) for _ in range(3)] == [True, False, False]
+    sure = "your prompt contains at least 257 input tokens, which exceeds this limit even without any output tokens."
+    sure = read_status(400, {"message": f"This model's maximum context length is 256 tokens. However, {sure}"})
+    form = Form(form.body)
+    assert not dialect.learn(sure, form, dialect.body(form), print, list)
 
 
 def test_a_wrong_value_is_not_left_out():

@@ -370,7 +370,7 @@ class _Endpoint:
         return reply | self.teacher.dialect.told(form, form.sent)
 
     def _tell_of(self, answer: Answer) -> None:
-        if answer.get("limit_cut"):
+        if answer.get("limit_cut") and self.teacher.dialect.cap is None:
             self.connection.tell(
                 "a prompt and the limit on its answer are over the context; such answers get the room that is left"
             )

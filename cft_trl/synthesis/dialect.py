@@ -179,7 +179,7 @@ class Dialect:
                 tell(f"a limit of {limit:,} tokens is over the {cap:,} that it takes; answers get the room there is")
             self.cap = cap
             return True
-        if trouble.reason != "context length":
+        if trouble.reason != "context length" or "without any output tokens" in trouble.detail:  # vLLM's words
             return False
         exact = context and prompt and "at least" not in trouble.detail  # vLLM stops counting where it is too long
         if exact and 0 < context - prompt < limit:
