@@ -245,3 +245,13 @@ def test_the_key_is_in_no_file_log_or_traceback(server, tmp_path, monkeypatch, c
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     printed = "".join(capfd.readouterr())
     assert "planted" not in told + caplog.text + printed + written.decode()
+
+
+def test_what_a_batch_was_refused_for_is_learnt_for_the_next(server, tmp_path, capsys):
+    sampling = {"max_tokens": 99, "temperature": 0.3}
+    requests = [Request("m", [{"role": "user", "content": f"MODERN {n}"}], sampling) for n in range(20)]
+    results = run(server, requests, tmp_path)
+    assert not any("failure" in answer for _, answer in results)
+    assert all(answer["without"] == ["temperature"] for _, answer in results)
+    assert (len(server.batches), set(server.paid.values())) == (3, {1})
+    assert len(capsys.readouterr().err.splitlines()) == 2
