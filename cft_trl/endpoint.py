@@ -8,7 +8,6 @@ model.generate([[{"role": "user", "content": "What is 2 + 2?"}]], max_new_tokens
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,13 +28,17 @@ class Endpoint:
 
     Args:
         model: Its name there.
-        base_url: "http://localhost:8000/v1"; None for OpenAI's own.
+        base_url: "http://localhost:8000/v1"; None for OPENAI_BASE_URL, or OpenAI's own.
         api_key_env: The environment variable that holds the key.
         concurrency: At most so many requests in flight.
         timeout: Seconds for one request.
         stop_token_ids: Tokens that end a text, for vLLM servers; others refuse the parameter.
         header, behind: What the model's chat template has it write before and behind an answer: left out.
         merge_system: A system turn goes to the head of the first user turn. So it does once an endpoint refuses one.
+        extra: Further fields of each request's body (`reasoning_effort`, `chat_template_kwargs`); None leaves a field
+            out that would be there, as in `{"temperature": None}`.
+        whole_context: Whether the server has all of the model's context: a prompt that is too long for it is then the
+            model's own limit, as for `LocalModel`, and no refusal of the server's.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         concurrency: int = 64,
         timeout: float = 600.0,
+        extra: Mapping[str, Any] | None = None,
+        whole_context: bool = False,
         stop_token_ids: Sequence[int] = (),
         header: str = "",
         behind: str = "",
@@ -52,9 +57,10 @@ class Endpoint:
     ) -> None:
         from cft_trl.synthesis.client import Teacher
 
-        self.model, self.merge_system, self._around = model, merge_system, (header, behind)
-        self._vllm = {"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {}
-        self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout)
+        self.model, self.whole_context, self.merge_system = model, whole_context, merge_system
+        self.extra = ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {}) | dict(extra or {})
+        self._around = header, behind
+        self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout, role="", kept="")
 
     def generate(
         self,
@@ -71,49 +77,46 @@ class Endpoint:
 
         Raises:
             CFTError: The endpoint cannot be reached, has stopped answering, or refuses key or model; or some requests
-                got no answer after many tries. `on_result` has been called for everything that was answered.
+                got no answer after many tries. `on_result` has been called for everything that was answered, and for
+                what was refused (`Generation.refused`).
         """
         from cft_trl.synthesis.client import Request
 
         seeds = seeds_of(seed, len(conversations)) if temperature > 0 else None
         requests = []
         for i, conversation in enumerate(conversations):
-            sampling = (
-                self._sampling(max_new_tokens, temperature, top_p, stop, seeds[i] if seeds else None) | self._vllm
-            )
+            sampling = self._sampling(max_new_tokens, temperature, top_p, stop, seeds[i] if seeds else None)
             # At temperature 0 the same question has the same answer and is sent once; above, each is asked for itself.
             sample = i if temperature > 0 and not seeds else 0
             requests.append(Request(self.model, self._messages(conversation), sampling, sample, tag=i))
         results: dict[int, Generation] = {}
-        crowded: list[Request] = []
+        again: list[Request] = []
         lost: Counter[str] = Counter()
+        reasons: list[str] = []
 
         def receive(request: Request, answer: Mapping[str, Any]) -> None:
-            if answer.get("failure") == "context length" and "max_tokens" in request.sampling:
-                # Without a limit of ours the server's own holds, which is the rest of its context.
-                sampling = {name: value for name, value in request.sampling.items() if name != "max_tokens"}
-                crowded.append(Request(self.model, request.messages, sampling, request.sample, request.tag))
-                return
             if _refuses_system(answer, request.messages):
                 self.merge_system = True
                 messages = self._messages(request.messages)
-                crowded.append(Request(self.model, messages, request.sampling, request.sample, request.tag))
+                again.append(Request(self.model, messages, request.sampling, request.sample, request.tag))
                 return
-            generation = _read(answer, self._said)
+            generation = _read(answer, self._said, self.whole_context)
             if generation is None:
                 lost[f"{answer['failure']}, {answer['detail']}"] += 1
+                reasons.append(answer["failure"])
                 return
             results[request.tag] = generation
             if on_result:
                 on_result(request.tag, generation)
 
         _run(self._ask(requests, receive))
-        while crowded:  # a conversation may be refused for its system turn first, and then for its length
-            again, crowded[:] = list(crowded), []
-            _run(self._ask(again, receive))
+        if again:  # without a system turn of their own
+            requests, again = again, []
+            _run(self._ask(requests, receive))
         if lost:
             told = "; ".join(f"{count} x {reason}" for reason, count in lost.most_common(3))
-            raise CFTError(f"{self._where}: {lost.total()} of {len(requests)} requests got no answer ({told})")
+            message = f"{self._where}: {lost.total()} of {len(requests)} requests got no answer ({told})"
+            raise CFTError(message, reason=reasons[0])
         return [results[i] for i in range(len(requests))]
 
     def stream(
@@ -129,49 +132,40 @@ class Endpoint:
         """As `LocalModel.stream`.
 
         Raises:
-            CFTError: The endpoint cannot be reached, refuses the request, or breaks off.
+            CFTError: The endpoint cannot be reached, refuses the request, or breaks off; what was yielded until then is
+                a part of a text.
         """
-        import openai
+        from cft_trl.synthesis.connection import Connection
+        from cft_trl.synthesis.dialect import Form
+        from cft_trl.synthesis.streams import stream_text
 
-        from cft_trl.synthesis.replies import read_error
-
-        teacher, usage, reason, text, shown = self._teacher, None, None, "", ""
-        key = os.environ.get(teacher.api_key_env) or ("none" if teacher.base_url else None)
-        if key is None:
-            raise CFTError(f"no key for {teacher.address}: set the environment variable {teacher.api_key_env}")
         sampling = self._sampling(max_new_tokens, temperature, top_p, stop, seed if temperature > 0 else None)
+        form = Form({"model": self.model, "messages": self._messages(conversation), **sampling})
+        pieces, shown = stream_text(Connection(self._teacher), form), ""
         try:
-            with openai.OpenAI(
-                api_key=key, base_url=teacher.base_url, timeout=teacher.timeout, max_retries=4
-            ) as client:
-                chunks = client.chat.completions.create(
-                    model=self.model,
-                    messages=self._messages(conversation),
-                    stream=True,
-                    stream_options={"include_usage": True},
-                    extra_body=self._vllm or None,
-                    **sampling,
-                )
-                for chunk in chunks:
-                    usage = chunk.usage or usage
-                    for choice in chunk.choices[:1]:
-                        text += choice.delta.content or ""
-                        reason = choice.finish_reason or reason
-                    cut = cut_at_stop(self._said(text), stop)
-                    if len(cut) > len(shown):
-                        yield cut[len(shown) :]
-                        shown = cut
-        except openai.OpenAIError as error:
-            trouble = read_error(error)
-            answer = {"failure": trouble.reason, "detail": trouble.detail}
-            if not shown and _refuses_system(answer, self._messages(conversation)):
-                self.merge_system = True
-                again = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
-                return (yield from self.stream(conversation, seed=seed, **again))
-            raise CFTError(f"{self._where}: {trouble.reason} ({trouble.detail})") from None
-        counts = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
-        ended = reason != "length" or any(mark in text for mark in stop)
-        return Generation(shown, "stop" if ended else "length", *counts)
+            text = ""
+            while True:
+                text += next(pieces)
+                cut = cut_at_stop(self._said(text), stop)
+                if len(cut) > len(shown):
+                    yield cut[len(shown) :]
+                    shown = cut
+                if any(mark in cut for mark in form.stops_here):
+                    return Generation(shown, "stop", None, None)  # the server does not know of this one
+        except CFTError as error:
+            answer = {"failure": error.reason, "detail": str(error)}
+            if shown or not _refuses_system(answer, self._messages(conversation)):
+                raise
+            self.merge_system = True
+            again = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
+            return (yield from self.stream(conversation, seed=seed, **again))
+        except StopIteration as ended:
+            reason, prompt_tokens, completion_tokens, without = ended.value
+        finally:
+            pieces.close()
+        whole = reason != "length" or any(mark in text for mark in stop)
+        reason = "stop" if whole else "length"
+        return Generation(shown, reason, prompt_tokens, completion_tokens, without=without)
 
     def _messages(self, conversation: Sequence[Message]) -> list[dict[str, str]]:
         return merge_system(conversation) if self.merge_system else [dict(message) for message in conversation]
@@ -186,20 +180,16 @@ class Endpoint:
         return f"{self.model} at {self._teacher.address}"
 
     async def _ask(self, requests: list[Any], receive: Callable[[Any, Mapping[str, Any]], None]) -> None:
-        try:
-            async with aclosing(self._teacher.ask_all(requests, _Answers())) as answers:
-                async for request, answer in answers:
-                    receive(request, answer)
-        except CFTError as error:  # the client speaks of teachers and of their journal
-            raise CFTError(str(error).removeprefix("teacher ").partition("; what was answered")[0]) from None
+        async with aclosing(self._teacher.ask_all(requests, _Answers())) as answers:
+            async for request, answer in answers:
+                receive(request, answer)
 
-    @staticmethod
     def _sampling(
-        max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
+        self, max_new_tokens: int, temperature: float, top_p: float, stop: Sequence[str], seed: int | None
     ) -> dict[str, Any]:
         optional = {"top_p": top_p if top_p < 1 else None, "stop": list(stop) or None, "seed": seed}
-        given = {name: value for name, value in optional.items() if value is not None}
-        return {"max_tokens": max_new_tokens, "temperature": temperature, **given}
+        asked = {"max_tokens": max_new_tokens, "temperature": temperature, **optional, **self.extra}
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 class _Answers(dict):
@@ -215,17 +205,19 @@ def _refuses_system(answer: Mapping[str, Any], messages: Sequence[Message]) -> b
     return refused and len(messages) > 1 and messages[0]["role"] == "system"
 
 
-def _read(answer: Mapping[str, Any], said: Callable[[str], str]) -> Generation | None:
+def _read(answer: Mapping[str, Any], said: Callable[[str], str], whole_context: bool = False) -> Generation | None:
     """A generation of the client's answer; None for a failure that another run may not meet."""
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"])
+        counts = answer["prompt_tokens"], answer["completion_tokens"]
+        return Generation(said(answer["text"]), reason, *counts, without=tuple(answer.get("without", ())))
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)
-    if failure in ("context length", "content filter", "refusal", "bad request"):
-        return Generation("", "failed", None, None, f"{failure}: {answer['detail']}")
+    if failure in ("context length", "content filter", "refusal", "bad request", "403"):
+        refused = not (whole_context and failure == "context length")
+        return Generation("", "failed", None, None, f"{failure}: {answer['detail']}", refused)
     return None
 
 

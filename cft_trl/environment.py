@@ -20,6 +20,7 @@ VARIABLES = {
     "CFT_BASE_REVISION": "Space: the same of the base model",
     "CFT_ENDPOINT": "Space: an OpenAI-compatible address that serves the model",
     "CFT_BASE_ENDPOINT": "Space: the same for the base model, where it is another",
+    "CFT_EXTRA": "Space: further fields of each request to the endpoint, `{reasoning_effort: low, temperature: null}`",
     "CFT_API_KEY_ENV": "Space: the name of the variable that holds the endpoint's key",
     "CFT_PROMPT_PRESET": "Space: wording of the critique prompt, `paper` or `compact`",
     "CFT_MAX_NEW_TOKENS": "Space: the most tokens of one text",

@@ -41,7 +41,12 @@ class CFTError(ValueError):
         >>> raise CFTError("rows.jsonl, row 3: column 'critique' is empty")
         Traceback (most recent call last):
         cft_trl.errors.CFTError: rows.jsonl, row 3: column 'critique' is empty
+
+    Attributes:
+        reason: What kind it is, for code that acts on it ("no connection", "context length", "quota", ...; see
+            `cft_trl.synthesis.replies`); None where nothing does. The message is for people and is never parsed.
     """
 
-    def __init__(self, message: object) -> None:
+    def __init__(self, message: object, reason: str | None = None) -> None:
         super().__init__(one_line(message))
+        self.reason = reason

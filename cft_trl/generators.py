@@ -40,6 +40,8 @@ class Generation:
         prompt_tokens, completion_tokens: As counted by the tokenizer or the endpoint; None where it does not count.
         failure: Why there is no text, where finish_reason is "failed": the prompt is longer than the model's context,
             or the endpoint refuses it. The same request would fail again.
+        refused: Whether it was an endpoint that refused: nothing was answered, so there is nothing to grade or to keep.
+        without: Sampling parameters that were asked for and that the endpoint does not take.
     """
 
     text: str
@@ -47,6 +49,8 @@ class Generation:
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None
+    refused: bool = False
+    without: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -158,7 +162,7 @@ class LocalModel:
         """
         row, queue, cancelled = self._row(conversation, max_new_tokens), Queue(), threading.Event()
         if row.reason == "failed":
-            raise CFTError(f"{self._too_long}; shorten it")
+            raise CFTError(f"{self._too_long}; shorten it", reason="context length")
         if temperature > 0:
             self._seed([row], None if seed is None else [seed])
 

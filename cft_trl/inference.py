@@ -115,6 +115,8 @@ class Outcome:
         rounds: At least one.
         finish_reason: Of the generation that `text` is ("stop", "length" or "failed"; `failure` says why).
         prompt_tokens, completion_tokens: Of all rounds together; None where the endpoint does not count.
+        failure: Why there is no text, or no critique of it.
+        refused, without: As of `Generation`, of any of the texts.
     """
 
     text: str
@@ -123,6 +125,8 @@ class Outcome:
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None
+    refused: bool = False
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +294,13 @@ def _work(
     spent: list[Generation] = []
     while True:
         solution = yield _Ask("solution", len(rounds) + 1, first)
+        if solution.refused:
+            return _outcome(solution, [*rounds, Round(solution.text)], [*spent, solution])
         asked = mode_conversation("critique", query, solution.text, prompt_preset=preset)
         critiqued = yield _Ask("critique", len(rounds) + 1, asked)
         rounds.append(Round(solution.text, critiqued.text, parse_verdict(critiqued.text)))
         spent += [solution, critiqued]
-        if rounds[-1].verdict == "right" or len(rounds) >= max_rounds:
+        if critiqued.refused or rounds[-1].verdict == "right" or len(rounds) >= max_rounds:
             return _outcome(solution, rounds, spent)
 
 
@@ -302,13 +308,16 @@ def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) ->
     def total(counts: list[int | None]) -> int | None:
         return None if None in counts else sum(counts)
 
+    refused = next((generation for generation in spent if generation.refused), None)
     return Outcome(
         final.text,
         tuple(rounds),
         final.finish_reason,
         total([generation.prompt_tokens for generation in spent]),
         total([generation.completion_tokens for generation in spent]),
-        final.failure,
+        refused.failure if refused else final.failure,
+        refused is not None,
+        tuple(sorted({name for generation in spent for name in generation.without})),
     )
 
 

@@ -34,6 +34,7 @@ def serve(
     dtype: str | None = None,
     trust_remote_code: bool = False,
     concurrency: int = 64,
+    extra: Mapping[str, Any] | None = None,
     log: str | Path | None = None,
 ) -> Iterator[dict[str, Endpoint]]:
     """Starts one vLLM server, for one model or for several adapters of one base, and stops it in the end.
@@ -42,6 +43,7 @@ def serve(
         sources: Name -> folder or Hub id; more than one only for adapters.
         revision: Commit, tag or branch of a Hub id.
         dtype: The number type asked for; by default that of `CFT_VLLM_OPTIONS`, else the trained one.
+        extra: As for `Endpoint`.
         log: As for `vllm_server`.
 
     Yields:
@@ -67,6 +69,8 @@ def serve(
         "header": tokenizer.decode(header_ids(tokenizer), skip_special_tokens=True),
         "behind": written_behind(tokenizer),
         "merge_system": refuses_system(tokenizer),
+        "extra": extra,
+        "whole_context": True,
     }
     with vllm_server(served, served_name=served_name, revision=served_revision, options=options, log=log) as url:
         yield {name: Endpoint(name, url, concurrency=concurrency, **asking) for name in sources}

@@ -174,6 +174,10 @@ class BatchServer:
             return {"status_code": 400, "body": {"error": error}}
         if "ODD-FORM" in text:
             return {"status_code": 400, "body": {"error": {"message": "Unsupported parameter", "code": None}}}
+        if "MODERN" in text and (named := next((n for n in ("max_tokens", "temperature") if n in body), None)):
+            told = f"Unsupported parameter: '{named}' is not supported with this model. "
+            told += "Use 'max_completion_tokens' instead." if named == "max_tokens" else ""
+            return {"status_code": 400, "body": {"error": {"message": told, "code": "unsupported_parameter"}}}
         if "NO-KEY" in text:
             return {"status_code": 401, "body": {"error": {"message": "Incorrect API key"}}}
         if "ALWAYS-500" in text or ("ONCE-500" in text and self.seen[text] == 1):

@@ -4,8 +4,11 @@
     -> 200 {"choices": [{"message": {"content": "..."}, "finish_reason": "stop"}], "usage": {...}}
 
 An answer depends on the request's body alone, so every run gets the same one. With `faults=0.2` a fifth of the
-requests meet a 429 with Retry-After, a 500, silence, a reset connection, broken JSON or an empty answer; which one is
-drawn from the body and the number of times it came. Words in the question ask for more: see `WORDS`.
+requests meet a 429 with Retry-After, a 500, silence, a reset connection, broken JSON, an empty answer, an answer that
+the server broke off, a web page, JSON nested without end, bytes after the reply or the reply of another request; which
+one is drawn from the body and the number of times it came. As many answers come in another `FORM`. Words in the
+question ask for more: see `WORDS`. `context` tokens it is as strict about as vLLM; `modern` takes neither max_tokens
+nor a temperature; `script` may answer anything.
 `python tests/faulty_server.py --faults 0.2` prints its port and serves for at most an hour.
 """
 
@@ -18,12 +21,18 @@ import hashlib
 import json
 import random
 import threading
+import uuid
 from collections import Counter
+from collections.abc import Callable
 
 from cft_trl.synthesis.journal import request_key
 
 KEY = "planted-key-7f3a"  # what the server takes for a wrong key is any other beginning with "planted"
-FAULTS = ("429", "500", "silence", "reset", "malformed", "odd", "empty")
+FAULTS = (
+    "429", "500", "silence", "reset", "malformed", "odd", "empty",
+    "aborted", "error in 200", "page", "deep", "double", "replay",
+)  # fmt: skip
+FORMS = ("parts", "mark", "counts as text")  # the same answer, written otherwise
 # In a row's text -> what the server does with it, every time.
 WORDS = {
     "TOO-LONG": "context",
@@ -45,13 +54,25 @@ class FaultyServer:
         status: What was done, by kind ("ok", "429", ...).
         most_in_flight: The most requests that were being served at once.
         connections: How many were opened. `keys`: what was sent as key. `order`: the questions as they came.
+        bodies: Of the requests, as they came.
     """
 
     def __init__(
-        self, faults: float = 0.0, delay: float = 0.0, retry_after: str = "0.05", capacity: int = 0, models: str = "m"
+        self,
+        faults: float = 0.0,
+        delay: float = 0.0,
+        retry_after: str = "0.05",
+        capacity: int = 0,
+        models: str = "m",
+        context: int = 0,
+        modern: bool = False,
+        script: Callable[[str, int], tuple[int, dict, str] | None] = lambda text, times: None,
     ) -> None:
         self.faults, self.delay, self.retry_after = faults, delay, retry_after
         self.capacity, self.models = capacity, models.split(",")
+        self.context, self.modern, self.script = context, modern, script
+        self.bodies: list[dict] = []
+        self._last: dict[asyncio.Task | None, bytes] = {}  # connection -> its last reply
         self.answered: Counter[str] = Counter()
         self.arrived: Counter[str] = Counter()
         self.status: Counter[str] = Counter()
@@ -127,9 +148,12 @@ class FaultyServer:
             pass
         finally:
             self._connections.discard(task)
+            self._last.pop(task, None)
             writer.transport.abort()  # a reset, not an orderly end
 
     async def _reply(self, head: bytes, body: bytes) -> bytes | None:
+        if head.startswith(b"GET /v1/models ") and self.context:
+            return _json(200, {"data": [{"id": name, "max_model_len": self.context} for name in self.models]})
         if not head.startswith(b"POST /v1/chat/completions "):
             return _json(404, {"error": {"message": "no such path"}})
         request = json.loads(body)
@@ -140,13 +164,18 @@ class FaultyServer:
         self.keys.add(authorization)
         self.arrived[digest] += 1
         self.order.append(text)
+        self.bodies.append(request)
         if authorization.startswith("planted") and authorization != KEY:
             return _json(401, {"error": {"message": f"Incorrect API key provided: {authorization}"}})
         if request["model"] not in self.models:
             return _json(404, {"error": {"message": f"The model `{request['model']}` does not exist."}})
+        if scripted := self.script(text, self.arrived[digest]) or self._refusal(request):
+            self.status[str(scripted[0])] += 1
+            return _json(*scripted)
         kind = next((fate for word, fate in WORDS.items() if word in text), None)
         if kind in (None, "length"):
-            kind = self._draw(digest) or kind
+            drawn = self._draw(digest)
+            kind = drawn if kind is None or drawn in FAULTS else kind
         if self.capacity and self.in_flight > self.capacity:
             kind = "429"
         self.status[kind or "ok"] += 1
@@ -174,13 +203,50 @@ class FaultyServer:
             return _raw(200, b'{"choices": [{"message": {"content": "half an ans')
         if kind == "odd":
             return _json(200, {"object": "no answer in here"})
+        if kind == "aborted":
+            return _json(200, _completion("First, 4 x", "insufficient_system_resource", 3))
+        if kind == "error in 200":
+            return _json(200, {"error": {"message": "the model is loading", "code": 503}})
+        if kind == "page":
+            return _raw(200, b"<!DOCTYPE html><title>Bad gateway</title>")
+        if kind == "deep":
+            return _raw(200, b"[" * 100_000)
+        if kind == "replay" and (before := self._last.get(asyncio.current_task())):
+            return before
+        if kind == "double":  # the reply, and after it that of another request
+            return _json(200, answer) + _json(
+                200, _completion("This is another's.\n\nConclusion: right [END]", "stop", 9)
+            )
         self.answered[digest] += 1
-        return _json(200, answer)
+        self._last[asyncio.current_task()] = _json(200, answer)
+        if kind == "parts":
+            thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+            message = answer["choices"][0]["message"]
+            message["content"] = [thought, {"type": "text", "text": message["content"]}]
+        if kind == "counts as text":
+            answer["usage"] = {name: str(count) for name, count in answer["usage"].items()}
+        return _raw(200, b"\xef\xbb\xbf" * (kind == "mark") + json.dumps(answer).encode())
+
+    def _refusal(self, request: dict) -> tuple[int, dict, str] | None:
+        """What a server of this kind does not take, in the words of OpenAI and of vLLM 0.32."""
+        limit = request.get("max_tokens") or request.get("max_completion_tokens") or 0
+        told = None
+        if self.modern and "max_tokens" in request:
+            told = "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            told += "Use 'max_completion_tokens' instead."
+        elif self.modern and request.get("temperature", 1) != 1:
+            told = f"Unsupported value: 'temperature' does not support {request['temperature']} with this model. "
+            told += "Only the default (1) value is supported."
+        elif self.context and limit > self.context:
+            told = f"max_tokens={limit} cannot be greater than max_model_len={self.context}. Request fewer tokens."
+        return (400, {"error": {"message": told, "code": "unsupported_parameter"}}, "") if told else None
 
     def _draw(self, digest: str) -> str | None:
         tries = self.arrived[digest]
         rng = random.Random(f"{digest}{tries}")
-        return rng.choice(FAULTS) if tries <= MOST_TRIES and rng.random() < self.faults else None
+        if tries <= MOST_TRIES and rng.random() < self.faults:
+            return rng.choice(FAULTS)
+        return rng.choice(FORMS) if rng.random() < self.faults else None
 
 
 def answer_to(text: str, seed: int | None) -> str:
@@ -193,7 +259,8 @@ def answer_to(text: str, seed: int | None) -> str:
 def _completion(content: str, finish_reason: str, tokens: int) -> dict:
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
     usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
-    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+    name = f"chatcmpl-{uuid.uuid4().hex}"
+    return {"id": name, "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
 
 
 def _json(status: int, body: dict, headers: str = "") -> bytes:

@@ -94,7 +94,11 @@ def test_a_stage_ends_as_it_does_without_batches(server, tmp_path):
     assert got == expected
     assert report.failures == {"context length": 1, "content filter": 1, "empty answer": 1, "500": 1}
     assert report.written == 26
-    assert server.seen == {text: 3 if "ALWAYS" in text else 2 if "ONCE" in text else 1 for text in server.seen}
+    # What is too long is asked once more, without a limit of ours: the room that is left may do.
+    twice = ("ONCE", "TOO-LONG")
+    assert server.seen == {
+        text: 3 if "ALWAYS" in text else 2 if any(word in text for word in twice) else 1 for text in server.seen
+    }
     # What was only given up is asked again by the next run, what the endpoint has decided is not.
     run_critique(rows, CritiqueSettings(seed=4), [teacher_at(server)], tmp_path / "batch")
     assert {text for text, count in server.seen.items() if count == 6} == {t for t in server.seen if "ALWAYS" in t}
@@ -243,3 +247,13 @@ def test_the_key_is_in_no_file_log_or_traceback(server, tmp_path, monkeypatch, c
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     printed = "".join(capfd.readouterr())
     assert "planted" not in told + caplog.text + printed + written.decode()
+
+
+def test_what_a_batch_was_refused_for_is_learnt_for_the_next(server, tmp_path, capsys):
+    sampling = {"max_tokens": 99, "temperature": 0.3}
+    requests = [Request("m", [{"role": "user", "content": f"MODERN {n}"}], sampling) for n in range(20)]
+    results = run(server, requests, tmp_path)
+    assert not any("failure" in answer for _, answer in results)
+    assert all(answer["without"] == ["temperature"] for _, answer in results)
+    assert (len(server.batches), set(server.paid.values())) == (3, {1})
+    assert len(capsys.readouterr().err.splitlines()) == 2

@@ -68,7 +68,7 @@ def killed_builds(server: FaultyServer, command: list[str], journal: Path, rows:
     """Starts the command and kills it when so much of the journal is there; restarts the server in between."""
     for number in range(1, KILLS + 1):
         process = subprocess.Popen([*CFT, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 120 + rows / 5
         while lines(journal) < rows * number // (KILLS + 1):
             assert process.poll() is None, "it ended before it was to be killed"
             assert time.monotonic() < deadline, "it hardly goes on"
@@ -87,7 +87,7 @@ def killed_builds(server: FaultyServer, command: list[str], journal: Path, rows:
 
 def run_through_faults(tmp_path: Path, recipe_file: Path, rows: int) -> None:
     at_once = rows // 12
-    limits = ("--limit", str(rows), "--max-concurrency", str(at_once))
+    limits = ("--limit", str(rows), "--max-concurrency", str(at_once), "--timeout", "3")
     began = time.monotonic()
     with FaultyServer(faults=0.2) as server:
         command = arguments(recipe_file, tmp_path / "killed" / "out", server.url, *limits)

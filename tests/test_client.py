@@ -227,3 +227,120 @@ def test_many_requests_in_flight_share_out_the_connections(tmp_path):
         results = run(server, [ask(f"q{n}") for n in range(120)], tmp_path, max_concurrency=40)
     assert len(results) == 120
     assert server.connections <= 40
+
+
+# ---- replies that are another's, limits, and waits -------------------------------------------------------------------
+
+
+def test_a_reply_with_another_behind_it_and_a_repeated_one_are_asked_again_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("faulty_server.FAULTS", ("double", "replay"))
+    with FaultyServer(faults=0.4) as server:
+        counts = Counts()
+        results = run(server, [ask(f"q{n}") for n in range(60)], tmp_path, counts, max_concurrency=4)
+    assert {answer["text"] for _, answer in results} == {answer_to(f"q{n}", None) for n in range(60)}
+    assert all(answer["text"] == answer_to(request.messages[-1]["content"], None) for request, answer in results)
+    assert {"surplus bytes", "repeated answer"} <= set(counts.retried)
+
+
+def test_an_answer_without_end_is_cut_short(tmp_path, monkeypatch, server):
+    monkeypatch.setattr("cft_trl.synthesis.connection.MOST_BYTES", 2000)
+
+    async def long(head, body):
+        from faulty_server import _json
+
+        return _json(200, {"choices": [], "padding": "x" * 5000})
+
+    reply = server._reply
+    monkeypatch.setattr(server, "_reply", lambda head, body: (long if b"LONG" in body else reply)(head, body))
+    [(_, failure), (_, answer)] = run(server, [ask("LONG"), ask("q")], tmp_path, in_order=True, max_attempts=2)
+    assert (failure["failure"], answer["finish_reason"]) == ("too large", "stop")
+
+
+def test_an_answer_that_trickles_is_given_up_in_time(tmp_path, monkeypatch, server):
+    async def trickle(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(200):
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(server, "_connection", trickle)
+    server.stop()
+    server.start()
+    [(_, failure)] = run(server, [ask("q")], tmp_path, timeout=0.4, max_attempts=2)
+    assert failure["failure"] == "time-out"
+
+
+def test_a_row_that_moderation_refuses_fails_alone_and_for_good(tmp_path):
+    refusal = {"error": {"code": 403, "message": "input was flagged by moderation", "metadata": {"reasons": ["x"]}}}
+    with FaultyServer(script=lambda text, _: (403, refusal, "") if text == "q7" else None) as server:
+        requests = [ask(f"q{n}") for n in range(12)]
+        failed = [answer for _, answer in run(server, requests, tmp_path, max_concurrency=2) if "failure" in answer]
+        assert [answer["failure"] for answer in failed] == ["content filter"]
+        again = Counts()
+        run(server, requests, tmp_path, again)
+        assert again.sent == 0
+
+
+def test_a_403_without_a_reason_is_one_rows_until_it_is_all(tmp_path):
+    forbidden = {"error": {"message": "forbidden"}}
+    with FaultyServer(script=lambda text, _: (403, forbidden, "") if text == "q7" else None) as server:
+        requests = [ask(f"q{n}") for n in range(12)]
+        for _ in range(2):  # the next run asks for it again, and does not stop there either
+            results = run(server, requests, tmp_path / "one", max_concurrency=1)
+            assert [answer["failure"] for _, answer in results if "failure" in answer] == ["403"]
+        server.script = lambda text, _: (403, forbidden, "")
+        with pytest.raises(CFTError, match="this key may not use the model") as stopped:
+            run(server, requests, tmp_path / "all")
+        assert stopped.value.reason == "403"
+
+
+def test_a_quota_that_stays_used_up_is_told_and_ends_the_run(tmp_path, capsys):
+    used_up = {"error": {"message": "You exceeded your current quota, please check your plan and billing details"}}
+    with FaultyServer(script=lambda text, _: (429, used_up, "")) as server:
+        with pytest.raises(CFTError, match="quota is used up") as stopped:
+            run(server, [ask(f"q{n}") for n in range(20)], tmp_path, max_attempts=3)
+        assert stopped.value.reason == "quota"
+        assert server.arrived.total() < 20 * 3
+    assert "it says that the quota is used up" in capsys.readouterr().err
+
+
+def test_a_long_wait_is_told_capped_and_then_one_request_tries(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cft_trl.synthesis.client.LONGEST_WAIT_S", 0.3)
+    limit = {"error": {"message": "Rate limit reached on tokens per day. Please try again in 9h53m12s."}}
+    held = []
+
+    def script(text, times):
+        if len(held) < 6:
+            held.append(text)
+            return 429, limit, "Retry-After: 35592\r\n"
+        return None
+
+    with FaultyServer(script=script) as server:
+        results = run(server, [ask(f"q{n}") for n in range(8)], tmp_path, max_concurrency=4)
+        assert not any("failure" in answer for _, answer in results)
+        assert len(held) == 6
+    told = capsys.readouterr().err
+    assert "the server asks to wait until" in told
+    assert "tokens per day" in told
+
+
+def test_no_money_ends_the_run_and_what_was_answered_is_kept(tmp_path):
+    broke = {"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}
+    with FaultyServer() as server:
+        server.script = lambda text, _: (402, broke, "") if len(server.answered) >= 10 else None
+        with pytest.raises(CFTError, match=r"quota is used up \(Insufficient Balance\); what was answered is kept"):
+            run(server, [ask(f"q{n}") for n in range(40)], tmp_path, max_concurrency=2)
+        kept = [json.loads(line) for line in (tmp_path / "main.jsonl").read_text().splitlines()]
+        assert len(kept) >= 10
+        assert not any("failure" in entry for entry in kept)
+
+
+def test_an_unknown_ending_is_an_answer_that_is_counted_and_told(tmp_path, capsys):
+    body = {"choices": [{"message": {"content": "Sound."}, "finish_reason": "ran_away"}]}
+    with FaultyServer(script=lambda text, _: (200, body, "")) as server:
+        counts = Counts()
+        run(server, [ask("a"), ask("b")], tmp_path, counts)
+    assert counts.odd_endings == {"ran_away": 2}
+    assert capsys.readouterr().err.count("unknown finish_reason 'ran_away'") == 1

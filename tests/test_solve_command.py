@@ -122,7 +122,10 @@ def test_rows_in_rows_out(tmp_path, capsys, monkeypatch):
         (["solve", "nowhere", "@/nowhere"], "cannot be read (No such file or directory)"),
         (["solve", "./nowhere", "q"], "neither a folder here nor a Hub id"),
         (["solve", "m", "q", "--base-url", "localhost:8000"], "give an address such as http://localhost:8000/v1"),
-        (["solve", "m", "q", "--base-url", "http://127.0.0.1:9/v1"], "no connection"),
+        (
+            ["solve", "m", "q", "--base-url", "http://127.0.0.1:9/v1"],
+            "m at http://127.0.0.1:9/v1: the server cannot be",
+        ),
         (["solve", "m", "--input", "x.txt"], "give a file ending in .jsonl"),
         (["solve", "m", "--input", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["critique", "m", "--query", "q"], "give --query and --response, or --input FILE"),

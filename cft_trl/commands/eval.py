@@ -38,6 +38,7 @@ def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.runner import EvalSettings, parse_tasks, run_evaluation
+    from cft_trl.synthesis.dialect import parse_extra
 
     modes, temperatures = _unique(options.mode, "--mode"), _unique(options.temperature, "--temperature")
     settings = EvalSettings(
@@ -51,6 +52,7 @@ def run(argv: list[str]) -> int:
         prompt_preset=options.prompt_preset
         or trained_preset(options.model, options.revision, on_hub=options.backend != "endpoint"),
         judge=options.judge,
+        judge_extra=parse_extra(options.judge_extra, "--judge-extra") or None,
     )
     grid = [replace(settings, mode=mode, temperature=at) for mode in modes for at in temperatures]
     output = options.output or Path("runs") / f"eval-{Path(options.model).name}"
@@ -64,6 +66,7 @@ def run(argv: list[str]) -> int:
         batch_size=options.batch_size,
         concurrency=options.concurrency,
         trust_remote_code=options.trust_remote_code,
+        extra=parse_extra(options.extra),
     ) as backend:
         results = []
         for one in grid:
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", default="transformers", help="transformers (default), vllm or endpoint")
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
+    parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")
     parser.add_argument("--samples", type=positive, default=1, help="generations per problem; more need a temperature")
     parser.add_argument("--temperature", type=_numbers, default=[0.0], help="0 is greedy (default); or several: 0,0.3")
@@ -94,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
     parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
+    parser.add_argument("--judge-extra", help="as --extra, for the judge")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")

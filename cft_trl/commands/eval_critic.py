@@ -38,6 +38,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
+    parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
@@ -49,6 +50,7 @@ def run(argv: list[str]) -> int:
     from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
+    from cft_trl.synthesis.dialect import parse_extra
 
     output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
     settings = CriticSettings(
@@ -68,6 +70,7 @@ def run(argv: list[str]) -> int:
         dtype=given.dtype,
         batch_size=given.batch_size,
         trust_remote_code=given.trust_remote_code,
+        extra=parse_extra(given.extra),
     ) as backend:
         _print(run_eval_critic(settings, backend, output), output)
     return 0

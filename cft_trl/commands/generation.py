@@ -26,6 +26,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="folder, Hub id or smollm2-135m; with --base-url the model's name there")
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
+    parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
@@ -54,7 +55,11 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
     if options.base_url:
         if not options.base_url.startswith(("http://", "https://")):
             raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
-        return Endpoint(options.model, options.base_url, options.api_key_env)
+        from cft_trl.synthesis.dialect import parse_extra
+
+        return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
+    if options.extra:
+        raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
     from transformers.utils import logging
 
     from cft_trl.models import load_model

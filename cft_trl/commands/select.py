@@ -40,6 +40,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
     parser.add_argument("--base-url", help="of --backend endpoint; it serves each checkpoint by its folder's name")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
+    parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
     parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 where the run trained so)")
@@ -50,6 +51,8 @@ def run(argv: list[str]) -> int:
         raise CFTError(f"'{options.run}' is no folder; give the output_dir of a training run")
     if (options.backend == "endpoint") != (options.base_url is not None):
         raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
+    if options.extra and options.backend == "transformers":
+        raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
     from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.validation import load_validation
     from cft_trl.folders import check_writable
@@ -61,7 +64,7 @@ def run(argv: list[str]) -> int:
         options.benchmark, options.limit, max_new_tokens=options.max_new_tokens, force=options.force
     )
     preset = options.prompt_preset or trained_preset(str(options.run))
-    selection = Selection(options.run, validation, preset, options.keep, _generator(options))
+    selection = Selection(options.run, validation, preset, options.keep, _generator(options), _address(options))
     for note in validation.notes:
         print(f"note: {note}")
 
@@ -73,7 +76,8 @@ def run(argv: list[str]) -> int:
                 # All adapters on one server, which is started for the first of them.
                 if not opened:
                     adapters = {f"step-{number}": str(path) for number, path in selection.unscored().items()}
-                    opened.update(servers.enter_context(serve(adapters, dtype=options.dtype)))
+                    server = serve(adapters, dtype=options.dtype, extra=parse_extra(options.extra))
+                    opened.update(servers.enter_context(server))
                 return _ask(opened[f"step-{step}"], validation.max_new_tokens, conversations, f"step {step}")
             return _generate(options, validation.max_new_tokens, checkpoint, conversations, f"step {step}")
 
@@ -81,6 +85,11 @@ def run(argv: list[str]) -> int:
     _show(result)
     print(f"\nbest: {result['verdict']}\n{options.run / 'best'} is the model, {options.run / SELECTION_FILE} the curve")
     return 0
+
+
+def _address(options: argparse.Namespace) -> str | None:
+    """Where the checkpoints are served, and with which fields they are asked: another server may serve others."""
+    return " ".join(filter(None, (options.base_url, options.extra))) or None
 
 
 def _generator(options: argparse.Namespace) -> str:
@@ -102,12 +111,14 @@ def _generate(
 ) -> list[Any]:
     from cft_trl.inference import Endpoint, LocalModel
     from cft_trl.serving import scoring_dtype, serve
+    from cft_trl.synthesis.dialect import parse_extra
 
     if options.backend == "endpoint":
-        endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env)
+        extra = parse_extra(options.extra)
+        endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env, extra=extra)
         return _ask(endpoint, max_new_tokens, conversations, label)
     if options.backend == "vllm":
-        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype) as models:
+        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, extra=parse_extra(options.extra)) as models:
             return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
     import torch
     from transformers.utils import logging

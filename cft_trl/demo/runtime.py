@@ -80,7 +80,9 @@ class Runtime:
             model, endpoint, revision = sources[part]
             if endpoint:
                 key_env, patience = settings.api_key_env, settings.patience
-                self._models[part] = Endpoint(model, endpoint, key_env, settings.at_once, patience)
+                self._models[part] = Endpoint(
+                    model, endpoint, key_env, settings.at_once, patience, settings.extra_fields
+                )
             else:
                 self._models[part] = _local(model, revision)
 
@@ -165,15 +167,17 @@ def sentence(error: Exception) -> str:
     """What a visitor is told: never the error's own words, which may hold an address, a path or a key.
 
     Example:
-        >>> sentence(CFTError("m at http://10.0.0.7:8000/v1: 401 (no such key: sk-secret)"))
+        >>> sentence(CFTError("m at http://10.0.0.7:8000/v1: 401 (no such key: sk-secret)", reason="401"))
         'The model could not answer this time. Please try again in a minute.'
+        >>> sentence(CFTError("m at http://10.0.0.7:8000/v1: 2,048 tokens at most", reason="context length"))
+        'This is too long for the model to read. Please shorten it.'
     """
-    told = str(error)
-    if isinstance(error, CFTError) and ("context length" in told or "longer than the context" in told):
+    reason = error.reason if isinstance(error, CFTError) else None
+    if reason == "context length":
         return "This is too long for the model to read. Please shorten it."
-    if isinstance(error, TimeoutError) or "time-out" in told:
+    if isinstance(error, TimeoutError) or reason == "time-out":
         return "The model took too long to answer. Please try again in a minute, or ask for a shorter answer."
-    if "no connection" in told or "connection lost" in told:
+    if reason in ("no connection", "connection lost"):
         return "The model's server cannot be reached at the moment. Please try again in a minute."
     if "OutOfMemory" in type(error).__name__:
         return "The machine ran out of memory. Please try a shorter text."

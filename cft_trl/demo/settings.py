@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.models import SMALL_MODEL
@@ -27,6 +28,7 @@ class DemoSettings:
         revision, base_revision: Commit, tag or branch of the two on the Hub.
         endpoint: An OpenAI-compatible address that serves `model` (and `base_model`, unless `base_endpoint` does).
         api_key_env: The variable that holds the endpoint's key.
+        extra: Further fields of each request to an endpoint, "{reasoning_effort: low}" (see `endpoint.Endpoint`).
         prompt_preset: Wording of the critique prompt; None for the one that the model's folder says, else "paper".
         max_new_tokens: The most that one text may have, in tokens.
         max_rounds: The most rounds of two-stage.
@@ -46,6 +48,7 @@ class DemoSettings:
     endpoint: str | None = None
     base_endpoint: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    extra: str | None = None
     prompt_preset: str | None = None
     max_new_tokens: int = 512
     max_rounds: int = 4
@@ -67,6 +70,10 @@ class DemoSettings:
             address = getattr(self, name)
             if address and not address.startswith(("http://", "https://")):
                 raise CFTError(f"{variable(name)}={address}: give an address such as http://localhost:8000/v1")
+        if self.extra_fields and not (self.endpoint or self.base_endpoint):
+            raise CFTError(
+                f"{variable('extra')} has fields of a request to an endpoint; give {variable('endpoint')} too"
+            )
         if self.prompt_preset and self.prompt_preset not in PRESETS:
             raise CFTError(f"{variable('prompt_preset')}={self.prompt_preset}: give one of {', '.join(PRESETS)}")
 
@@ -87,6 +94,13 @@ class DemoSettings:
                 except ValueError:
                     raise CFTError(f"{variable(field.name)}={text}: give a number, e.g. {field.default}") from None
         return cls(**given)
+
+    @property
+    def extra_fields(self) -> dict[str, Any]:
+        """`extra`, read."""
+        from cft_trl.synthesis.dialect import parse_extra
+
+        return parse_extra(self.extra, variable("extra"))
 
     @property
     def at_once(self) -> int:

@@ -9,6 +9,8 @@ Nothing is loaded or started until `generator()` is called: a run whose answers 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,7 @@ class Backend:
         base_url: The endpoint's address.
         log: Where a vLLM server's output goes.
         trust_remote_code: Whether code that comes with the model is run.
+        extra: Further fields of each request to an endpoint or a vLLM server (see `Endpoint`).
 
     Attributes:
         source: What `from_pretrained` takes, or the model's name at the endpoint.
@@ -50,6 +53,7 @@ class Backend:
         concurrency: int = 64,
         log: Path | None = None,
         trust_remote_code: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         if kind not in BACKENDS:
             raise CFTError(f"backend={kind}: unknown{nearest(kind, BACKENDS)}; give one of {', '.join(BACKENDS)}")
@@ -57,6 +61,9 @@ class Backend:
             raise CFTError("--backend endpoint needs --base-url (http://HOST:PORT/v1), the others take none")
         if base_url and not base_url.startswith(("http://", "https://")):
             raise CFTError(f"--base-url {base_url}: give an address such as http://localhost:8000/v1")
+        if extra and kind == "transformers":
+            raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
+        self.extra = dict(extra or {})
         self.kind, self.model, self.base_url, self.api_key_env = kind, model, base_url, api_key_env
         self.revision, self.dtype, self.batch_size, self.concurrency = revision, dtype, batch_size, concurrency
         self.log, self.trust_remote_code = log, trust_remote_code
@@ -91,6 +98,7 @@ class Backend:
             "revision": self.revision,
             "backend": self.kind,
             "dtype": self._dtype(),
+            "extra": self.extra or None,
             "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
         }
 
@@ -115,7 +123,7 @@ class Backend:
         from cft_trl.inference import Endpoint, LocalModel
 
         if self.kind == "endpoint":
-            return Endpoint(self.model, self.base_url, self.api_key_env, self.concurrency)
+            return Endpoint(self.model, self.base_url, self.api_key_env, self.concurrency, extra=self.extra)
         if self.kind == "vllm":
             from cft_trl.serving import serve
 
@@ -125,6 +133,7 @@ class Backend:
                 dtype=self.dtype,
                 trust_remote_code=self.trust_remote_code,
                 concurrency=self.concurrency,
+                extra=self.extra,
                 log=self.log,
             )
             return self._opened.enter_context(server)[self.source]
@@ -139,6 +148,29 @@ class Backend:
                 self.model, dtype=dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
             )
             return LocalModel(model.to(device), tokenizer, self.batch_size)
+
+
+def not_answered(what: str, refused: Iterable[str | None], of: int) -> CFTError | None:
+    """The line that a run ends with where an endpoint refused some of its requests; None where it refused none.
+
+    A refusal is not an answer: nothing of it is kept or graded, and the same command asks again.
+
+    Args:
+        what: What was asked, "problems".
+        refused: The refusals, in the server's own words.
+        of: How many were asked.
+
+    Example:
+        >>> str(not_answered("problems", ["bad request, 400: no chat template"] * 2, 8))[:70]
+        '2 of 8 problems were not answered (2 x bad request, 400: no chat templ'
+    """
+    reasons = Counter(reason or "no reason given" for reason in refused)
+    if not reasons:
+        return None
+    told = "; ".join(f"{count:,} x {reason[:200]}" for reason, count in reasons.most_common(2))
+    asked = f"{reasons.total():,} of {of:,} {what} were not answered"
+    return CFTError(f"{asked} ({told}); no score is written, what was answered is kept, the same command asks the rest",
+                    reason="not answered")  # fmt: skip
 
 
 @contextmanager

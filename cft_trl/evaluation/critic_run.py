@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
+from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
 from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows
 from cft_trl.folders import check_writable, write_text
@@ -33,6 +33,8 @@ COLUMNS = {
     "first_error": "int32", "steps": "int32", "prompt": "string", "text": "string", "finish_reason": "string",
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
 }  # fmt: skip
+
+_ALWAYS = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "failure")  # of what is kept of a critique
 
 Messages = list[dict[str, str]]
 
@@ -66,8 +68,8 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
         The content of `critic.json`.
 
     Raises:
-        CFTError: The rows, the model or the endpoint cannot be had, or the folder is of another run. What was generated
-            until then is kept.
+        CFTError: The rows, the model or the endpoint cannot be had, some requests were not answered but refused, or the
+            folder is of another run. What was generated until then is kept; no figure is written.
     """
     rows, samples = sampled_critic_rows(settings.data, settings.subsets or None, settings.limit)
     check_writable(output)
@@ -75,9 +77,17 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
     started = time.time()
     asked = [(row, *_request(row, settings, backend)) for of_subset in rows.values() for row in of_subset]
     with Journal(output / "journal", "critic") as journal:
-        kept = sum(key in journal for _, _, key in asked)
-        _generate({key: messages for _, messages, key in asked if key not in journal}, settings, backend, journal)
+        # Earlier versions kept an endpoint's refusals, as if they were critiques.
+        remote = backend.kind == "endpoint"
+        todo = {
+            key: messages
+            for _, messages, key in asked
+            if key not in journal or (remote and (journal.get(key) or {}).get("failure"))
+        }
+        kept = sum(key not in todo for _, _, key in asked)
+        _generate(todo, settings, backend, journal)
         lines = [_line(row, messages, journal.get(key) or {}) for row, messages, key in asked]
+        without = {name for _, _, key in asked for name in (journal.get(key) or {}).get("without", ())}
     figures = {}
     for subset in rows:
         of_subset = [line for line in lines if line["subset"] == subset]
@@ -90,6 +100,8 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
         **asdict(settings),
         **({"sample": samples} if samples else {}),
         "temperature": 0.0,
+        **({"extra": extra} if (extra := getattr(backend, "extra", None)) else {}),
+        **({"asked_without": sorted(without)} if without else {}),
         "subsets": figures,
         **({"average": _average(figures)} if len(figures) > 1 else {}),
         **circumstances(),
@@ -122,13 +134,20 @@ def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: B
         return
     keys = list(todo)
     generator = backend.generator()
+    refused: list[str | None] = []
     with progress("critiques", len(keys)) as advance, out_of_memory("the model's memory is used up while it generates"):
 
         def keep(index: int, generation: Any) -> None:
-            journal.append(keys[index], asdict(generation))
+            if generation.refused:
+                refused.append(generation.failure)
+                return
+            made = asdict(generation)
+            journal.append(keys[index], {name: value for name, value in made.items() if value or name in _ALWAYS})
             advance(1)
 
         generator.generate(list(todo.values()), max_new_tokens=settings.max_new_tokens, temperature=0.0, on_result=keep)
+    if error := not_answered("solutions", refused, len(keys)):
+        raise error
 
 
 def _claim(output: Path, settings: CriticSettings, backend: Backend) -> None:

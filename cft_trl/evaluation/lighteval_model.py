@@ -22,6 +22,7 @@ from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 
+from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.benchmarks import BENCHMARKS, Benchmark
 from cft_trl.inference import mode_conversation, run_mode
 from cft_trl.synthesis.journal import Journal, request_key
@@ -67,10 +68,14 @@ class JournaledModel(LightevalModel):
         open_generator: Gives the generator; not called when the journal has every answer.
         journal: Keeps generations.
         on_result: Called with the number of answers that are there: those of the journal first, then one by one.
+        remote: Whether an endpoint answers: what it refuses is neither kept nor taken from an earlier run's journal.
 
     Attributes:
         answers: (task, doc id) -> its answers, by sample (MT-Bench: by turn).
         from_journal: How many were not asked for.
+
+    Raises:
+        CFTError: From `greedy_until`, that an endpoint refused some of the requests; the others' answers are kept.
     """
 
     def __init__(
@@ -80,11 +85,12 @@ class JournaledModel(LightevalModel):
         open_generator: Callable[[], Any],
         journal: Journal,
         on_result: Callable[[int], Any] = lambda count: None,
+        remote: bool = False,
     ) -> None:
         self.config = ModelConfig(model_name=name)
         self.asking, self.open_generator, self.journal, self.on_result = asking, open_generator, journal, on_result
         self.answers: dict[tuple[str, str], list[Answer]] = {}
-        self.from_journal = 0
+        self.from_journal, self.remote = 0, remote
         # The pipeline hands its registry to the model's cache; ours is the journal.
         self._cache = SimpleNamespace(_init_registry=lambda registry: None)
 
@@ -141,7 +147,8 @@ class JournaledModel(LightevalModel):
 
     def _complete(self, answers: Sequence[Answer]) -> None:
         """Fills `kept`, from the journal or the generator."""
-        missing: dict[str, Answer] = {answer.key: answer for answer in answers if answer.key not in self.journal}
+        missing: dict[str, Answer] = {answer.key: answer for answer in answers if not self._is_kept(answer.key)}
+        self._refused: list[str | None] = []
         here = len(answers) - len(missing)
         self.from_journal += here
         self.on_result(here)
@@ -151,8 +158,16 @@ class JournaledModel(LightevalModel):
             groups[mode, answer.benchmark.name if mode != "direct" else _sampled_alike(answer.benchmark)].append(answer)
         for (mode, _), group in groups.items():
             self._generate(mode, group)
+        if error := not_answered("problems", self._refused, len(answers)):
+            raise error
         for answer in answers:
             answer.kept = self.journal.get(answer.key) or {}
+
+    def _is_kept(self, key: str) -> bool:
+        if key not in self.journal:
+            return False
+        # Earlier versions kept refusals, as if they were answers.
+        return not (self.remote and (self.journal.get(key) or {}).get("failure"))
 
     def _generate(self, mode: str, answers: list[Answer]) -> None:
         asking, benchmark = self.asking, answers[0].benchmark
@@ -165,6 +180,9 @@ class JournaledModel(LightevalModel):
         }
 
         def keep(index: int, made: Any) -> None:
+            if getattr(made, "refused", False):
+                self._refused.append(made.failure)
+                return
             kept = {
                 "text": made.text,
                 "finish_reason": made.finish_reason,
@@ -174,6 +192,8 @@ class JournaledModel(LightevalModel):
             }
             if made.failure:
                 kept["failure"] = made.failure
+            if made.without:
+                kept["without"] = list(made.without)
             if mode == "two_stage":
                 kept["verdicts"] = [stage.verdict for stage in made.rounds]
             self.journal.append(answers[index].key, kept)

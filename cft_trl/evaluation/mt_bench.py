@@ -17,6 +17,7 @@ from typing import Any
 
 from cft_trl.endpoint import Endpoint
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.backends import not_answered
 from cft_trl.synthesis.journal import Journal, request_key
 
 SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
@@ -29,8 +30,8 @@ _INSTRUCTION = (
 _SCORE = re.compile(r"score\W{0,6}(\d{1,2}(?:\.\d+)?)\b(?!\s*%)", re.IGNORECASE)
 
 
-def parse_judge(text: str) -> Endpoint:
-    """ "MODEL" or "MODEL@URL" as an endpoint.
+def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
+    """ "MODEL" or "MODEL@URL" as an endpoint; `extra` as of `Endpoint`.
 
     Raises:
         CFTError: No model before the "@", or an address that is none.
@@ -42,7 +43,7 @@ def parse_judge(text: str) -> Endpoint:
     model, _, url = text.partition("@")
     if not model or (url and not url.startswith(("http://", "https://"))) or ("@" in text and not url):
         raise CFTError(f"--judge {text!r}: give MODEL, or MODEL@URL as in judge@http://localhost:8000/v1")
-    return Endpoint(model, url or None)
+    return Endpoint(model, url or None, extra=extra)
 
 
 def judge_messages(row: Mapping[str, Any], answers: Sequence[str]) -> list[dict[str, str]]:
@@ -73,6 +74,10 @@ def parse_score(judgement: str) -> float | None:
     return score if score is not None and 1 <= score <= 10 else None
 
 
+def _ending(journal: Journal, key: str) -> str | None:
+    return (journal.get(key) or {}).get("finish_reason") if key in journal else None
+
+
 def judge_turns(
     rows: Sequence[Mapping[str, Any]], judge: Any, journal: Journal, on_result: Callable[[int], Any] | None = None
 ) -> list[dict[str, Any]]:
@@ -88,7 +93,7 @@ def judge_turns(
         Per row `score` (None if unreadable) and `judgement`.
 
     Raises:
-        CFTError: The judge cannot be reached or has stopped answering.
+        CFTError: The judge cannot be reached, has stopped answering, or refused to judge some of them.
     """
     texts = {row["id"]: row["text"] for row in rows}
     asked, keys = [], []
@@ -97,14 +102,21 @@ def judge_turns(
         messages = judge_messages(row, [texts[f"{question}.{number}"] for number in range(1, turn + 1)])
         asked.append(messages)
         keys.append(request_key(judge.model, messages, SAMPLING))
-    missing = [at for at, key in enumerate(keys) if key not in journal]
+    # Earlier versions kept refusals, as if they were judgements.
+    missing = [at for at, key in enumerate(keys) if _ending(journal, key) in (None, "failed")]
+    refused: list[str | None] = []
 
     def keep(position: int, generation: Any) -> None:
+        if generation.failure:
+            refused.append(generation.failure)
+            return
         journal.append(keys[missing[position]], {"text": generation.text, "finish_reason": generation.finish_reason})
         if on_result:
             on_result(1)
 
     if missing:
         judge.generate([asked[at] for at in missing], on_result=keep, stop=(), **SAMPLING)
+    if error := not_answered("judgements", refused, len(rows)):
+        raise error
     judgements = [(journal.get(key) or {}).get("text", "") for key in keys]
     return [{"score": parse_score(text), "judgement": text} for text in judgements]

@@ -58,6 +58,7 @@ class EvalSettings:
         mode: "direct", "single_pass" or "two_stage" (`inference.py`).
         prompt_preset: Wording of the critique prompt, for "two_stage".
         judge: "MODEL" or "MODEL@URL", for MT-Bench.
+        judge_extra: Further fields of each request to the judge (see `Endpoint`).
     """
 
     tasks: Mapping[str, int | None]
@@ -70,6 +71,7 @@ class EvalSettings:
     mode: str = "direct"
     prompt_preset: str = "paper"
     judge: str | None = None
+    judge_extra: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for grader in self.graders:
@@ -143,8 +145,8 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         The content of `evaluation.json`.
 
     Raises:
-        CFTError: A benchmark, the model, the endpoint or the judge cannot be had, or the folder is of another run. What
-            was generated until then is kept.
+        CFTError: A benchmark, the model, the endpoint or the judge cannot be had, some problems were not answered but
+            refused, or the folder is of another run. What was generated until then is kept; no score is written.
     """
     if "ifeval" in settings.tasks:
         from cft_trl.evaluation.ifeval import require_checkers
@@ -159,7 +161,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
     with Journal(output / "journal") as journal:
         generations, from_journal = _run_pipeline(settings, backend, rows, journal)
         if "mt-bench" in rows:
-            _judge(generations["mt-bench"], settings.judge, output)
+            _judge(generations["mt-bench"], settings, output)
     tasks = {}
     for name, made in generations.items():
         write_generations(output / "generations" / f"{name}.parquet", made)
@@ -175,7 +177,10 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         **({"sample": samples} if samples else {}),
         **{name: asked[name] for name in ("samples", "temperature", "top_p", "seed")},
         "graders": list(settings.graders),
+        **({"extra": extra} if (extra := getattr(backend, "extra", None)) else {}),
+        **({"asked_without": without} if (without := _left_out(generations)) else {}),
         **({"judge": settings.judge} if "mt-bench" in rows else {}),
+        **({"judge_extra": dict(settings.judge_extra)} if "mt-bench" in rows and settings.judge_extra else {}),
         "benchmark_revisions": {name: revision for name in rows if (revision := pinned_revision(name))},
         "tasks": tasks,
         **circumstances(),
@@ -188,6 +193,11 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         result |= {name: measured[name] for name in ("machine", "date", "seconds", "from_journal")}
     write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
     return result
+
+
+def _left_out(generations: Mapping[str, Sequence[Row]]) -> list[str]:
+    """The sampling parameters that the endpoint does not take: what was asked for was not what was sent."""
+    return sorted({name for made in generations.values() for row in made for name in row["meta"].get("without", ())})
 
 
 def _asked(settings: EvalSettings) -> dict[str, Any]:
@@ -236,7 +246,8 @@ def _run_pipeline(
     asking = Asking(**{name: getattr(settings, name) for name in Asking.__dataclass_fields__})
     total = sum(len(r) * (2 if n == "mt-bench" else settings.samples) for n, r in rows.items())
     with _quiet(), tempfile.TemporaryDirectory() as scratch, progress("generations", total) as advance:
-        model = JournaledModel(f"{backend.source}@{backend.revision}", asking, backend.generator, journal, advance)
+        named, remote = f"{backend.source}@{backend.revision}", backend.kind == "endpoint"
+        model = JournaledModel(named, asking, backend.generator, journal, advance, remote)
         pipeline = Pipeline(
             tasks=",".join(config.name for config in tasks.TASKS_TABLE),
             pipeline_parameters=PipelineParameters(
@@ -271,7 +282,7 @@ def _lines(
             if grader in metrics and not judged:
                 found[grader], more = metrics[grader].found[doc][sample]
                 meta |= more
-        meta |= {key: kept[key] for key in ("verdicts", "failure") if key in kept}
+        meta |= {key: kept[key] for key in ("verdicts", "failure", "without") if key in kept}
         if judged:
             meta["turn"] = sample + 1
         yield {
@@ -289,11 +300,12 @@ def _lines(
         }
 
 
-def _judge(rows: list[Row], judge: str, output: Path) -> None:
+def _judge(rows: list[Row], settings: EvalSettings, output: Path) -> None:
     from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
 
     with Journal(output / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
-        for row, found in zip(rows, judge_turns(rows, parse_judge(judge), journal, advance), strict=True):
+        judge = parse_judge(settings.judge, settings.judge_extra)
+        for row, found in zip(rows, judge_turns(rows, judge, journal, advance), strict=True):
             row["meta"] |= found
 
 
@@ -302,9 +314,10 @@ def _told_what_is_kept(journal: Journal) -> Iterator[None]:
     try:
         yield
     except CFTError as error:
-        if "kept" in str(error):
+        if error.reason == "not answered":
             raise
-        raise CFTError(f"{error}; {len(journal)} generations are kept, the same command goes on from there") from None
+        told = f"{error}; {len(journal)} generations are kept, the same command goes on from there"
+        raise CFTError(told, reason=error.reason) from None
 
 
 @contextlib.contextmanager

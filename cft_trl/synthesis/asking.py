@@ -31,8 +31,10 @@ from typing import Any, Protocol
 from cft_trl.errors import CFTError, nearest
 from cft_trl.records import COLUMNS, to_record
 from cft_trl.synthesis.client import Answer, Counts, Request
+from cft_trl.synthesis.dialect import check_extra
 from cft_trl.synthesis.identities import flat, key_of
 from cft_trl.synthesis.journal import Journal, SignedJournal
+from cft_trl.synthesis.replies import is_known
 from cft_trl.synthesis.stages import StageReport, StageWriter
 
 Record = dict[str, Any]
@@ -106,8 +108,10 @@ def ask_rows(
 
     Returns:
         The report: `written + failures.total()` is rows x teachers x samples. `details["teachers"]` holds each one's
-        `answers`, `truncated`, `prompt_tokens` and `completion_tokens`, `details["identities"]` what it is, and
-        `details["fingerprints"]` the answers by `system_fingerprint`, where its server gives one.
+        `answers`, `truncated`, `prompt_tokens` and `completion_tokens`, and, where there were any, how many were asked
+        for "without temperature", had their "limit cut to the room left" or an unknown finish_reason.
+        `details["identities"]` holds what each one is, and `details["fingerprints"]` the answers by
+        `system_fingerprint`, where its server gives one.
 
     Raises:
         CFTError: A row that cannot be read, two rows with one id, another run in this folder, or a teacher that cannot
@@ -288,6 +292,12 @@ def _count(sums: dict[str, int], answer: Answer) -> None:
         sums["truncated"] += answer["finish_reason"] == "length"
         sums["prompt_tokens"] += answer.get("prompt_tokens") or 0
         sums["completion_tokens"] += answer.get("completion_tokens") or 0
+        # What was not asked, or not answered, as the settings say; only where there is any.
+        found = [f"without {name}" for name in answer.get("without", ())]
+        found += ["limit cut to the room left"] if answer.get("limit_cut") else []
+        found += [] if is_known(answer["finish_reason"]) else [f"finish_reason {answer['finish_reason']}"]
+        for name in found:
+            sums[name] = sums.get(name, 0) + 1
 
 
 def check_settings(section: str, settings: Any, choices: Mapping[str, Sequence[str]], models: str) -> None:
@@ -325,13 +335,16 @@ def check_settings(section: str, settings: Any, choices: Mapping[str, Sequence[s
         raise CFTError(f"{section}.{models}={list(names)!r}: give teachers by name, as in 'openai:gpt-4o-2024-11-20'")
     object.__setattr__(settings, models, names)
     check("samples", lambda value: whole(value, 1), "a whole number from 1")
-    check("temperature", lambda value: number(value) and 0 <= value <= 2, "a number from 0 to 2")
-    check("top_p", lambda value: number(value) and 0 < value <= 1, "a number over 0 and up to 1")
-    check("max_tokens", lambda value: whole(value, 1), "a whole number from 1")
+    or_null = ", or null to leave it out of the requests"
+    check("temperature", lambda value: value is None or (number(value) and 0 <= value <= 2), f"0 to 2{or_null}")
+    check("top_p", lambda value: value is None or (number(value) and 0 < value <= 1), f"over 0 and up to 1{or_null}")
+    check("max_tokens", lambda value: value is None or whole(value, 1), f"a whole number from 1{or_null}")
     check("seed", lambda value: value is None or whole(value, 0), "a whole number from 0, or null")
+    check_extra(settings.extra, f"{section}.extra")
 
 
 def sampling_of(settings: Any) -> dict[str, Any]:
-    """The sampling parameters of a stage's settings, as the endpoint is sent them; no seed where there is none."""
+    """The sampling parameters of a stage's settings, as the endpoint is sent them, without those that are null."""
     names = ("temperature", "top_p", "max_tokens", "seed")
-    return {name: value for name in names if (value := getattr(settings, name, None)) is not None}
+    named = {name: value for name in names if (value := getattr(settings, name, None)) is not None}
+    return named | {name: value for name, value in settings.extra.items() if value is not None}

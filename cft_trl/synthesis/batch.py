@@ -28,7 +28,8 @@ from typing import Any
 from cft_trl.errors import CFTError, one_line
 from cft_trl.synthesis.batch_files import Batch, Ledger, read_results
 from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
-from cft_trl.synthesis.connection import Connection
+from cft_trl.synthesis.connection import LONGEST_WAIT_S, Connection
+from cft_trl.synthesis.dialect import MOST_STOPS, Form
 from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal, Places, short_key
 from cft_trl.synthesis.replies import Trouble, read_error
@@ -75,6 +76,7 @@ class _Batches:
         self.open = self.ledger.open_batches()
         self._most_requests = MOST_REQUESTS
         self._tries: Counter[str] = Counter()  # of the requests that failed, by key
+        self._limits: dict[str, int | None] = {}  # of those that are asked again with another, by key
 
     async def run(self, requests: Iterable[Request]) -> None:
         """Until every request has its result in the journal."""
@@ -100,6 +102,7 @@ class _Batches:
         line = next(lines, None)
         while line:
             batch, count, size = self.ledger.new(f"cft-{os.urandom(6).hex()}"), 0, 0
+            batch.without = tuple(sorted(self.teacher.dialect.without))
             try:
                 with open(batch.path, "wb") as file:
                     while line and count < self._most_requests and (not count or size + len(line) <= MOST_BYTES):
@@ -111,7 +114,7 @@ class _Batches:
             except OSError as error:
                 batch.path.unlink(missing_ok=True)
                 raise CFTError(f"{batch.path.parent}: cannot be written ({error.strerror}); make room") from None
-            self.ledger.add(batch, requests=count)
+            self.ledger.add(batch, requests=count, **({"without": batch.without} if batch.without else {}))
             self.counts.sent += count
             batch.in_flight = count
             yield batch
@@ -121,7 +124,11 @@ class _Batches:
             key = request.key
             if key not in self.journal and waiting.get(short_key(key)) is None:
                 waiting.put(short_key(key), 0)
-                line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request.body}
+                form = Form(request.body, self._limits.get(key))
+                if len(form.stops) > MOST_STOPS:
+                    raise CFTError(f"the Batch API takes {MOST_STOPS} stop strings, not {len(form.stops)}; ask without")
+                body = self.teacher.dialect.body(form)
+                line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
                 yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
     def _show(self) -> None:
@@ -217,6 +224,8 @@ class _Batches:
                     if isinstance(result, Trouble):
                         troubles[key] = result
                     elif key not in self.journal:
+                        result |= {"without": list(batch.without)} if batch.without else {}
+                        result |= {"limit_cut": True} if key in self._limits else {}
                         self.journal.append(key, result)
                         self.counts.add(result)
                         good += 1
@@ -228,9 +237,9 @@ class _Batches:
             self._close(batch, "refused")
             raise self.connection.stopped(fatal)
         without = Trouble("retry", "no result" if state.status == "completed" else "expired")
-        for key in batch.keys():  # noqa: SIM118
+        for key, body in batch.bodies():
             if key not in self.journal:
-                bad += self._failed(key, troubles.get(key, without))
+                bad += self._failed(key, troubles.get(key, without), body)
         self._close(batch, state.status)
         if state.status == "cancelled":
             raise self.connection.stopped(Trouble("fatal", "batch", f"{state.id} was cancelled"))
@@ -244,8 +253,12 @@ class _Batches:
         self.open.remove(batch)
         self._show()
 
-    def _failed(self, key: str, trouble: Trouble) -> bool:
+    def _failed(self, key: str, trouble: Trouble, body: dict[str, Any]) -> bool:
         """Keeps a failure, unless the request is to be in the next batch; says whether it was a bad request."""
+        form, connection = Form(body), self.connection
+        if self.teacher.dialect.learn(trouble, form, body, connection.tell, connection.served):
+            self._limits |= {} if form.limit is None else {key: form.limit}
+            trouble = Trouble("retry", "asked in another form", trouble.detail)
         again, detail = trouble.reason == "bad request", trouble.detail
         if trouble.then == "retry":
             if trouble.reason != "expired":  # where the endpoint did not come to it, the request is not at fault
@@ -284,11 +297,11 @@ class _Batches:
                 trouble = read_error(error)
             if trouble.reason == "404":
                 raise self.connection.stopped(Trouble("fatal", not_found, trouble.detail))
-            tries += trouble.reason != "429"
+            tries += trouble.reason != "429"  # a quota that is used up is not waited for without end
             if trouble.then != "retry" or tries >= self.teacher.max_attempts:
                 raise self.connection.stopped(trouble)
             longest = min(_LONGEST_WAIT_S, self.teacher.backoff * 2 ** min(tries, 10))
-            await asyncio.sleep(trouble.wait or longest * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(trouble.wait, LONGEST_WAIT_S) or longest * random.uniform(0.5, 1.0))
             if instead and (done := await self._call(instead, not_found)):
                 return done
 

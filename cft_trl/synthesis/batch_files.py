@@ -36,6 +36,7 @@ class Batch:
         fresh: Whether this run uploaded the file.
         held: Whether the endpoint has no room for it until another has ended.
         in_flight: Requests without a result.
+        without: Parameters that its requests ask for and do not send (see dialect.py).
     """
 
     name: str
@@ -45,12 +46,19 @@ class Batch:
     fresh: bool = False
     held: bool = False
     in_flight: int = 0
+    without: tuple[str, ...] = ()
 
     def keys(self) -> Iterator[str]:
         """The journal's keys of its requests; none where somebody removed the file."""
+        for key, _ in self.bodies():
+            yield key
+
+    def bodies(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The key and the body of each request."""
         with suppress(FileNotFoundError), open(self.path, "rb") as lines:
             for line in lines:
-                yield json.loads(line)["custom_id"]
+                request = json.loads(line)
+                yield request["custom_id"], request["body"]
 
 
 class Ledger:
@@ -81,6 +89,7 @@ class Ledger:
                         batch = batches.setdefault(step["name"], self.new(step["name"]))
                         batch.file, batch.batch = step.get("file", batch.file), step.get("batch", batch.batch)
                         batch.in_flight = step.get("requests", batch.in_flight)
+                        batch.without = tuple(step.get("without", batch.without))
                         if "ended" in step:
                             del batches[batch.name]
             if not line.endswith(b"\n"):
@@ -122,15 +131,14 @@ def read_results(path: Path) -> Iterator[tuple[str, Answer | Trouble]]:
                 result = json.loads(line)
                 key, error, reply = result["custom_id"], result.get("error"), result.get("response")
                 int(key, 16)
-                status, body = (reply["status_code"], reply.get("body")) if reply else (500, None)
-            except (ValueError, LookupError, TypeError, AttributeError):
+                status, body = (int(reply["status_code"]), reply.get("body")) if reply else (500, None)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 continue
             if status == 200:
                 yield key, read_completion(body)
                 continue
             error = error or (body.get("error") if isinstance(body, dict) else None) or {}
-            code, message = str(error.get("code") or ""), one_line(error.get("message") or "")
-            if code in ("batch_expired", "batch_cancelled"):
-                yield key, Trouble("retry", "expired", message)
+            if isinstance(error, dict) and error.get("code") in ("batch_expired", "batch_cancelled"):
+                yield key, Trouble("retry", "expired", one_line(error.get("message") or ""))
             else:
-                yield key, read_status(status, code, message)
+                yield key, read_status(status, error)

@@ -233,7 +233,7 @@ def with_cost(report: StageReport, job: Build) -> StageReport:
         cost = job.prices.cost(names.get(model, "openai:" + model), *tokens, job.batch)
         sums["cost in US dollars"] = "unknown" if cost is None else round(cost, 4)
     if any(name.startswith("openai:") for name in names.values()):
-        report.details["prices of"] = job.prices.date
+        report.details["prices of"] = job.prices.date_of(names.values())
     return report
 
 

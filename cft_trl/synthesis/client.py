@@ -23,11 +23,12 @@ from functools import cached_property
 from typing import Any
 
 from cft_trl.identity import Identity, endpoint_identity
-from cft_trl.synthesis.connection import Connection
+from cft_trl.synthesis.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection, true_url
+from cft_trl.synthesis.dialect import Dialect, Form
 from cft_trl.synthesis.identities import served_identity
 from cft_trl.synthesis.journal import Journal, request_key
 from cft_trl.synthesis.limiter import Limiter
-from cft_trl.synthesis.replies import Trouble, read_answer, read_error
+from cft_trl.synthesis.replies import Trouble, completion_id, is_known, read_answer, read_error
 
 Answer = dict[str, Any]
 
@@ -54,6 +55,9 @@ class Teacher:
         batch: Whether requests go through the endpoint's Batch API: half the price, an answer within a day. See
             `cft_trl.synthesis.batch`.
         known: What the endpoint's model is, where that is known already; see `identity`.
+        role: What messages call it.
+        kept: What messages of a run that ended say of its answers.
+        dialect: What was found out about what the endpoint takes.
     """
 
     model: str
@@ -65,6 +69,9 @@ class Teacher:
     backoff: float = 0.5
     batch: bool = False
     known: Identity | None = field(default=None, compare=False, repr=False)
+    role: str = "teacher"
+    kept: str = "; what was answered is kept, run it again to go on"
+    dialect: Dialect = field(default_factory=Dialect, compare=False, repr=False)
 
     @cached_property
     def identity(self) -> Identity:
@@ -74,8 +81,13 @@ class Teacher:
 
     @property
     def address(self) -> str:
-        """The endpoint, for messages: without a user name or password that the address may hold."""
-        return re.sub(r"//[^/@]*@", "//", self.base_url or "https://api.openai.com/v1")
+        """The endpoint, for messages: where requests really go, without a user name or password in the address."""
+        return re.sub(r"//[^/@]*@", "//", true_url(self.base_url))
+
+    @property
+    def title(self) -> str:
+        """The model, for messages: "teacher gpt-4o"."""
+        return f"{self.role} {self.model}".strip()
 
     def ask_all(
         self,
@@ -141,7 +153,9 @@ class Request:
 class Counts:
     """What a run did, and is doing: of `total` requests (0: not known) so many `answered`, now, or `from_journal`.
 
-    `sent` counts every try; `retried` and `failed` count by reason. All but the first two only grow.
+    `sent` counts every try; `retried` and `failed` count by reason; `limit_cut` counts answers that got less room than
+    was asked for, and `odd_endings` those with a finish_reason that nobody knows. `paused_until` is the time (as of
+    `time.time`) that the server asked to wait until. All but the first two and the last only grow.
     """
 
     total: int = 0
@@ -154,10 +168,16 @@ class Counts:
     completion_tokens: int = 0
     retried: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
+    limit_cut: int = 0
+    odd_endings: Counter[str] = field(default_factory=Counter)
+    paused_until: float = 0.0
 
     def add(self, answer: Answer) -> None:
         """Counts a new answer."""
         self.answered += 1
+        self.limit_cut += bool(answer.get("limit_cut"))
+        if not is_known(answer["finish_reason"]):
+            self.odd_endings[answer["finish_reason"]] += 1
         self.truncated += answer["finish_reason"] == "length"
         self.prompt_tokens += answer["prompt_tokens"] or 0
         self.completion_tokens += answer["completion_tokens"] or 0
@@ -235,71 +255,141 @@ class _Endpoint:
         self._alive = False  # has said anything at all
         self._good = 0  # answers and failures of single requests: signs that it works
         self._bad_requests = self._given_up = 0
+        self._completions = Completions()
 
     async def ask(self, key: str, request: Request) -> tuple[str, Answer]:
         """One request's result, kept in the journal."""
         reasons: Counter[str] = Counter()
-        good_before = self._good
+        lately: Counter[str] = Counter()  # the same, since the endpoint last answered anything
+        good_before = seen = self._good
+        form = Form(request.body)
         while True:
-            reply = await self._try(request)
+            reply = await self._try(form, reasons["repeated answer"])
             if not isinstance(reply, Trouble):
                 self._good += 1
+                self.journal.append(key, reply)  # before it is counted: what was paid for is kept, whatever comes
                 self.counts.add(reply)
-                self.journal.append(key, reply)
+                self._tell_of(reply)
                 return key, reply
-            if reply.then == "fatal":
+            if reply.then == "fatal" and not self._is_one_rows(reply):
                 raise self.connection.stopped(reply)
+            if reply.then == "final" and await self._learn(reply, form):
+                self.counts.retried["asked in another form"] += 1
+                continue
             if reply.then == "final":
-                if reply.reason == "bad request" and not self._good:
-                    self._bad_requests += 1
-                    if self._bad_requests >= _BAD_REQUESTS:
-                        raise self.connection.stopped(reply)
-                else:
-                    self._good += 1
-                return self._fail(key, reply.reason, reply.detail, again=reply.reason == "bad request")
+                return self._final(key, reply)
+            if reply.then == "fatal":
+                return self._give_up(key, reply, good_before, reply.detail)
+            if self._good != seen:
+                seen = self._good
+                lately.clear()
             reasons[reply.reason] += 1
-            tries = reasons.total() - reasons["429"]  # "later" is no fault, and is heard more often
-            if reply.reason == "no connection" and not self._alive and tries >= _REFUSED_TRIES:
+            lately[reply.reason] += 1
+            most, later = self.teacher.max_attempts, reasons["429"] + reasons["429 quota"]
+            tries = reasons.total() - later  # "later" is no fault, and is heard more often
+            silent = reply.reason == "no connection" and not self._alive
+            if tries >= _REFUSED_TRIES and (silent or (reply.reason == "web page" and not self._good)):
                 raise self.connection.stopped(reply)
-            most = self.teacher.max_attempts
-            if tries >= most or reasons["429"] >= 10 * most or reasons["empty answer"] >= _EMPTY_TRIES:
-                self._given_up = self._given_up + 1 if self._good == good_before else 1
-                # One row that always fails must not stop a rerun in which it is the only one left.
-                if self._good == good_before and (reply.reason == "no connection" or self._given_up >= _GIVEN_UP):
-                    raise self.connection.stopped(reply)
+            if lately["429 quota"] >= most:
+                raise self.connection.stopped(reply)
+            if tries >= most or later >= 10 * most or reasons["empty answer"] >= _EMPTY_TRIES:
                 told = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
-                return self._fail(key, reply.reason, f"given up after {told}", again=True)
+                return self._give_up(key, reply, good_before, f"given up after {told}")
             self.counts.retried[reply.reason] += 1
             # Full jitter, so that requests that failed together do not come back together.
             longest = min(60.0, self.teacher.backoff * 2 ** min(reasons[reply.reason] - 1, 10))
-            await asyncio.sleep(reply.wait * random.uniform(1.0, 1.1) or longest * random.uniform(0.5, 1.0))
+            wait = min(reply.wait, LONGEST_WAIT_S)
+            self.counts.paused_until = max(self.counts.paused_until, self.connection.tell_of_wait(reply))
+            await asyncio.sleep(wait * random.uniform(1.0, 1.1) or longest * random.uniform(0.5, 1.0))
+
+    def _is_one_rows(self, trouble: Trouble) -> bool:
+        """Whether a 403 is of the row and not of the key: others were answered, now or in an earlier run."""
+        return trouble.reason == "403" and bool(self._good or len(self.journal))
+
+    def _final(self, key: str, trouble: Trouble) -> tuple[str, Answer]:
+        """A request that has failed; the run ends where the first ones all do, for it is then not the rows."""
+        refused = trouble.reason == "bad request" or trouble.status in (403, 451)
+        if refused and not self._good:
+            self._bad_requests += 1
+            if self._bad_requests >= _BAD_REQUESTS:
+                raise self.connection.stopped(trouble)
+            return self._fail(key, trouble.reason, trouble.detail, again=True)
+        self._good += 1
+        return self._fail(key, trouble.reason, trouble.detail, again=trouble.reason == "bad request")
+
+    def _give_up(self, key: str, trouble: Trouble, good_before: int, detail: str) -> tuple[str, Answer]:
+        self._given_up = self._given_up + 1 if self._good == good_before else 1
+        # One row that always fails must not stop a rerun in which it is the only one left.
+        if self._good == good_before and (trouble.reason == "no connection" or self._given_up >= _GIVEN_UP):
+            raise self.connection.stopped(trouble)
+        return self._fail(key, trouble.reason, detail, again=True)
 
     def _fail(self, key: str, reason: str, detail: str, again: bool) -> tuple[str, Answer]:
         failure = {"failure": reason, "detail": self.connection.redact(detail)}
-        self.counts.failed[reason] += 1
         self.journal.append(key, failure, again=again)
+        self.counts.failed[reason] += 1
         return key, failure
 
-    async def _try(self, request: Request) -> Answer | Trouble:
+    async def _learn(self, trouble: Trouble, form: Form) -> bool:
+        """Whether a refusal says how the request has to be put; in a thread, for it may ask what is served."""
+        if trouble.reason not in ("bad request", "context length"):
+            return False
+        learn, tell = self.teacher.dialect.learn, self.connection.tell
+        return await asyncio.to_thread(learn, trouble, form, form.sent, tell, self.connection.served)
+
+    async def _try(self, form: Form, repeated: int) -> Answer | Trouble:
         number = await self.limiter.acquire()
         self.counts.in_flight = self.limiter.in_flight
         reply: Answer | Trouble = Trouble("retry", "cancelled")
         try:
             self.counts.sent += 1
+            form.sent = self.teacher.dialect.body(form)
             with self.connection.client() as client:
                 # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
-                body = await client.post("/chat/completions", body=request.body, cast_to=str)
-            reply = read_answer(body)
+                async with asyncio.timeout(self.teacher.timeout):
+                    body = await client.post("/chat/completions", body=form.sent, cast_to=str)
+                reply = self._read(body, form, repeated)
+                if isinstance(reply, Trouble) and reply.reason == "repeated answer":
+                    self.connection.drop(client)
             self._alive = True
         except asyncio.CancelledError:
             raise
         except Exception as error:
             reply = read_error(error)
+            if reply.reason == "surplus bytes":
+                self.connection.drop(client)
             self._alive |= reply.reason not in ("no connection", "connection lost", "time-out")
         finally:
             if isinstance(reply, Trouble):
-                self.limiter.release(number, reply.then == "final", reply.overload, reply.fault, reply.wait)
+                wait = min(reply.wait, LONGEST_WAIT_S)
+                self.limiter.release(number, reply.then == "final", reply.overload, reply.fault, wait,
+                                     probe=reply.wait >= TOLD_WAIT_S)  # fmt: skip
             else:
                 self.limiter.release(number)
             self.counts.in_flight = self.limiter.in_flight
         return reply
+
+    def _read(self, body: str, form: Form, repeated: int) -> Answer | Trouble:
+        """The body as an answer: that of this request and of no other, as far as its id says."""
+        reply = read_answer(body)
+        if isinstance(reply, Trouble):
+            return reply
+        if self._completions.is_repeated(completion_id(body), reply["text"], again=bool(repeated)):
+            return Trouble("retry", "repeated answer", "it came under the id of an earlier one")
+        if form.stops_here:
+            from cft_trl.generators import cut_at_stop
+
+            text = cut_at_stop(reply["text"], form.stops_here)
+            if len(text) < len(reply["text"]) or text.endswith(tuple(form.stops_here)):
+                reply |= {"text": text, "finish_reason": "stop"}
+        return reply | self.teacher.dialect.told(form, form.sent)
+
+    def _tell_of(self, answer: Answer) -> None:
+        if answer.get("limit_cut") and self.teacher.dialect.cap is None:
+            self.connection.tell(
+                "a prompt and the limit on its answer are over the context; such answers get the room that is left"
+            )
+        if not is_known(answer["finish_reason"]):
+            self.connection.tell(
+                f"an unknown finish_reason {answer['finish_reason']!r}; such answers are taken as whole"
+            )

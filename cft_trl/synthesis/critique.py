@@ -15,7 +15,7 @@ respond stage) is kept as `meta["label"]`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,10 @@ class CritiqueSettings:
         samples: Critiques per response and teacher.
         preset: The prompt: "plain", or "boxed", which asks for the corrected answer in a box too.
         show_reference: Whether teachers see the reference answer. Hidden is what was published.
-        temperature, top_p: Sampling.
+        temperature, top_p: Sampling; null leaves a parameter out of the requests, as `max_tokens: null` does.
         max_tokens: The longest critique, in the teacher's tokens.
         seed: For endpoints that take one; the k-th sample is asked with seed + k.
+        extra: Further fields of each request's body, as `{reasoning_effort: low}` or `{chat_template_kwargs: {...}}`.
 
     Raises:
         CFTError: A value that cannot be.
@@ -53,10 +54,11 @@ class CritiqueSettings:
     samples: int = 1
     preset: str = "plain"
     show_reference: bool = False
-    temperature: float = 0.3
-    top_p: float = 0.95
-    max_tokens: int = 3200
+    temperature: float | None = 0.3
+    top_p: float | None = 0.95
+    max_tokens: int | None = 3200
     seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings("critique", self, {"preset": tuple(PRESETS)}, "teachers")

@@ -69,7 +69,13 @@ class Limiter:
         return self._begun
 
     def release(
-        self, number: int, good: bool = True, overload: bool = False, fault: bool = False, wait: float = 0.0
+        self,
+        number: int,
+        good: bool = True,
+        overload: bool = False,
+        fault: bool = False,
+        wait: float = 0.0,
+        probe: bool = False,
     ) -> None:
         """Gives a slot back and learns from how the request ended.
 
@@ -80,6 +86,7 @@ class Limiter:
             overload: It was a 429.
             fault: It was a 5xx or a time-out.
             wait: Seconds that the server asked to be left alone.
+            probe: Whether one request alone is to see, after that, if it may go on.
         """
         busy = number <= self._full  # a limit that is not reached is not found too low
         self.in_flight -= 1
@@ -92,6 +99,8 @@ class Limiter:
             self.limit = min(float(self.most), self.limit + (1.0 if self._slow_start else 1.0 / self.limit))
         if wait > 0:
             self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + wait)
+        if probe:
+            self.limit, self._slow_start = 1.0, True
         self._wake()
 
     def _pause(self) -> float:

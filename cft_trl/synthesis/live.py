@@ -164,6 +164,9 @@ class Live:
         stage.total = sum(count.total for count in every) or None
         stage.tokens = sum(count.completion_tokens for count in every)
         stage.in_flight = sum(count.in_flight for count in every)
+        until = max((count.paused_until for count in every), default=0.0)
+        waits = until > time.time()
+        stage.note = time.strftime("waits until %H:%M", time.localtime(until)) if waits else ""
         stage.cost = total(
             self._prices.cost(
                 self._teachers.get(model, "openai:" + model), count.prompt_tokens, count.completion_tokens, self._batch
@@ -205,6 +208,8 @@ def _line(stage: StageProgress, now: float) -> str:
         parts += [f"{stage.in_flight:,} in flight", f"{stage.rates(now)[1]:,.0f} tokens/s", dollars(stage.cost)]
     if (left := stage.left(now)) is not None:
         parts.append(f"{_clock(left)} left")
+    if stage.note:
+        parts.append(stage.note)
     return ", ".join(parts)
 
 

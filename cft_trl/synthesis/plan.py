@@ -40,14 +40,15 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What one teacher would be asked in one stage; `most_out` is what the recipe's max_tokens allow."""
+    """What one teacher would be asked in one stage; `most_out` is what the recipe's max_tokens allow, None
+    where it is null."""
 
     stage: str
     teacher: str
     requests: int
     tokens_in: int
     tokens_out: int
-    most_out: int
+    most_out: int | None
     counted_with: str
 
 
@@ -108,17 +109,20 @@ def tell(recipe: Recipe, found: Estimate, batch: bool = False, prices: Prices | 
     expected, most = [], []
     for one in found.asked:
         expected.append(prices.cost(one.teacher, one.tokens_in, one.tokens_out, batch))
-        most.append(prices.cost(one.teacher, one.tokens_in, one.most_out, batch))
-        numbers = (one.requests, one.tokens_in, one.tokens_out, one.most_out)
+        unlimited = one.most_out is None
+        most.append(None if unlimited else prices.cost(one.teacher, one.tokens_in, one.most_out, batch))
+        numbers = (one.requests, one.tokens_in, one.tokens_out)
         costs = (dollars(expected[-1]), dollars(most[-1])) if expected[-1] != 0 else ("none", "none")
-        table.add_row(one.stage, one.teacher, *(f"{number:,}" for number in numbers), *costs)
+        limit = "no limit" if unlimited else f"{one.most_out:,}"
+        table.add_row(one.stage, one.teacher, *(f"{number:,}" for number in numbers), limit, *costs)
     if len(found.asked) > 1:
         table.add_row("", "together", "", "", "", "", dollars(total(expected)), dollars(total(most)))
     console.print(table)
     ways = ", ".join(dict.fromkeys(f"{one.teacher}: {one.counted_with}" for one in found.asked))
     _print(f"tokens in counted by {ways}; tokens out assumed: {_assumed(found)} an answer")
     half = f", times {prices.batch:g} for the Batch API" if batch else ""
-    _print(f"prices of {prices.date}{half}; edit cft_trl/synthesis/prices.yaml or name your own table in CFT_PRICES")
+    date = prices.date_of(one.teacher for one in found.asked)
+    _print(f"prices of {date}{half}; edit cft_trl/synthesis/prices.yaml or name your own table in CFT_PRICES")
     for number, messages in enumerate(found.prompts, 1):
         _print(f"\n--- prompt {number} of {found.asked[0].requests:,} ---")
         for message in messages:
@@ -141,7 +145,9 @@ def _asked(recipe: Recipe, rows: RowFile, count: int, read: int) -> Iterator[Ask
             here += read * _unwritten(recipe, stage)
             requests = count * times * samples
             tokens_in = round(here / read * requests) if read else 0
-            out = (requests * EXPECTED[stage], requests * settings.max_tokens) if teacher != "reference" else (0, 0)
+            limit = settings.max_tokens
+            out = (requests * EXPECTED[stage], None if limit is None else requests * limit)
+            out = out if teacher != "reference" else (0, 0)
             yield Asked(stage, teacher, requests, tokens_in if teacher != "reference" else 0, *out, counted_with)
         times *= samples * len(teachers)
 

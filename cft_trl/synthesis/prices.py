@@ -1,6 +1,7 @@
 """What teachers cost: a small table, and "unknown" for what is not in it.
 
-    gpt-4o-2024-11-20: {in: 2.50, out: 10.00}       US dollars per million tokens, in `prices.yaml`
+    gpt-4o-2024-11-20: {in: 2.50, out: 10.00}                US dollars per million tokens, in `prices.yaml`
+    gpt-6-luna: {in: 0.10, out: 0.50, date: 2026-09-24}      ... as read on another day than the table
 
 A model that runs on the user's own machine (vllm, transformers, reference) has no price per token. One at an endpoint
 that is not in the table has the cost None, which is printed as "unknown" and never added up as 0.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -24,14 +25,27 @@ class Prices:
     """The table.
 
     Attributes:
-        date: When these were the prices.
+        date: When these were the prices, where `dates` says nothing else.
         models: Model -> dollars per million tokens (in, out).
         batch: What the Batch API costs of them.
+        dates: Model -> when its price was read.
     """
 
     date: str
     models: Mapping[str, tuple[float, float]]
     batch: float = 0.5
+    dates: Mapping[str, str] = field(default_factory=dict)
+
+    def date_of(self, teachers: Iterable[str]) -> str:
+        """When the prices of these teachers ("openai:gpt-4o") were read; the oldest of several dates.
+
+        Example:
+            >>> prices = Prices("2025-08-15", {"a": (1.0, 2.0), "b": (1.0, 2.0)}, dates={"a": "2026-09-24"})
+            >>> prices.date_of(["openai:a", "reference"]), prices.date_of(["openai:a", "openai:b"])
+            ('2026-09-24', '2025-08-15')
+        """
+        names = [model.partition("@")[0] for kind, _, model in (t.partition(":") for t in teachers) if kind == "openai"]
+        return min((self.dates.get(name, self.date) for name in names if name in self.models), default=self.date)
 
     def cost(self, teacher: str, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float | None:
         """Dollars for so many tokens of a teacher ("openai:gpt-4o"); None where its price is not known.
@@ -71,7 +85,9 @@ def read_prices() -> Prices:
         raise CFTError(
             f"{TABLE}={own}: expected 'date: 2025-08-15' and 'models: {{NAME: {{in: 2.5, out: 10}}}}'"
         ) from None
-    return Prices(mine.date, {**prices.models, **mine.models}, mine.batch)
+    dates = {name: prices.dates.get(name, prices.date) for name in prices.models}
+    own_dates = {name: mine.dates.get(name, mine.date) for name in mine.models}
+    return Prices(mine.date, {**prices.models, **mine.models}, mine.batch, {**dates, **own_dates})
 
 
 def total(costs: Iterable[float | None]) -> float | None:
@@ -100,4 +116,5 @@ def _read(text: str) -> Prices:
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     models = {name: (float(price["in"]), float(price["out"])) for name, price in table["models"].items()}
-    return Prices(str(table["date"]), models, float(table.get("batch", 0.5)))
+    dates = {name: str(price["date"]) for name, price in table["models"].items() if "date" in price}
+    return Prices(str(table["date"]), models, float(table.get("batch", 0.5)), dates)

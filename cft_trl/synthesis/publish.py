@@ -135,7 +135,8 @@ def run_publish(
         with StageWriter(folder, "publish") as out:
             configs = _write_data(rows, settings, partial / "data", out.report, progress)
             if not out.report.read:
-                raise CFTError(f"{folder}: no rows are left to publish; see the reports in {folder / 'stages'}")
+                told = _why_none(reports)
+                raise CFTError(f"{folder}: no rows are left to publish{told}; see {folder / 'failures.jsonl'}")
             _write_about(partial, settings, configs, out.report, recipe, reports, words)
             _replace(partial, folder)
         return out.report
@@ -143,6 +144,12 @@ def run_publish(
         raise CFTError(f"{folder}: cannot be written ({error.strerror or error}); make room and run it again") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _why_none(reports: Sequence[StageReport]) -> str:
+    """The commonest reasons for which the stages before left rows out, most first."""
+    reasons = Counter({f"{report.stage}: {why}": n for report in reports for why, n in report.failures.items()})
+    return " (" + ", ".join(f"{n:,} x {why}" for why, n in reasons.most_common(3)) + ")" if reasons else ""
 
 
 def _write_data(

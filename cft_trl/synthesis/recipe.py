@@ -25,13 +25,13 @@ from cft_trl.errors import CFTError, nearest
 from cft_trl.sources.corpus import SourceSettings
 from cft_trl.synthesis.critique import CritiqueSettings
 from cft_trl.synthesis.decontaminate import DecontaminateSettings
+from cft_trl.synthesis.dialect import SECRET
 from cft_trl.synthesis.filters import FilterSettings
 from cft_trl.synthesis.publish import PublishSettings
 from cft_trl.synthesis.refine import RefineSettings
 from cft_trl.synthesis.respond import RespondSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_SECRET = re.compile(r"(?i)(api[_-]?key|authorization|headers|extra_headers|hf_token|token|password|secret)")
 _USER = re.compile(r"//[^/@\s]*@")  # "https://name:password@host": the part that no file may hold
 
 
@@ -271,7 +271,7 @@ def _told(value: Any) -> str:
 
 
 def _refuse_secret(key: Any, where: str) -> None:
-    if isinstance(key, str) and _SECRET.fullmatch(key):
+    if isinstance(key, str) and SECRET.fullmatch(key):
         raise CFTError(f"{where}: {key!r} does not belong into a recipe; keys come from the environment only")
 
 

@@ -16,7 +16,7 @@ With "teacher" it sees the query alone: the rows of distilled SFT. With "none" r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,11 @@ class RefineSettings:
         answers: "none" leaves rows as they are; "critique" asks for the answer refined by the critique; "teacher" for
             the teacher's own answer to the query.
         teachers: Who is asked; one.
-        temperature, top_p: Sampling. The published call is greedy.
+        temperature, top_p: Sampling; the published call is greedy. null leaves a parameter out of the requests, as
+            `max_tokens: null` does.
         max_tokens: The longest refinement, in the teacher's tokens.
         seed: For endpoints that take one.
+        extra: Further fields of each request's body, as `{reasoning_effort: low}` or `{chat_template_kwargs: {...}}`.
 
     Raises:
         CFTError: A value that cannot be.
@@ -56,10 +58,11 @@ class RefineSettings:
 
     answers: str = "none"
     teachers: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_tokens: int = 2048
+    temperature: float | None = 0.0
+    top_p: float | None = 1.0
+    max_tokens: int | None = 2048
     seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_settings("refine", self, {"answers": ("none", "critique", "teacher")}, "teachers")

@@ -15,7 +15,7 @@ With "corpus" rows pass as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,10 @@ class RespondSettings:
         answers: "corpus" keeps each row's own response; "models" asks for new ones.
         models: Who is asked ("vllm:Qwen/Qwen2.5-7B"; see synthesis/teachers.py), each about every query.
         samples: Responses per query and model.
-        temperature, top_p: Sampling.
+        temperature, top_p: Sampling; null leaves a parameter out of the requests, as `max_tokens: null` does.
         max_tokens: The longest response, in the model's tokens.
         seed: For endpoints that take one; the k-th sample is asked with seed + k.
+        extra: Further fields of each request's body, as `{reasoning_effort: low}` or `{chat_template_kwargs: {...}}`.
         system: The system turn; "" for none.
 
     Raises:
@@ -59,10 +60,11 @@ class RespondSettings:
     answers: str = "corpus"
     models: tuple[str, ...] = ()
     samples: int = 1
-    temperature: float = 0.6
-    top_p: float = 0.95
-    max_tokens: int = 2048
+    temperature: float | None = 0.6
+    top_p: float | None = 0.95
+    max_tokens: int | None = 2048
     seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
     system: str = MATH_SYSTEM
 
     def __post_init__(self) -> None:

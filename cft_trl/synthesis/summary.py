@@ -69,4 +69,6 @@ def _used(sums: dict[str, Any]) -> str:
     cut = f" ({sums['truncated']:,} cut off)" if sums["truncated"] else ""
     cost = sums["cost in US dollars"]
     tokens = f"{sums['prompt_tokens']:,} tokens in, {sums['completion_tokens']:,} out"
-    return f"{sums['answers']:,} answers{cut}, {tokens}, {dollars(None if cost == 'unknown' else cost)}"
+    odd = [f"{sums[name]:,} {name}" for name in sums if name.startswith(("without ", "limit cut", "finish_reason "))]
+    told = ", ".join([f"{sums['answers']:,} answers{cut}", *odd, tokens])
+    return f"{told}, {dollars(None if cost == 'unknown' else cost)}"

@@ -33,6 +33,7 @@ from transformers import TrainerCallback
 from cft_trl.chat_templates import as_trained
 from cft_trl.digests import code_digest
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.folders import write_text
 from cft_trl.generators import Generation, LocalModel
@@ -55,6 +56,7 @@ class Selection:
         prompt_preset: Wording of the critique prompt.
         keep: How many of the best are kept in `_selected`.
         generator: How texts were made ("transformers", "vllm", ...): scores of one must not be mixed with another's.
+        address: Of the server that made them, and further fields of its requests; likewise.
     """
 
     run: Path
@@ -62,6 +64,7 @@ class Selection:
     prompt_preset: str = "paper"
     keep: int = 1
     generator: str = "transformers"
+    address: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,6 +78,7 @@ class Selection:
             "prompt_preset": self.prompt_preset if validation.kind == "verdicts" else None,
             "max_new_tokens": validation.max_new_tokens,
             "generator": self.generator,
+            **({"address": self.address} if self.address else {}),
         }
 
     @property
@@ -137,7 +141,14 @@ class Selection:
         return [Generation(line["text"], line["finish_reason"], None, None) for line in map(json.loads, lines)]
 
     def record(self, step: int, checkpoint: Path, generations: Sequence[Generation]) -> dict[str, Any]:
-        """Grades the texts of a checkpoint and writes everything down; returns its point of the curve."""
+        """Grades the texts of a checkpoint and writes everything down; returns its point of the curve.
+
+        Raises:
+            CFTError: An endpoint refused to write some of them: a refusal is no text, and a score of it would stay.
+        """
+        refused = [made.failure for made in generations if made.refused]
+        if error := not_answered(f"problems for step {step}", refused, len(generations)):
+            raise error
         summary, hits = self.validation.score(generations)
         told = {"run": self.run_id, "fingerprint": fingerprint(checkpoint), "grader": grader_digest()}
         point = {"step": step, **summary, **told}
