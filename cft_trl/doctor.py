@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from cft_trl.environment import VARIABLES, cache_folder
+from cft_trl.environment import VARIABLES
 from cft_trl.errors import nearest, one_line
+from cft_trl.folders import cache_folder
 from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID, SMALL_MODEL_WHEEL
 from cft_trl.servers import PYTHON as VLLM_PYTHON
 from cft_trl.training.extension_locks import extension_locks

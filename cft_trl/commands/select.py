@@ -57,6 +57,7 @@ def run(argv: list[str]) -> int:
     from cft_trl.evaluation.validation import load_validation
     from cft_trl.folders import check_writable
     from cft_trl.serving import serve
+    from cft_trl.synthesis.dialect import parse_extra
     from cft_trl.training.selection import SELECTION_FILE, Selection, select, tell
 
     check_writable(options.run)
