@@ -19,10 +19,11 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import backends
 from cft_trl.evaluation.backends import Backend, check_fits, out_of_memory
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM
+from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, load_benchmark
 from cft_trl.evaluation.generations import COLUMNS, answer_letter, read_generations
 from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.runner import EvalSettings, parse_tasks, run_evaluation
+from cft_trl.evaluation.sampling import draw, sample_of
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +45,13 @@ def test_every_generation_is_kept_with_both_verdicts_and_the_scores_are_theirs(t
     assert result["prompt"]["max_new_tokens"] == 99
     rows = read_generations(tmp_path / "out" / "generations" / "gsm8k.parquet")
     assert list(rows[0]) == list(COLUMNS)
-    # The first six problems in the published order, whatever order lighteval shuffles them into.
-    assert [row["query"] for row in rows] == [row["question"] for row in GSM8K[:6]]
-    assert [row["strict"] for row in rows] == [True, False] * 3
-    assert [row["paper"] for row in rows] == [True, False] * 3
-    assert rows[1]["extracted"] == "5"
-    assert rows[1]["gold"] == "4"
+    # The sample of six in the published order, whatever order lighteval shuffles them into.
+    sampled = [row["query"] for row in draw(load_benchmark("gsm8k"), 6)]
+    assert [row["query"] for row in rows] == sampled == [q["question"] for q in GSM8K if q["question"] in sampled]
+    assert result["sample"] == {"gsm8k": sample_of(draw(load_benchmark("gsm8k"), 6), 8)}
+    assert [row["strict"] for row in rows] == [row["paper"] for row in rows]
+    assert [row["strict"] for row in rows] == [row["extracted"] == row["gold"] for row in rows]
+    assert sum(row["strict"] for row in rows) == 3
     assert json.loads(rows[0]["prompt"]) == [
         {"role": "system", "content": MATH_SYSTEM},
         {"role": "user", "content": "What is 0 + 3?"},
@@ -117,10 +119,14 @@ def test_samples_differ_do_not_depend_on_the_limit_and_count_by_problem(tmp_path
     assert all(len(set(seeds)) == 4 for seeds in drawn.values())
     few = Scripted(answer)
     run_evaluation(replace(settings, tasks={"amc23": 2}), backend(few), tmp_path / "few")
-    assert sorted(seed for _, seed in few.asked) == sorted(drawn["Double 0."][:4] + drawn["Double 1."][:4])
+    questions = sorted({question for question, _ in few.asked})
+    assert len(questions) == 2
+    assert sorted(seed for _, seed in few.asked) == sorted(drawn[questions[0]][:4] + drawn[questions[1]][:4])
     other = Scripted(answer)
     run_evaluation(replace(settings, tasks={"amc23": 1}, seed=5), backend(other), tmp_path / "seed")
-    assert not {seed for _, seed in other.asked} & set(drawn["Double 0."][:4])
+    [question] = {question for question, _ in other.asked}
+    assert question in questions  # a smaller sample lies within a larger one
+    assert not {seed for _, seed in other.asked} & set(drawn[question][:4])
 
 
 def test_two_stages_keep_their_rounds_and_the_last_solution_counts(tmp_path):
