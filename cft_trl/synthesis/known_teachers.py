@@ -139,9 +139,12 @@ class KnownTeachers:
         self._write()
 
     def _write(self) -> None:
+        text = json.dumps(self._entries, indent=1, ensure_ascii=False)
         try:
+            if self.path.is_file() and self.path.read_text(encoding="utf-8").strip() == text:
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self.path, json.dumps(self._entries, indent=1, ensure_ascii=False))
+            write_text(self.path, text)
         except OSError as error:
             raise CFTError(f"{self.path}: cannot be written ({error.strerror}); make room and run it again") from None
 
