@@ -57,7 +57,7 @@ def write_model_card(
     if base_model and (pulled := pulled_from(base_model)):
         base["name"], base["commit"] = pulled
     elif record.get("base_model", {}).get("name") == base_model:
-        base["commit"] = record["base_model"].get("commit")
+        base |= {key: value for key, value in record["base_model"].items() if key in ("commit", "weights")}
     parts = {
         "model_name": model_name,
         "tags": tags or [],

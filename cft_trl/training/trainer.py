@@ -25,7 +25,7 @@ from cft_trl.chat_templates import as_trained, turn_end_ids
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
-from cft_trl.models import hub_commit, load_tokenizer, resolve_model
+from cft_trl.models import hub_commit, is_bundled, load_tokenizer, resolve_model
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal
@@ -171,6 +171,8 @@ class CFTTrainer(SFTTrainer):
         self._tell(*tell_turns(self._tokenizer, self._end_ids, self.tokenizer_to_save))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
+        if is_bundled(self.model.config._name_or_path):
+            base["weights"] = "Q4_1"
         about = {"base_model": base, "dataset": provenance(train_dataset)}
         about["turns"] = turn_record(self._tokenizer, self._end_ids, self._dates, self.model)
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
