@@ -10,9 +10,11 @@ requests, so it can neither slow down for all of them nor tell a lost row from a
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, one_line
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4
+OPENAI = "https://api.openai.com/v1"
 
 
 class Connection:
@@ -100,3 +103,30 @@ class Connection:
         }.get(trouble.reason, f"no answer after {teacher.max_attempts} tries each ({trouble.reason})")
         said = f" ({trouble.detail})" if trouble.detail else ""
         return CFTError(self.redact(f"{at}: {hint}{said}; what was answered is kept, run it again to go on"))
+
+
+def true_url(base_url: str | None = None) -> str:
+    """Where requests really go: the address given, else OPENAI_BASE_URL (which the library reads too), else OpenAI."""
+    return base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
+
+
+def served_models(base_url: str | None, api_key: str | None = None) -> list[dict[str, Any]]:
+    """What `GET /v1/models` says: one dict per model, with vLLM's `id`, `root`, `created` and `max_model_len` among it.
+
+    Asked once per address and process; an empty list where the server does not say, or cannot be reached in time.
+
+    Args:
+        base_url: The endpoint's address; None for OPENAI_BASE_URL or OpenAI's own.
+        api_key: Its key.
+    """
+    return _served_models(true_url(base_url).rstrip("/"), api_key or "none")
+
+
+@cache
+def _served_models(url: str, api_key: str) -> list[dict[str, Any]]:
+    import openai
+
+    with suppress(Exception), openai.OpenAI(api_key=api_key, base_url=url, timeout=10.0, max_retries=1) as client:
+        listed = json.loads(client.get("/models", cast_to=str))["data"]
+        return [model for model in listed if isinstance(model, dict)]
+    return []
