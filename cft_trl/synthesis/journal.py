@@ -3,10 +3,11 @@
 One file of JSON lines per shard, only ever appended to. One line is the result of one request:
 
     {"key": "0f5a...", "text": "6 x 7 is 42.\\n\\nConclusion: wrong [END]", "finish_reason": "stop",
-     "prompt_tokens": 310, "completion_tokens": 24}
+     "prompt_tokens": 310, "completion_tokens": 24, "by": "9f2c41aa", "on": "2026-11-28"}
 
-`key` hashes what was asked (see `request_key`), so a changed prompt, model or temperature asks anew and a rerun does
-not. A line is one `write`, done before the answer is used: what `kill -9` can take is the one line being written.
+`key` hashes what was asked and who (see `request_key`), so a changed prompt, model or temperature asks anew and a rerun
+does not. `by` and `on` sign an answer: the beginning of its teacher's key (identities.py), and the day. A line is one
+`write`, done before the answer is used: what `kill -9` can take is the one line being written.
 In memory a key takes some 36 bytes (`Places`); the texts stay on disk.
 """
 
@@ -18,6 +19,8 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,14 +28,15 @@ from typing import Any
 from cft_trl.errors import CFTError
 
 _SHARD = re.compile(r"[\w-]+")
+_SIGNED = re.compile(rb'"by":"([0-9a-f]{8})","on":"([\d-]{10})"\}\n')
+_LONGEST_SIGNATURE = 48  # bytes at a line's end
 
 
-def request_key(model: str, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> str:
+def request_key(who: str, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any], sample: int = 0) -> str:
     """What identifies a request: 32 hex digits of a SHA-256, the same in every run and on every machine.
 
     Args:
-        model: The model's name at the endpoint. The endpoint's address is left out: a server that comes back on
-            another port is the same teacher.
+        who: Who is asked: the key of a teacher's identity (see identities.py).
         messages: The conversation, `[{"role": ..., "content": ...}, ...]`.
         sampling: Sampling parameters by name; their order does not matter.
         sample: Which of several answers to the same question (the k-th critique of one response).
@@ -45,7 +49,7 @@ def request_key(model: str, messages: Sequence[Mapping[str, str]], sampling: Map
         >>> request_key("m", ask, {}, sample=1) == request_key("m", ask, {})
         False
     """
-    asked = json.dumps([model, list(messages), dict(sampling), sample], sort_keys=True, separators=(",", ":"))
+    asked = json.dumps([who, list(messages), dict(sampling), sample], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
@@ -159,7 +163,8 @@ class Journal:
         entry = json.loads(self._line_at(start))
         if entry.pop("key") != key:  # another key with the same half
             return None
-        entry.pop("again", None)
+        for name in ("again", "by", "on"):
+            entry.pop(name, None)
         return entry
 
     def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
@@ -241,6 +246,69 @@ class Journal:
             return
         if not entry.get("again"):
             self._places.put(key, start)
+
+
+class SignedJournal:
+    """A journal as one teacher fills it: every answer says by whom and on which day it was given.
+
+    Args:
+        journal: The journal; others may fill it at the same time.
+        who: The key of the teacher's identity.
+    """
+
+    def __init__(self, journal: Journal, who: str) -> None:
+        self.path, self.get = journal.path, journal.get
+        self._journal, self._by = journal, who[:8]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._journal
+
+    def __len__(self) -> int:
+        return len(self._journal)
+
+    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
+        """As `Journal.append`; a failure is not signed."""
+        if "failure" not in result:
+            result = {**result, "by": self._by, "on": date.today().isoformat()}
+        self._journal.append(key, result, again)
+
+
+@dataclass
+class Kept:
+    """How many answers of one teacher there are, and of which days; as text "312 answers of 2026-11-28"."""
+
+    answers: int = 0
+    first: str = "9"
+    last: str = ""
+
+    def add(self, day: str) -> None:
+        self.answers += 1
+        self.first, self.last = min(self.first, day), max(self.last, day)
+
+    def __str__(self) -> str:
+        days = self.first if self.first == self.last else f"{self.first} to {self.last}"
+        return f"{self.answers:,} answer{'s' if self.answers > 1 else ''} of {days}"
+
+
+def kept_answers(folder: str | Path, stage: str) -> dict[str, Kept]:
+    """The answers in a stage's journals, those of all its tasks together, by who signed them.
+
+    Only the ends of the lines are looked at: two million of them a second.
+
+    Args:
+        folder: Where the journals lie.
+        stage: Its name.
+    """
+    found: dict[str, Kept] = {}
+    for path in sorted(Path(folder).glob(f"{stage}*.jsonl")):
+        if not re.fullmatch(rf"{stage}(?:-task-[\d-]+of-\d+)?", path.stem):
+            continue
+        with open(path, "rb") as lines:
+            for line in lines:
+                if signed := _SIGNED.search(line, max(0, len(line) - _LONGEST_SIGNATURE)):
+                    by = signed[1].decode()
+                    (found.get(by) or found.setdefault(by, Kept())).add(signed[2].decode())
+    return found
 
 
 def short_key(key: str) -> int:

@@ -50,7 +50,7 @@ def read_answer(body: str) -> dict[str, Any] | Trouble:
 
     Returns:
         `{"text", "finish_reason", "prompt_tokens", "completion_tokens"}`, tokens None where the server does not count
-        them; or the trouble with it.
+        them, and "fingerprint" where it gives one (`system_fingerprint`); or the trouble with it.
 
     Example:
         >>> read_answer('{"choices": [{"message": {"content": "No."}, "finish_reason": "length"}]}')
@@ -84,7 +84,12 @@ def read_completion(reply: Any) -> dict[str, Any] | Trouble:
         if finish_reason == "length":  # a model that thinks apart from its answer and never came to it
             return Trouble("final", "no room", "max_tokens were used up before the answer began")
         return Trouble("retry", "empty answer")
-    return {"text": _SURROGATE.sub("\ufffd", text), "finish_reason": finish_reason, **tokens}
+    return {"text": _SURROGATE.sub("\ufffd", text), "finish_reason": finish_reason, **tokens, **_fingerprint(reply)}
+
+
+def _fingerprint(reply: Any) -> dict[str, str]:
+    told = reply.get("system_fingerprint")
+    return {"fingerprint": _SURROGATE.sub("\ufffd", told)[:100]} if isinstance(told, str) and told else {}
 
 
 def read_error(error: Exception) -> Trouble:
