@@ -118,7 +118,7 @@ class Endpoint:
 
         from cft_trl.synthesis.replies import read_error
 
-        teacher, usage, reason, text, shown = self._teacher, None, None, "", ""
+        teacher, usage, reason, text, shown, fingerprint = self._teacher, None, None, "", "", None
         key = os.environ.get(teacher.api_key_env) or ("none" if teacher.base_url else None)
         if key is None:
             raise CFTError(f"no key for {teacher.address}: set the environment variable {teacher.api_key_env}")
@@ -136,6 +136,7 @@ class Endpoint:
                 )
                 for chunk in chunks:
                     usage = chunk.usage or usage
+                    fingerprint = getattr(chunk, "system_fingerprint", None) or fingerprint
                     for choice in chunk.choices[:1]:
                         text += choice.delta.content or ""
                         reason = choice.finish_reason or reason
@@ -148,7 +149,7 @@ class Endpoint:
             raise CFTError(f"{self._where}: {trouble.reason} ({trouble.detail})") from None
         counts = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
         ended = reason != "length" or any(mark in text for mark in stop)
-        return Generation(shown, "stop" if ended else "length", *counts)
+        return Generation(shown, "stop" if ended else "length", *counts, fingerprint=fingerprint)
 
     @property
     def _where(self) -> str:
@@ -183,7 +184,8 @@ def _read(answer: Mapping[str, Any]) -> Generation | None:
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        return Generation(answer["text"], reason, answer["prompt_tokens"], answer["completion_tokens"])
+        counts = (answer["prompt_tokens"], answer["completion_tokens"])
+        return Generation(answer["text"], reason, *counts, fingerprint=answer.get("fingerprint"))
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)

@@ -40,6 +40,7 @@ class Generation:
         prompt_tokens, completion_tokens: As counted by the tokenizer or the endpoint; None where it does not count.
         failure: Why there is no text, where finish_reason is "failed": the prompt is longer than the model's context,
             or the endpoint refuses it. The same request would fail again.
+        fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Generation:
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(slots=True)

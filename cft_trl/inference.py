@@ -115,6 +115,7 @@ class Outcome:
         rounds: At least one.
         finish_reason: Of the generation that `text` is ("stop", "length" or "failed"; `failure` says why).
         prompt_tokens, completion_tokens: Of all rounds together; None where the endpoint does not count.
+        fingerprint: As of `Generation`; those of several rounds are joined.
     """
 
     text: str
@@ -123,6 +124,7 @@ class Outcome:
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,7 @@ def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) ->
         total([generation.prompt_tokens for generation in spent]),
         total([generation.completion_tokens for generation in spent]),
         final.failure,
+        ", ".join(sorted({made.fingerprint for made in spent if made.fingerprint})) or None,
     )
 
 

@@ -60,7 +60,10 @@ def load_critic_rows(
         >>> [(row["verdict"], row["first_error"]) for row in rows]
         [('wrong', 1), ('right', None)]
     """
+    from cft_trl.evaluation.revisions import note_read
+
     folder = Path(data).expanduser()
+    note_read("processbench", None)
     if data in ("processbench", HUB_ID) or (folder.is_dir() and _subset_files(folder)):
         chosen = _chosen(subsets)
         read = _from_folder if folder.is_dir() else _from_hub
@@ -153,8 +156,9 @@ def _from_hub(_: Path, subset: str) -> list[CriticRow]:
     from datasets import load_dataset
 
     from cft_trl.evaluation.benchmarks import pinned_revision
+    from cft_trl.evaluation.revisions import dataset_commit, note_read, read_at
 
-    revision = pinned_revision("processbench")
+    revision = read_at("processbench") or dataset_commit(HUB_ID, pinned_revision("processbench"))
     try:
         rows = load_dataset(HUB_ID, split=subset, **({"revision": revision} if revision else {}))
     except Exception as error:
@@ -163,6 +167,7 @@ def _from_hub(_: Path, subset: str) -> list[CriticRow]:
             f"{HUB_ID}, {subset}: cannot be read from the Hub ({type(error).__name__}: {error}); "
             "give a folder with its files to --data"
         ) from None
+    note_read("processbench", revision)  # all subsets are of one commit
     return [from_processbench(row, f"{HUB_ID}, {subset}, row {index}", subset) for index, row in enumerate(rows)]
 
 

@@ -3,7 +3,7 @@ r"""`cft eval`: a model answers benchmarks through lighteval's pipeline; every g
     OUT/evaluation.json              scores under both graders, with intervals and everything that they depend on
     OUT/generations/gsm8k.parquet    one row per generation (`generations.py`)
     OUT/journal/main.jsonl           generations as they came: the same command goes on from there, also after kill -9
-    OUT/run.json                     whose folder it is
+    OUT/run.json                     whose folder it is (`claims.py`)
 
 Of `evaluation.json`:
 
@@ -21,7 +21,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,12 +30,15 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark, pinned_revision
-from cft_trl.evaluation.generations import Row, extracted_answer, summarise, write_generations
+from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark
+from cft_trl.evaluation.claims import Claim, say, take_folder, tell_fingerprints
+from cft_trl.evaluation.generations import Row, extracted_answer, rows_digest, summarise, write_generations
+from cft_trl.evaluation.grader_version import grader_changed, grader_version
 from cft_trl.evaluation.grading import GRADERS
+from cft_trl.evaluation.revisions import read_at
 from cft_trl.folders import check_writable, write_text
 from cft_trl.generators import STOP_STRINGS
-from cft_trl.inference import MODES
+from cft_trl.inference import MODES, mode_conversation
 from cft_trl.progress import progress
 from cft_trl.synthesis.journal import Journal
 
@@ -97,6 +101,10 @@ class EvalSettings:
         """What every problem is asked with; the digest changes with anything that changes a prompt."""
         parts = {"system": MATH_SYSTEM, "stop": list(STOP_STRINGS), "max_new_tokens": self.max_new_tokens or 2048}
         hashed = {**parts, "mode": self.mode, "preset": self.prompt_preset if self.mode == "two_stage" else None}
+        if self.mode == "two_stage":  # the words themselves, which a preset's name stands for
+            hashed["words"] = mode_conversation("critique", "{query}", "{response}", prompt_preset=self.prompt_preset)
+        elif self.mode == "single_pass":
+            hashed["words"] = mode_conversation("single_pass", "{query}")
         return {**parts, "digest": hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]}
 
 
@@ -130,33 +138,74 @@ def _known(name: str) -> tuple[str, ...]:
         raise CFTError(f"{error}; or six, or all") from None
 
 
-def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may begin: its problems are read and its folder is found to be its own."""
+
+    settings: EvalSettings
+    backend: Backend
+    rows: Mapping[str, Sequence[Row]]
+    revisions: Mapping[str, str]
+    claim: Claim
+
+
+def run_evaluation(
+    settings: EvalSettings, backend: Backend, output: Path, *, ask_again: bool = False
+) -> dict[str, Any]:
     """Lets the model answer and grades it; what is in the folder already is not asked again.
 
     Args:
         settings: What is asked.
         backend: Who is asked. Its model is loaded only if an answer is missing.
         output: The folder; made if it is not there.
+        ask_again: Whether everything is asked anew; the same call without it goes on with that.
 
     Returns:
         The content of `evaluation.json`.
 
     Raises:
-        CFTError: A benchmark, the model, the endpoint or the judge cannot be had, or the folder is of another run. What
-            was generated until then is kept.
+        CFTError: A benchmark, the model, the endpoint or the judge cannot be had, or the folder is of another run, of a
+            model that is another by now, or of other problems. What was generated until then is kept.
     """
+    return evaluate_all([(settings, output)], backend, ask_again=ask_again)[0]
+
+
+def evaluate_all(
+    runs: Sequence[tuple[EvalSettings, Path]], backend: Backend, *, ask_again: bool = False
+) -> list[dict[str, Any]]:
+    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked."""
+    prepared = [_prepare(settings, backend, output) for settings, output in runs]
+    if ask_again:  # of all at once, so that a run that is killed in one of them goes on so in the others
+        for run in prepared:
+            run.claim.begin_round()
+    return [_evaluate(run) for run in prepared]
+
+
+def _prepare(settings: EvalSettings, backend: Backend, output: Path) -> Prepared:
     if "ifeval" in settings.tasks:
         from cft_trl.evaluation.ifeval import require_checkers
 
         require_checkers()
     rows = {name: load_benchmark(name)[:limit] for name, limit in settings.tasks.items()}
+    revisions = {name: commit for name in rows if (commit := read_at(name))}
     check_writable(output)
-    _claim(output, {**backend.identity(), **_asked(settings)})
-    started = time.time()
+    judge = None
+    if "mt-bench" in rows:
+        from cft_trl.evaluation.mt_bench import judge_identity
+
+        judge = judge_identity(settings.judge)
+    claim = take_folder(output, "eval", backend, _asked(settings), rows, judge)
+    return Prepared(settings, backend, rows, revisions, claim)
+
+
+def _evaluate(run: Prepared) -> dict[str, Any]:
+    settings, backend, rows, output = run.settings, run.backend, run.rows, run.claim.folder
+    started, before = time.time(), _earlier(output)
     with Journal(output / "journal") as journal:
-        generations, from_journal = _run_pipeline(settings, backend, rows, journal)
+        run.claim.tell_whose("main")
+        generations, from_journal = _run_pipeline(run, journal)
         if "mt-bench" in rows:
-            _judge(generations["mt-bench"], settings.judge, output)
+            _judge(generations["mt-bench"], run)
     tasks = {}
     for name, made in generations.items():
         write_generations(output / "generations" / f"{name}.parquet", made)
@@ -165,54 +214,62 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
     result = {
         "model": backend.model,
         "revision": backend.commit(),
+        "identity": run.claim.identity,
+        **({"run": run_id} if (run_id := backend.run_id()) else {}),
         "backend": backend.kind,
         "mode": settings.mode,
         "prompt": settings.prompt,
         "limit": settings.limit,
         **{name: asked[name] for name in ("samples", "temperature", "top_p", "seed")},
+        "round": run.claim.round,
         "graders": list(settings.graders),
-        **({"judge": settings.judge} if "mt-bench" in rows else {}),
-        "benchmark_revisions": {name: revision for name in rows if (revision := pinned_revision(name))},
+        "grader": grader_version(),
+        **({"judge": settings.judge, "judge_identity": run.claim.told["judge"]} if "mt-bench" in rows else {}),
+        "benchmark_revisions": dict(run.revisions),
+        "problems": {name: rows_digest(made) for name, made in generations.items()},
+        **({"fingerprints": dict(told)} if (told := fingerprints(generations.values())) else {}),
         "tasks": tasks,
         **circumstances(),
         "seconds": round(time.time() - started, 1),
         "from_journal": from_journal,
     }
-    if from_journal == sum(len(made) for made in generations.values()) and (output / FILE).is_file():
+    if from_journal == sum(len(made) for made in generations.values()) and before:
         # Nothing was generated: what was measured is the run that did.
-        measured = json.loads((output / FILE).read_text(encoding="utf-8"))
-        result |= {name: measured[name] for name in ("machine", "date", "seconds", "from_journal")}
+        result |= {name: before[name] for name in ("machine", "date", "seconds", "from_journal") if name in before}
+        wrote = {name: before["versions"][name] for name in _WRITING if name in before.get("versions", {})}
+        result["versions"] = {**result["versions"], **wrote}
+    if changed := grader_changed(before.get("grader"), result["grader"]):
+        say(f"graded anew from the kept texts: the verdicts in {output} were of other graders ({changed})")
+    tell_fingerprints(told)
     write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
     return result
+
+
+# Packages that texts depend on; the others grade them.
+_WRITING = ("cft-trl", "torch", "transformers")
+
+
+def fingerprints(generations: Iterable[Iterable[Row]]) -> Counter[str]:
+    """How many answers an endpoint gave under each of its `system_fingerprint`s; empty where it gives none."""
+    return Counter(told for rows in generations for row in rows if (told := row["meta"].get("fingerprint")))
+
+
+def _earlier(output: Path) -> dict[str, Any]:
+    """The `evaluation.json` that is there, or nothing."""
+    try:
+        found = json.loads((output / FILE).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _asked(settings: EvalSettings) -> dict[str, Any]:
     return {**asdict(settings), "graders": list(settings.graders)}
 
 
-def _claim(output: Path, mine: Mapping[str, Any]) -> None:
-    """Says whose folder it is, so that two runs' generations are never counted as one's."""
-    path, mine = output / "run.json", json.loads(json.dumps(mine))
-    if not path.is_file():
-        if any(output.iterdir()):
-            raise CFTError(f"'{output}' holds files that are not of `cft eval`; give another --output")
-        write_text(path, json.dumps(mine, indent=1))
-        return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); give another --output") from None
-    differing = [name for name in mine if theirs.get(name) != mine[name]]
-    if differing:
-        name = differing[0]
-        what = "other weights under this name" if name == "weights" else f"{name} {theirs.get(name)}, not {mine[name]}"
-        raise CFTError(f"'{output}' holds an evaluation with {what}; give another --output")
-
-
-def _run_pipeline(
-    settings: EvalSettings, backend: Backend, rows: Mapping[str, Sequence[Row]], journal: Journal
-) -> tuple[dict[str, list[Row]], int]:
+def _run_pipeline(run: Prepared, journal: Journal) -> tuple[dict[str, list[Row]], int]:
     """lighteval's pipeline over these problems -> (task -> its generations with their verdicts, how many were kept)."""
+    settings, rows = run.settings, run.rows
     with _quiet():
         from cft_trl.evaluation import lighteval_shim
 
@@ -231,8 +288,13 @@ def _run_pipeline(
     ]
     asking = Asking(**{name: getattr(settings, name) for name in Asking.__dataclass_fields__})
     total = sum(len(r) * (2 if n == "mt-bench" else settings.samples) for n, r in rows.items())
+
+    def open_generator(kept: int) -> Any:
+        run.claim.may_ask(kept)
+        return run.backend.generator()
+
     with _quiet(), tempfile.TemporaryDirectory() as scratch, progress("generations", total) as advance:
-        model = JournaledModel(f"{backend.source}@{backend.revision}", asking, backend.generator, journal, advance)
+        model = JournaledModel(run.claim.key, asking, open_generator, journal, advance)
         pipeline = Pipeline(
             tasks=",".join(config.name for config in tasks.TASKS_TABLE),
             pipeline_parameters=PipelineParameters(
@@ -267,7 +329,7 @@ def _lines(
             if grader in metrics and not judged:
                 found[grader], more = metrics[grader].found[doc][sample]
                 meta |= more
-        meta |= {key: kept[key] for key in ("verdicts", "failure") if key in kept}
+        meta |= {key: kept[key] for key in ("verdicts", "failure", "fingerprint") if key in kept}
         if judged:
             meta["turn"] = sample + 1
         yield {
@@ -285,11 +347,16 @@ def _lines(
         }
 
 
-def _judge(rows: list[Row], judge: str, output: Path) -> None:
+def _judge(rows: list[Row], run: Prepared) -> None:
     from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
 
-    with Journal(output / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
-        for row, found in zip(rows, judge_turns(rows, parse_judge(judge), journal, advance), strict=True):
+    judge, who = parse_judge(run.settings.judge), run.claim.key_of(run.claim.told["judge"])
+    with (
+        Journal(run.claim.folder / "journal", "judge") as journal,
+        progress("judgements", len(rows)) as advance,
+    ):
+        run.claim.tell_whose("judge", run.claim.told["judge"])
+        for row, found in zip(rows, judge_turns(rows, judge, journal, advance, who), strict=True):
             row["meta"] |= found
 
 
