@@ -355,6 +355,17 @@ def registered_task(benchmark: Any) -> str | None:
         return None
 
 
+def _without_addresses(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation without where endpoints are, and without what they and servers of our own say of paths."""
+    private = ("address", "served", "options")
+    found = dict(told)
+    for name in {"identity", "judge_identity"} & found.keys():
+        found[name] = {key: value for key, value in found[name].items() if key not in private}
+    if isinstance(found.get("judge"), str):
+        found["judge"] = found["judge"].partition("@")[0]
+    return found
+
+
 def evaluation_files(results: Sequence[Result], record: Mapping[str, Any], repo_id: str) -> dict[str, bytes]:
     """The model's evaluations as files of the repository: what was asked and every score, without the generations."""
     found: dict[str, bytes] = {}
@@ -363,6 +374,6 @@ def evaluation_files(results: Sequence[Result], record: Mapping[str, Any], repo_
         while (path := f"evaluations/{name}{'' if number == 1 else f'-{number}'}.json") in found:
             number += 1
         model = repo_id if result.whose == "model" else base_model_name(record)
-        told = {**result.told, "model": model}
+        told = {**_without_addresses(result.told), "model": model}
         found[path] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     return found

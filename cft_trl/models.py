@@ -141,7 +141,7 @@ def load_model(
     revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
     try:
-        adapter = _adapter_config(source, revision)
+        adapter = adapter_config(source, revision)
         base, base_revision = source, revision
         if adapter:
             # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
@@ -173,7 +173,7 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
-def _adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
+def adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     """The settings of a PEFT adapter, None for a whole model."""
     if Path(source).is_dir():
         path = Path(source) / _ADAPTER

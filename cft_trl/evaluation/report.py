@@ -178,7 +178,8 @@ def _names(folders: Sequence[Path], names: Sequence[str] | None) -> list[str]:
 def _about(run: Run) -> dict[str, Any]:
     told = run.settings
     keys = ("model", "revision", "identity", "run", "backend", "mode", "prompt", "limit", "samples", "temperature",
-            "top_p", "seed", "graders", "grader", "judge", "problems", "machine", "versions", "date", "seconds")  # fmt: skip
+            "top_p", "seed", "graders", "grader", "judge", "problems", "machine", "versions", "date",
+            "seconds")  # fmt: skip
     return {"name": run.name, "folder": str(run.folder), **{key: told[key] for key in keys if key in told}}
 
 
