@@ -103,8 +103,8 @@ def pull(
         return there
     if there and (foreign := _foreign(folder, there.files)):
         raise CFTError(
-            f"'{folder}' holds {foreign[0]} beside its copy of {repo_id}, which would be lost with the older commit; move "
-            "it away, or give another --output"
+            f"'{folder}' holds {foreign[0]} beside its copy of {repo_id}, and would be replaced as a whole; move that "
+            "file away, or give another --output"
         )
     siblings = {file.rfilename: file for file in info.siblings if file.rfilename != ".gitattributes"}
     left_out = tuple(name for name in siblings if name.endswith(PICKLES))

@@ -81,6 +81,7 @@ def run_eval_critic(
     check_writable(output)
     # Limit and subsets may change from one call to the next: what is there is used again.
     fixed = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
+    fixed["data"] = Path(settings.data).name  # where a file lies is no part of what it is; its rows are compared
     claim = take_folder(output, "eval-critic", backend, fixed, rows)
     if ask_again:
         claim.begin_round()
