@@ -248,6 +248,19 @@ def test_the_runs_id_is_in_the_result(world, place):
     assert run("eval-critic", world, world / "out-eval-critic")["run"] == "9f2c"
 
 
+def test_answers_are_kept_under_who_gave_them_and_the_round(tmp_path):
+    def key(identity, round=1):
+        return claims.Claim(tmp_path, {"identity": identity, "round": round}).key
+
+    keys = {
+        key({"weights": "9f2c"}),
+        key({"weights": "77d0"}),
+        key({"weights": "9f2c"}, 2),
+        key({"weights": "77d0"}, 2),
+    }
+    assert len(keys) == 4
+
+
 # ---- the Hub ---------------------------------------------------------------------------------------------------------
 
 
