@@ -75,10 +75,7 @@ class Runtime:
             "cft": (settings.model, settings.endpoint, settings.revision),
             "base": (settings.base_model, settings.base_endpoint or settings.endpoint, settings.base_revision),
         }
-        # The base model is asked in the other's words: they are compared on the same input.
-        self._preset = settings.prompt_preset or trained_preset(
-            settings.model, settings.revision, on_hub=not settings.endpoint
-        )
+        commits = {"cft": settings.revision}
         for part in self.names.keys() - self._models.keys():
             model, endpoint, revision = sources[part]
             if endpoint:
@@ -89,7 +86,12 @@ class Runtime:
             source = resolve_model(model, revision=revision)
             here, commit = os.path.isdir(source), hub_commit(source, revision)
             self.loaded[part] = Loaded.of_folder(source) if here else Loaded.of_hub(source, revision, commit)
-            self._models[part] = _local(source, commit or revision)
+            commits[part] = commit or revision  # a branch may move while this loads
+            self._models[part] = _local(source, commits[part])
+        # The base model is asked in the other's words: they are compared on the same input.
+        self._preset = settings.prompt_preset or trained_preset(
+            settings.model, commits["cft"], on_hub=not settings.endpoint
+        )
 
     def note(self, part: str) -> str:
         """What a visitor is to know of a model that is no longer what it was loaded from; "" as long as it is."""

@@ -158,7 +158,7 @@ def take_folder(
 def tell_fingerprints(found: Mapping[str, int]) -> None:
     """Says so where an endpoint's answers are of several systems."""
     if len(found) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in found.items())
+        told = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
         say(f"the endpoint changed what it runs meanwhile: answers by its system_fingerprint: {told}")
 
 

@@ -152,7 +152,8 @@ def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: B
     with progress("critiques", len(keys)) as advance, out_of_memory("the model's memory is used up while it generates"):
 
         def keep(index: int, generation: Any) -> None:
-            journal.append(keys[index], asdict(generation))
+            told = asdict(generation)  # a journal signs what has no failure, also not one of None
+            journal.append(keys[index], {k: v for k, v in told.items() if v is not None or k.endswith("tokens")})
             advance(1)
 
         generator.generate(list(todo.values()), max_new_tokens=settings.max_new_tokens, temperature=0.0, on_result=keep)
