@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from eval_runs import write_benchmarks
@@ -17,12 +18,16 @@ from cft_trl.evaluation.revisions import read_at
 def hub(tmp_path, monkeypatch):
     """A Hub with two commits of a benchmark of two problems; the first has the tag v1."""
     import datasets
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, hf_hub_download
 
     monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False, raising=False)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+
+    def load_dataset(name, config, *, split, revision=None):
+        # datasets keeps its own copy of the Hub's address and would want a process of its own.
+        path = hf_hub_download(name, f"{split}.jsonl", repo_type="dataset", revision=revision)
+        return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with HubServer(tmp_path / "hub") as server:
         server.patch_client(monkeypatch, OWNER)
         benchmark = dataclasses.replace(BENCHMARKS["gsm8k"], hub="org/gsm8k", config=None, size=2)

@@ -266,8 +266,8 @@ def test_what_is_somebodys_is_not_lost_to_another_commit(hub, rows, tmp_path):
         pull("org/rows", output="copy")
     assert (tmp_path / "copy" / "notes.txt").read_text() == "mine"
     assert json.loads((tmp_path / "copy" / "statistics.json").read_text())["rows"] == 20
-    (tmp_path / "copy" / "data" / "default" / "more.parquet").write_text("rows of somebody else")
+    (tmp_path / "copy" / "data" / "more.parquet").write_text("rows of somebody else")
     (tmp_path / "copy" / "notes.txt").unlink()
     commit = json.loads((tmp_path / "copy" / FILE).read_text())["commit"]
-    with pytest.raises(CFTError, match=r"holds data/default/more.parquet, which is not of org/rows"):
+    with pytest.raises(CFTError, match=r"holds data/more.parquet, which is not of org/rows"):
         pull("org/rows", revision=commit, output="copy")
