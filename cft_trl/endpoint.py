@@ -210,8 +210,8 @@ def _read(answer: Mapping[str, Any], said: Callable[[str], str], whole_context: 
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        counts = answer["prompt_tokens"], answer["completion_tokens"]
-        return Generation(said(answer["text"]), reason, *counts, without=tuple(answer.get("without", ())))
+        told = {"without": tuple(answer.get("without", ())), "fingerprint": answer.get("fingerprint")}
+        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"], **told)
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)

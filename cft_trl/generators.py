@@ -42,6 +42,7 @@ class Generation:
             or the endpoint refuses it. The same request would fail again.
         refused: Whether it was an endpoint that refused: nothing was answered, so there is nothing to grade or to keep.
         without: Sampling parameters that were asked for and that the endpoint does not take.
+        fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Generation:
     failure: str | None = None
     refused: bool = False
     without: tuple[str, ...] = ()
+    fingerprint: str | None = None
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@
 
 Every file is compared with the checksum that the Hub has of it, and with the one that the card states, as the cards
 that `cft build` and `cft push` write do for data and weights. Pickles are never fetched. A download that was cut off
-goes on where it was; until all is there and right, the folder does not exist.
+goes on where it was; until all is there and right, the folder does not exist. A copy that was not changed gives way to
+another commit as a whole, so that no older shard or template is left to be read; files of somebody else are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ FILE = ".pulled.json"
 TYPES = ("dataset", "model")
 _STATED = re.compile(r"^\| `([^`|]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
 _BLOCK = 2**20
+_DATA = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".gz", ".zst", ".md", ".yaml", ".py")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Pulled:
         files: Bytes and SHA-256 by path.
         left_out: Pickles that the repository has and that were not fetched.
         fetched: Whether it was fetched now; False for a copy that was there and is whole.
+        replaced: The commit of an older copy in whose place it was put; None where there was none.
+        changes: What of that copy is another now: "changed", "new" or "gone" -> the files' paths.
     """
 
     folder: Path
@@ -57,6 +61,8 @@ class Pulled:
     files: Mapping[str, Mapping[str, Any]]
     left_out: tuple[str, ...] = ()
     fetched: bool = True
+    replaced: str | None = None
+    changes: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def pull(
@@ -80,7 +86,7 @@ def pull(
 
     Raises:
         CFTError: No such repository or revision, a file that is not what it should be, a folder with something else in
-            it, or the Hub cannot be reached.
+            it (also beside an earlier copy), or the Hub cannot be reached.
     """
     check_repo_id(repo_id)
     if repo_type not in (None, *TYPES):
@@ -95,6 +101,11 @@ def pull(
         raise CFTError(str(error)) from None
     if there and (there.commit, there.repo_type) == (info.sha, repo_type):
         return there
+    if there and (foreign := _foreign(folder, there.files)):
+        raise CFTError(
+            f"'{folder}' holds {foreign[0]} beside its copy of {repo_id}, and would be replaced as a whole; move that "
+            "file away, or give another --output"
+        )
     siblings = {file.rfilename: file for file in info.siblings if file.rfilename != ".gitattributes"}
     left_out = tuple(name for name in siblings if name.endswith(PICKLES))
     wanted = {name: file for name, file in siblings.items() if name not in left_out}
@@ -109,7 +120,8 @@ def pull(
     record |= {"date": time.strftime("%Y-%m-%d"), "files": files}
     write_text(partial / FILE, json.dumps(record, indent=1))
     _put(partial, folder)
-    return Pulled(folder, repo_id, repo_type, info.sha, files, left_out)
+    changes = _changes(there.files, files) if there else {}
+    return Pulled(folder, repo_id, repo_type, info.sha, files, left_out, True, there and there.commit, changes)
 
 
 def pulled_from(folder: str | Path) -> tuple[str, str] | None:
@@ -259,7 +271,38 @@ def _copy_at(folder: Path, repo_id: str) -> Pulled | None:
     changed = next(_changed(folder, record["files"]), None)
     if changed:
         raise CFTError(f"{folder / changed}: was changed or removed since it was pulled; give another --output")
+    read = [name for name in _foreign(folder, record["files"]) if _is_read(name, record["repo_type"])]
+    if read:
+        raise CFTError(
+            f"'{folder}' holds {read[0]}, which is not of {repo_id} at {record['commit'][:12]} and would be read with "
+            "it; remove it, or give another --output"
+        )
     return Pulled(folder, repo_id, record["repo_type"], record["commit"], record["files"], fetched=False)
+
+
+def _foreign(folder: Path, files: Mapping[str, Any]) -> list[str]:
+    """What lies in a copy's folder and is not of it; hidden files, which systems and caches leave, aside."""
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    shown = (path for path in found if not any(part.startswith((".", "__pycache__")) for part in path.parts))
+    return [path.as_posix() for path in shown if path.as_posix() not in files]
+
+
+def _is_read(name: str, repo_type: str) -> bool:
+    """Whether a file is among what loading a folder reads: of a model its first level and its templates, or data."""
+    if repo_type == "model":
+        return "/" not in name or name.startswith("additional_chat_templates/")
+    return name.endswith(_DATA)
+
+
+def _changes(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Which files of two copies differ, by their sums."""
+    both = before.keys() & now.keys()
+    found = {
+        "changed": sorted(name for name in both if before[name]["sha256"] != now[name]["sha256"]),
+        "new": sorted(now.keys() - before.keys()),
+        "gone": sorted(before.keys() - now.keys()),
+    }
+    return {kind: names for kind, names in found.items() if names}
 
 
 def _changed(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import file_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.benchmarks import BENCHMARKS
+from cft_trl.identity import folder_identity, weight_files, what_changed
 from cft_trl.model_card import base_model_name, public_name
 from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
@@ -58,7 +60,8 @@ def read_results(
         repo_id: Where they are pushed to; an evaluation may name them so.
 
     Raises:
-        CFTError: No evaluation, one that does not add up, or one of another model.
+        CFTError: No evaluation, one that does not add up, or one of another model: of other weights or another chat
+            template, whatever its folder is called.
     """
     results = []
     for folder in map(Path, folders):
@@ -86,32 +89,88 @@ def _read_critic(folder: Path) -> dict[str, Any]:
 
 
 def _whose(folder: Path, told: Mapping[str, Any], record: Mapping[str, Any], model_folder: Path, repo_id: str) -> str:
-    name = told["model"]
-    if name in (repo_id, str(model_folder)) and not _weights_of(folder):
-        return "model"
-    base = record.get("base_model", {}).get("name")
-    if base in (name, str(Path(name).resolve())) or {name, base} <= {SMALL_MODEL, SMALL_MODEL_HUB_ID}:
+    name, identity = told["model"], _identity_of(folder, told)
+    if _is_base(folder, told, identity, record):
         return "base"
-    weights = _weights_of(folder)
-    here = [
-        [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(model_folder.glob("*.safetensors"))
-    ]
-    if weights and weights != here:
+    run = record.get("run")
+    if told.get("run") and run and told["run"] != run:
         raise CFTError(
-            f"{folder}: an evaluation of '{name}', whose weights are not those in '{model_folder}'; evaluate that "
-            "folder, or push the checkpoint that was evaluated"
+            f"{folder}: an evaluation of '{name}' of run {told['run']}, but the model that is pushed is of run {run}; "
+            "evaluate that one"
         )
-    if not weights and told.get("backend") != "endpoint":
+    kind = identity.get("kind")
+    if kind == "folder":
+        if changed := what_changed(identity, folder_identity(model_folder)):
+            raise CFTError(
+                f"{folder}: an evaluation of '{name}', which is not the model in '{model_folder}': {changed}; evaluate "
+                "that folder, or push the checkpoint that was evaluated"
+            )
+        return "model"
+    if kind == "hub" and name == repo_id and _hub_weights(name, identity.get("commit")) == _sums(model_folder):
+        return "model"
+    if kind == "hub" and name == repo_id:
+        raise CFTError(
+            f"{folder}: an evaluation of {name} at {identity.get('commit')}, whose weights are not those in "
+            f"'{model_folder}' (or the Hub does not say); evaluate that folder"
+        )
+    if kind is None and told.get("backend") != "endpoint":
+        raise CFTError(f"{folder}: says '{name}' but not what that was: it is of an earlier version; evaluate it again")
+    if kind != "endpoint" and told.get("backend") != "endpoint":
+        base = record.get("base_model", {}).get("name")
         raise CFTError(f"{folder}: an evaluation of '{name}', which is neither {repo_id} nor its base model '{base}'")
     return "model"  # at an endpoint a model has whatever name it was given there; the card says so
 
 
-def _weights_of(folder: Path) -> list[list[Any]]:
-    """What `run.json` says of the weights that were evaluated: name, size and time of each file."""
+def _is_base(folder: Path, told: Mapping[str, Any], identity: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """
+    Raises:
+        CFTError: It has the base model's name, but is of another commit, or of what another content lay there.
+    """
+    name, base = told["model"], record.get("base_model", {})
+    named = base.get("name") in (name, str(Path(name).resolve())) or (
+        {name, base.get("name")} <= {SMALL_MODEL, SMALL_MODEL_HUB_ID}
+    )
+    if not named:
+        return False
+    was, commit = base.get("commit"), identity.get("commit") or told.get("revision")
+    if was and commit and was != commit:
+        raise CFTError(
+            f"{folder}: an evaluation of '{name}' at {commit}, but this run began with {was}; evaluate that: "
+            f"--revision {was}"
+        )
+    began = base.get("identity")
+    if began and identity.get("kind") == began.get("kind") == "folder" and (changed := what_changed(began, identity)):
+        raise CFTError(f"{folder}: an evaluation of '{name}', which is not what this run began with: {changed}")
+    return True
+
+
+def _identity_of(folder: Path, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the evaluated model was: of `evaluation.json` or `run.json`; {} where neither says."""
+    identity = told.get("identity")
+    if not identity:
+        try:
+            identity = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("identity")
+        except (OSError, ValueError, AttributeError):
+            identity = None
+    return (identity or {}).get("model", identity) or {}
+
+
+def _sums(model_folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of weights, as far as a file's digest goes (16 digits), by name."""
+    return {path.name: file_digest(path) for path in weight_files(model_folder)}
+
+
+def _hub_weights(repo_id: str, commit: str | None) -> dict[str, str] | None:
+    """The same of a repository at a commit, by the Hub's own checksums; None where it does not say."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
     try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8")).get("weights") or []
-    except (OSError, ValueError):
-        return []
+        listed = HfApi().model_info(repo_id, revision=commit, files_metadata=True, timeout=10).siblings or ()
+    except (HTTPError, OSError, RuntimeError):
+        return None
+    weights = [file for file in listed if file.rfilename.endswith(".safetensors") and file.lfs]
+    return {file.rfilename: file.lfs.sha256[:16] for file in weights}
 
 
 # ---- on the card -----------------------------------------------------------------------------------------------------
@@ -296,6 +355,17 @@ def registered_task(benchmark: Any) -> str | None:
         return None
 
 
+def _without_addresses(told: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation without where endpoints are, and without what they and servers of our own say of paths."""
+    private = ("address", "served", "options")
+    found = dict(told)
+    for name in {"identity", "judge_identity"} & found.keys():
+        found[name] = {key: value for key, value in found[name].items() if key not in private}
+    if isinstance(found.get("judge"), str):
+        found["judge"] = found["judge"].partition("@")[0]
+    return found
+
+
 def evaluation_files(results: Sequence[Result], record: Mapping[str, Any], repo_id: str) -> dict[str, bytes]:
     """The model's evaluations as files of the repository: what was asked and every score, without the generations."""
     found: dict[str, bytes] = {}
@@ -304,6 +374,6 @@ def evaluation_files(results: Sequence[Result], record: Mapping[str, Any], repo_
         while (path := f"evaluations/{name}{'' if number == 1 else f'-{number}'}.json") in found:
             number += 1
         model = repo_id if result.whose == "model" else base_model_name(record)
-        told = {**result.told, "model": model}
+        told = {**_without_addresses(result.told), "model": model}
         found[path] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     return found

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.digests import content_digest, file_digest, files_digest, tensors_digest
 from cft_trl.errors import CFTError
-from cft_trl.models import hub_commit, resolve_model
+from cft_trl.models import adapter_config, hub_commit, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,7 +93,8 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     Returns:
         For a folder, digests of its weights' tensors, config (and code), generation config, tokenizer and chat
         template, each only if it is there; for an adapter also of its settings, and under "base" the same of the model
-        it is on. For a Hub id its commit.
+        it is on. For a Hub id its commit; an adapter there has a "base" too, whose branch may
+        move by itself.
 
     Raises:
         CFTError: No such model, a revision of something that has none, weights that are cut short.
@@ -101,7 +102,11 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     source = resolve_model(name, revision=revision)
     if Path(source).is_dir():
         return folder_identity(source)
-    return {"kind": "hub", "name": source, "commit": hub_commit(source, revision)}
+    commit = hub_commit(source, revision)
+    found: Identity = {"kind": "hub", "name": source, "commit": commit}
+    if adapter := adapter_config(source, commit or revision):
+        found["base"] = _base_identity(adapter)
+    return found
 
 
 def folder_identity(folder: str | Path) -> Identity:
@@ -126,11 +131,14 @@ def folder_identity(folder: str | Path) -> Identity:
         settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CFTError(f"model folder '{folder}' cannot be read ({error}); copy or save it again") from None
-    base, revision = settings.pop("base_model_name_or_path", None), settings.pop("revision", None)
-    return found | {
-        "adapter": content_digest(settings),
-        "base": model_identity(base, None if base and Path(base).exists() else revision),
-    }
+    own = {name: value for name, value in settings.items() if name not in ("base_model_name_or_path", "revision")}
+    return found | {"adapter": content_digest(own), "base": _base_identity(settings)}
+
+
+def _base_identity(settings: Mapping[str, Any]) -> Identity:
+    """What the model is that an adapter's settings name."""
+    base = settings.get("base_model_name_or_path")
+    return model_identity(base, None if base and Path(base).exists() else settings.get("revision"))
 
 
 def weight_files(folder: str | Path) -> list[Path]:
@@ -145,6 +153,16 @@ def weight_files(folder: str | Path) -> list[Path]:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return [folder / name for name in sorted(set(names))]
     return sorted(folder.glob("*.safetensors"))
+
+
+def model_files(folder: str | Path) -> list[Path]:
+    """The files that `folder_identity` looks at, those of an adapter's local base among them."""
+    folder = Path(folder)
+    patterns = [_ADAPTER, "*.safetensors.index.json", *(one for part in _PARTS.values() for one in part)]
+    found = {*weight_files(folder), *(file for pattern in patterns for file in folder.glob(pattern))}
+    adapter = adapter_config(str(folder), None)
+    base = Path(adapter["base_model_name_or_path"]) if adapter else folder
+    return sorted(found) if base == folder or not base.is_dir() else [*sorted(found), *model_files(base)]
 
 
 def tokenizer_identity(tokenizer: PreTrainedTokenizerBase) -> Identity:

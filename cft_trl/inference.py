@@ -117,6 +117,7 @@ class Outcome:
         prompt_tokens, completion_tokens: Of all rounds together; None where the endpoint does not count.
         failure: Why there is no text, or no critique of it.
         refused, without: As of `Generation`, of any of the texts.
+        fingerprint: As of `Generation`; those of several rounds are joined.
     """
 
     text: str
@@ -127,6 +128,7 @@ class Outcome:
     failure: str | None = None
     refused: bool = False
     without: tuple[str, ...] = ()
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +320,7 @@ def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) ->
         refused.failure if refused else final.failure,
         refused is not None,
         tuple(sorted({name for generation in spent for name in generation.without})),
+        ", ".join(sorted({made.fingerprint for made in spent if made.fingerprint})) or None,
     )
 
 

@@ -82,7 +82,8 @@ def backend(generator, **identity):
 
     one = SimpleNamespace(model="m", source="m", revision=None, kind="transformers", opened=0, generator=open_generator)
     one.commit = lambda: None
-    one.identity = lambda: {"model": "m", "weights": [], **identity}
+    one.identity = lambda: {"kind": "transformers", "model": {"kind": "folder", "weights": "9f2c", **identity}}
+    one.run_id = lambda: None
     return one
 
 

@@ -93,10 +93,11 @@ def _select(folder: Path, winner: int, steps: tuple[int, ...]) -> None:
 
 
 def evaluated(folder: Path, model: Path) -> Path:
-    """Notes in an evaluation's `run.json` that it is of this folder's weights, as `cft eval` does."""
-    files = sorted(model.glob("*.safetensors"))
-    weights = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    (folder / "run.json").write_text(json.dumps({"weights": weights}))
+    """Notes in an evaluation that it is of what lies in this folder now, as `cft eval` does."""
+    from cft_trl.identity import model_identity
+
+    identity = {"kind": "transformers", "model": model_identity(str(model)), "dtype": "float32"}
     told = json.loads((folder / "evaluation.json").read_text())
-    (folder / "evaluation.json").write_text(json.dumps(told | {"model": str(model)}))
+    (folder / "evaluation.json").write_text(json.dumps(told | {"model": str(model), "identity": identity}))
+    (folder / "run.json").write_text(json.dumps({"identity": identity}))
     return folder

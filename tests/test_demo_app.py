@@ -265,7 +265,7 @@ def test_without_a_base_model_compare_says_so():
     assert "no base model" in list(actions.compare(Ask("direct", "2+2?")))[-1][-1]
 
 
-def test_zero_gpu_is_asked_for_as_long_as_the_longest_text_takes(monkeypatch, tokenizers, tiny_model):
+def test_zero_gpu_is_asked_for_as_long_as_the_longest_text_takes(tmp_path, monkeypatch, tokenizers, tiny_model):
     import sys
     from types import SimpleNamespace
 
@@ -287,7 +287,8 @@ def test_zero_gpu_is_asked_for_as_long_as_the_longest_text_takes(monkeypatch, to
     moved = []
     monkeypatch.setattr(type(model), "to", lambda self, device: moved.append(device) or self)
     monkeypatch.setattr("cft_trl.models.load_model", lambda *_, **__: (model, tokenizers("chatml")))
-    chosen = settings(base_model=None)
+    model.save_pretrained(tmp_path)
+    chosen = settings(model=str(tmp_path), base_model=None)
     runtime = Runtime(chosen)
     runtime.load()
     ask = Ask("two_stage", "2+2?", max_new_tokens=8, temperature=0.6, max_rounds=2)

@@ -93,7 +93,7 @@ def test_a_finished_run_needs_no_model_and_another_one_is_refused_its_folder(tmp
         with pytest.raises(CFTError, match=told):
             run_evaluation(other, idle, tmp_path / "out")
     with pytest.raises(CFTError, match="other weights"):
-        run_evaluation(settings, backend(None, weights=[["model.safetensors", 1, 2]]), tmp_path / "out")
+        run_evaluation(settings, backend(None, weights="77d0"), tmp_path / "out")
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(CFTError, match="not of `cft eval`"):
         run_evaluation(settings, idle, tmp_path / "out")

@@ -218,3 +218,56 @@ def test_a_dataset_and_a_model_of_one_name(hub, rows, tmp_path):
         pull("org/rows")
     assert (pull("org/rows", repo_type="model", output="m").repo_type) == "model"
     assert (pull("org/rows", repo_type="dataset", output="d").repo_type) == "dataset"
+
+
+def test_another_commit_leaves_no_older_file_and_says_what_it_replaced(hub, tmp_path, capsys):
+    """Shards of the older commit, its chat template: what is read afterwards is what a fresh folder would hold."""
+    from huggingface_hub import HfApi
+
+    from cft_trl.identity import folder_identity
+
+    run = make_run(tmp_path / "run", steps=())
+    push_model(run, "org/critic")
+    first = pull("org/critic", output="copy").commit
+    HfApi().delete_file("chat_template.jinja", "org/critic")
+    config = json.loads((run / "config.json").read_text())
+    text = json.dumps(config | {"rms_norm_eps": 0.5}).encode()
+    HfApi().upload_file(path_or_fileobj=text, path_in_repo="config.json", repo_id="org/critic")
+    capsys.readouterr()
+    assert main(["pull", "org/critic", "--output", "copy"]) == 0
+    told = capsys.readouterr().out
+    assert f"in place of commit {first}: 1 changed (config.json); 1 gone (chat_template.jinja)" in told
+    pull("org/critic", output="fresh")
+    assert folder_identity(tmp_path / "copy") == folder_identity(tmp_path / "fresh")
+    assert not (tmp_path / "copy" / "chat_template.jinja").exists()
+
+
+@pytest.mark.parametrize("name", ["model-00002-of-00002.safetensors", "chat_template.jinja", "generation_config.json"])
+def test_a_file_that_would_be_read_with_a_copy_is_refused(hub, tmp_path, name):
+    run = make_run(tmp_path / "run", steps=())
+    (run / name).unlink(missing_ok=True)
+    push_model(run, "org/critic")
+    pull("org/critic", output="copy")
+    (tmp_path / "copy" / "eval").mkdir()
+    (tmp_path / "copy" / "eval" / "evaluation.json").write_text("{}")  # is read with no model
+    assert not pull("org/critic", output="copy").fetched
+    (tmp_path / "copy" / name).write_text("of another model")
+    with pytest.raises(CFTError, match=f"'copy' holds {name}, which is not of org/critic at .* and would be read with"):
+        pull("org/critic", output="copy")
+
+
+def test_what_is_somebodys_is_not_lost_to_another_commit(hub, rows, tmp_path):
+    pull("org/rows", output="copy")
+    (tmp_path / "copy" / "notes.txt").write_text("mine")
+    assert not pull("org/rows", output="copy").fetched
+    publish_rows(rows, make_rows(8))
+    push_dataset(rows, "org/rows")
+    with pytest.raises(CFTError, match=r"'copy' holds notes.txt beside its copy of org/rows"):
+        pull("org/rows", output="copy")
+    assert (tmp_path / "copy" / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "copy" / "statistics.json").read_text())["rows"] == 20
+    (tmp_path / "copy" / "data" / "more.parquet").write_text("rows of somebody else")
+    (tmp_path / "copy" / "notes.txt").unlink()
+    commit = json.loads((tmp_path / "copy" / FILE).read_text())["commit"]
+    with pytest.raises(CFTError, match=r"holds data/more.parquet, which is not of org/rows"):
+        pull("org/rows", revision=commit, output="copy")

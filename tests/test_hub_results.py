@@ -12,7 +12,7 @@ from hub_server import OWNER, HubServer
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.benchmarks import BENCHMARKS
-from cft_trl.hub_model import prepare_push
+from cft_trl.hub_model import prepare_push, push_model
 from cft_trl.hub_results import registered_task
 
 SCORES = {"aime24": (0.4, 30), "amc23": (0.6, 40), "gsm8k": (0.5, 100)}
@@ -126,14 +126,54 @@ def test_the_base_model_stands_beside_it_and_is_nobodys_score(hub, run, mine, tm
 
 
 def test_an_evaluation_of_another_model_is_refused(hub, run, mine, tmp_path):
+    template = (run / "chat_template.jinja").read_text()
+    (run / "chat_template.jinja").write_text(template + " ")
+    with pytest.raises(CFTError, match=r"eval-mine: an evaluation of '.*', which is not .*: another chat template"):
+        published(run, mine)
+    (run / "chat_template.jinja").write_text(template)
+    published(run, mine)
     make_run(run, seed=0.5)  # trained anew since
-    with pytest.raises(CFTError, match=r"eval-mine: an evaluation of '.*', whose weights are not those in '.*run'"):
+    with pytest.raises(CFTError, match=r"eval-mine: an evaluation of '.*', which is not the model in .*other weights"):
         published(run, mine)
     other = make_evaluation(tmp_path / "eval-other", {"aime24": (0.4, 30)})
+    with pytest.raises(CFTError, match="says 'owner/model' but not what that was"):
+        published(run, other)
+    identity = {"kind": "transformers", "model": {"kind": "hub", "name": "owner/model", "commit": "c0ffee"}}
+    make_evaluation(tmp_path / "eval-other", {"aime24": (0.4, 30)}, identity=identity)
     with pytest.raises(CFTError, match="an evaluation of 'owner/model', which is neither org/critic nor its base"):
         published(run, other)
-    served = make_evaluation(tmp_path / "eval-served", {"aime24": (0.4, 30)}, backend="endpoint", model="mine-v2")
-    assert "at an endpoint, as `mine-v2`" in published(run, served)[0]
+    at = {"kind": "endpoint", "address": "http://10.0.0.7:8000/v1", "name": "mine-v2", "served": ["/models/mine", None]}
+    served = make_evaluation(tmp_path / "eval-served", {"aime24": (0.4, 30)}, backend="endpoint", model="mine-v2",
+                             identity=at)  # fmt: skip
+    card, _, files = published(run, served)
+    assert "at an endpoint, as `mine-v2`" in card
+    assert json.loads(files["evaluations/eval-served.json"])["identity"] == {"kind": "endpoint", "name": "mine-v2"}
+
+
+def test_an_evaluation_of_the_pushed_model_itself_is_of_these_weights(hub, run, tmp_path):
+    push_model(run, "org/critic")
+    commit = hub.repo("model", "org/critic")["branches"]["main"]
+    identity = {"kind": "transformers", "model": {"kind": "hub", "name": "org/critic", "commit": commit}}
+    told = {"model": "org/critic", "identity": identity}
+    mine = make_evaluation(tmp_path / "eval-pushed", {"amc23": (0.6, 40)}, **told)
+    assert "| amc23 | 40 |" in published(run, mine)[0]
+    make_run(run, seed=0.5)
+    with pytest.raises(CFTError, match=f"an evaluation of org/critic at {commit}, whose weights are not those in"):
+        published(run, mine)
+
+
+def test_an_evaluation_of_another_run_or_another_base_is_refused(hub, run, mine, tmp_path):
+    record = json.loads((run / "training.json").read_text())
+    (run / "training.json").write_text(json.dumps(record | {"run": "77d0"}))
+    told = json.loads((mine / "evaluation.json").read_text())
+    (mine / "evaluation.json").write_text(json.dumps(told | {"run": "9f2c"}))
+    with pytest.raises(CFTError, match="of run 9f2c, but the model that is pushed is of run 77d0"):
+        published(run, mine)
+    (mine / "evaluation.json").write_text(json.dumps(told | {"run": "77d0"}))
+    identity = {"kind": "transformers", "model": {"kind": "hub", "name": "org/base", "commit": "ba5e" * 10}}
+    base = make_evaluation(tmp_path / "eval-base", {"amc23": (0.6, 40)}, model="org/base", identity=identity)
+    with pytest.raises(CFTError, match=r"'org/base' at ba5eba5e\w*, but this run began with c0ffee0"):
+        published(run, mine, base)
 
 
 def test_evaluations_in_the_run_are_found_and_must_add_up(hub, run, capsys):

@@ -118,7 +118,7 @@ def test_a_vllm_server_of_ours_is_started_at_the_revision(hub, monkeypatch):
         backend.generator()
     [command] = started
     assert command[command.index("--model") + 1] == "org/critic"
-    assert command[command.index("--revision") + 1] == "v1"
+    assert command[command.index("--revision") + 1] == hub.repo("model", "org/critic")["tags"]["v1"]
     assert "--trust-remote-code" in command
 
 

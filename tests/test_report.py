@@ -130,12 +130,53 @@ def test_runs_that_were_asked_otherwise_are_refused(tmp_path, capsys, change, sa
 def test_other_problems_are_refused(tmp_path):
     base = make_evaluation(tmp_path / "base", {"gsm8k": (0.5, 60)})
     shorter = make_evaluation(tmp_path / "shorter", {"gsm8k": (0.5, 58)})
-    with pytest.raises(CFTError, match=r"problems of gsm8k: 'gsm8k-58' and 1 more"):
+    with pytest.raises(CFTError, match=r"problems of gsm8k: of 60 and 58, 58 have the same text and gold in both"):
         make_report([base, shorter])
-    rows = [{**row, "gold": "7"} if row["id"] == "gsm8k-3" else row for row in make_rows("gsm8k", 0.5, 60)]
-    changed = make_evaluation(tmp_path / "changed", {"gsm8k": (0.5, 60)}, rows={"gsm8k": rows})
-    with pytest.raises(CFTError, match="gold of gsm8k 'gsm8k-3'"):
-        make_report([base, changed])
+    for change in ({"gold": "7"}, {"query": "What else?"}):
+        rows = [{**row, **change} if row["id"] == "gsm8k-3" else row for row in make_rows("gsm8k", 0.5, 60)]
+        changed = make_evaluation(tmp_path / "changed", {"gsm8k": (0.5, 60)}, rows={"gsm8k": rows})
+        with pytest.raises(
+            CFTError, match=r"of 60 and 60, 59 have the same text and gold in both \('gsm8k-3' has not\)"
+        ):
+            make_report([base, changed])
+
+
+def test_the_same_problems_under_other_ids_and_in_another_order_are_compared(tmp_path):
+    rows = make_rows("gsm8k", 0.5, 60)
+    other = [{**row, "id": f"x-{at}", "strict": not row["strict"]} for at, row in enumerate(rows[::-1])]
+    one = make_evaluation(tmp_path / "one", {"gsm8k": (0.5, 60)}, rows={"gsm8k": rows})
+    two = make_evaluation(tmp_path / "two", {"gsm8k": (0.5, 60)}, rows={"gsm8k": other})
+    [line] = make_report([one, two])["differences"]
+    right = sum(row["strict"] for row in rows)
+    assert (line["first_only"], line["second_only"]) == (right, 60 - right)
+
+
+def test_the_same_problem_twice_is_two_problems(tmp_path):
+    rows = [{**row, "query": "What is 2 + 2?", "gold": "4"} for row in make_rows("gsm8k", 0.5, 3)]
+    folders = [make_evaluation(tmp_path / name, {"gsm8k": (0.5, 3)}, rows={"gsm8k": rows}) for name in "ab"]
+    assert make_report(folders)["differences"][0]["difference"] == 0
+    fewer = make_evaluation(tmp_path / "c", {"gsm8k": (0.5, 2)}, rows={"gsm8k": rows[:2]})
+    with pytest.raises(CFTError, match="of 3 and 2, 2 have the same text"):
+        make_report([folders[0], fewer])
+
+
+def test_prompts_that_differ_are_refused_whatever_the_settings_say(tmp_path):
+    rows = make_rows("gsm8k", 0.5, 60)
+    one = make_evaluation(tmp_path / "one", {"gsm8k": (0.5, 60)}, rows={"gsm8k": rows})
+    other = [{**row, "prompt": '[{"role": "user"}]'} for row in rows]
+    two = make_evaluation(tmp_path / "two", {"gsm8k": (0.5, 60)}, rows={"gsm8k": other})
+    with pytest.raises(CFTError, match="what gsm8k was asked with: 60 prompts are others"):
+        make_report([one, two])
+
+
+def test_runs_graded_by_different_versions_of_the_graders(tmp_path):
+    told = {"code": "9f2c", "math-verify": "0.9.0"}
+    one = make_evaluation(tmp_path / "one", TWO, grader=told)
+    two = make_evaluation(tmp_path / "two", TWO, grader=told | {"code": "77d0"})
+    with pytest.raises(CFTError, match=r"graded by different versions of the graders \(code 9f2c and 77d0\)"):
+        make_report([one, two])
+    silent = make_evaluation(tmp_path / "silent", TWO)
+    assert any("not noted: silent" in note for note in make_report([one, silent])["notes"])
 
 
 def test_modes_may_differ_and_the_verdicts_are_counted(tmp_path):

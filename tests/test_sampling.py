@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.evaluation.processbench import SUBSETS, load_critic_rows, sampled_critic_rows
+from cft_trl.evaluation.processbench import SUBSETS, load_critic_rows, sampled_critic_rows, whole_critic_rows
 from cft_trl.evaluation.sampling import draw, ids_digest, sample_of, subject
 
 ROWS = [
@@ -41,7 +41,7 @@ def test_a_sample_has_an_identity_and_the_whole_has_none():
 
 
 def test_a_first_look_at_processbench_holds_right_solutions(shared_data):
-    rows, samples = sampled_critic_rows(str(shared_data / "critic"), None, 50)
+    rows, samples = sampled_critic_rows(whole_critic_rows(str(shared_data / "critic")), 50)
     whole = load_critic_rows(str(shared_data / "critic"))
     for subset, size in SUBSETS.items():
         share = sum(row["verdict"] == "right" for row in whole[subset]) / size

@@ -30,14 +30,16 @@ math-validation. The data come from the Hub, or from the folder that CFT_BENCHMA
 model's; CFT_BENCHMARKS_REVISIONS=gsm8k=COMMIT,math=COMMIT pins the data's.
 
 Every generation is kept in OUTPUT/generations/, the scores in OUTPUT/evaluation.json; the same command again goes on
-where an interrupted run was. `cft grade OUTPUT` counts the scores again from the generations.
+where an interrupted run was. `cft grade OUTPUT` counts the scores again from the generations. A model or problems that
+are others by now are refused there; of an endpoint's model nobody can tell, so it is said whose answers are kept, and
+--ask-again asks anew.
 """
 
 
 def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from cft_trl.evaluation.backends import Backend
-    from cft_trl.evaluation.runner import EvalSettings, parse_tasks, run_evaluation
+    from cft_trl.evaluation.runner import EvalSettings, evaluate_all, parse_tasks
     from cft_trl.synthesis.dialect import parse_extra
 
     modes, temperatures = _unique(options.mode, "--mode"), _unique(options.temperature, "--temperature")
@@ -49,8 +51,7 @@ def run(argv: list[str]) -> int:
         top_p=options.top_p,
         seed=options.seed,
         max_new_tokens=options.max_new_tokens,
-        prompt_preset=options.prompt_preset
-        or trained_preset(options.model, options.revision, on_hub=options.backend != "endpoint"),
+        prompt_preset=options.prompt_preset or "paper",
         judge=options.judge,
         judge_extra=parse_extra(options.judge_extra, "--judge-extra") or None,
     )
@@ -68,10 +69,11 @@ def run(argv: list[str]) -> int:
         trust_remote_code=options.trust_remote_code,
         extra=parse_extra(options.extra),
     ) as backend:
-        results = []
-        for one in grid:
-            folder = output if len(grid) == 1 else output / f"{one.mode}-t{one.temperature:g}"
-            results.append(run_evaluation(one, backend, folder))
+        if not options.prompt_preset:
+            preset = trained_preset(options.model, backend.commit(), on_hub=backend.kind != "endpoint")
+            grid = [replace(one, prompt_preset=preset) for one in grid]
+        folders = [output if len(grid) == 1 else output / f"{one.mode}-t{one.temperature:g}" for one in grid]
+        results = evaluate_all(list(zip(grid, folders, strict=True)), backend, ask_again=options.ask_again)
     print_scores(results[0], output) if len(results) == 1 else print_grid(results, output)
     return 0
 
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=64, help="requests in flight (default %(default)s)")
+    parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/eval-MODEL)")
     return parser
 

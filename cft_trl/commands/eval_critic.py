@@ -21,7 +21,8 @@ examples:
 
 --data takes processbench, arithmetic, a folder with ProcessBench's files, or any file, folder or Hub id of rows with
 query, response and verdict. Every critique is kept in OUTPUT/generations/, the figures in OUTPUT/critic.json; the same
-command again goes on where an interrupted run was.
+command again goes on where an interrupted run was. A model or rows that are others by now are refused there; of an
+endpoint's model nobody can tell, so it is said whose answers are kept, and --ask-again asks anew.
 """
 
 
@@ -45,6 +46,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
+    parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/critic-MODEL)")
     given = parser.parse_args(argv)
     from cft_trl.commands.generation import trained_preset
@@ -53,14 +55,6 @@ def run(argv: list[str]) -> int:
     from cft_trl.synthesis.dialect import parse_extra
 
     output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
-    settings = CriticSettings(
-        data=given.data,
-        subsets=tuple(name.strip() for name in (given.subsets or "").split(",") if name.strip()),
-        limit=given.limit,
-        prompt_preset=given.prompt_preset
-        or trained_preset(given.model, given.revision, on_hub=given.backend != "endpoint"),
-        max_new_tokens=given.max_new_tokens,
-    )
     with Backend(
         given.backend,
         given.model,
@@ -72,7 +66,15 @@ def run(argv: list[str]) -> int:
         trust_remote_code=given.trust_remote_code,
         extra=parse_extra(given.extra),
     ) as backend:
-        _print(run_eval_critic(settings, backend, output), output)
+        settings = CriticSettings(
+            data=given.data,
+            subsets=tuple(name.strip() for name in (given.subsets or "").split(",") if name.strip()),
+            limit=given.limit,
+            prompt_preset=given.prompt_preset
+            or trained_preset(given.model, backend.commit(), on_hub=given.backend != "endpoint"),
+            max_new_tokens=given.max_new_tokens,
+        )
+        _print(run_eval_critic(settings, backend, output, ask_again=given.ask_again), output)
     return 0
 
 

@@ -53,6 +53,7 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
         CFTError: It cannot be found or loaded. An endpoint is not asked yet.
     """
     if options.base_url:
+        _no_revision(options)
         if not options.base_url.startswith(("http://", "https://")):
             raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
         from cft_trl.synthesis.dialect import parse_extra
@@ -75,6 +76,17 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
     import torch
 
     return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
+
+
+def _no_revision(options: argparse.Namespace) -> None:
+    """
+    Raises:
+        CFTError: A revision of a model at an endpoint, which would be ignored.
+    """
+    if options.base_url and options.revision:
+        raise CFTError(
+            f"--revision {options.revision} belongs to a Hub id, not to a model at an endpoint; leave it out"
+        )
 
 
 def sampling_of(options: argparse.Namespace) -> dict[str, Any]:

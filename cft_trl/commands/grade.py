@@ -63,6 +63,7 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
     from rich.table import Table
 
     from cft_trl.evaluation.generations import read_generations, regrade, summarise
+    from cft_trl.evaluation.grader_version import grader_changed, grader_version
 
     files = sorted((path / "generations").glob("*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -74,6 +75,7 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
     for name in ("task", "n", *graders, "no answer", "agrees"):
         table.add_column(name, no_wrap=name != "agrees")
     differing: list[str] = []
+    version = grader_changed((saved or {}).get("grader"), grader_version())
     for file in files:
         rows = read_generations(file)
         again = regrade(rows, graders)
@@ -90,9 +92,11 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
         table.add_row(file.stem, str(len(rows)), *cells, share_cell(summary["no_answer"]), agrees)
     console = Console()
     console.print(table)
+    if version:
+        console.print(f"the saved verdicts are of another version of the graders: {version}", highlight=False)
     if saved is None:
         console.print("no evaluation.json beside it: compared with the saved verdicts only", style="dim")
-    return differing
+    return [f"{told}; they are of another version of it" for told in differing] if version else differing
 
 
 def _saved(folder: Path) -> dict[str, Any] | None:

@@ -37,6 +37,10 @@ def run(argv: list[str]) -> int:
     done = "fetched and checked" if pulled.fetched else "there already and whole"
     print(f"{pulled.folder}: {len(pulled.files)} files, {size / 1e6:.1f} MB, {done}")
     print(f"{pulled.repo_type} {pulled.repo_id} at commit {pulled.commit}")
+    if pulled.replaced:
+        told = "; ".join(f"{len(names)} {kind} ({names[0]}{', …' * (len(names) > 1)})"
+                         for kind, names in pulled.changes.items())  # fmt: skip
+        print(f"in place of commit {pulled.replaced}: {told or 'the same files'}")
     if pulled.left_out:
         print(f"left out, for they are pickles: {', '.join(pulled.left_out)}")
     use = (

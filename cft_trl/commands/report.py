@@ -17,7 +17,8 @@ examples:
   cft report runs/eval-base runs/eval-cft --baseline eval-base --output reports/first
 
 A RUN is the folder that `cft eval` wrote. Scores are counted again from its generations. Runs that differ in prompt,
-limit, samples, temperature, grader or problems are not compared; the message says in what.
+limit, samples, temperature, graders' version or problems (their texts and golds, whatever their ids) are not compared;
+the message says in what.
 """
 
 

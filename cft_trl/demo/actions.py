@@ -21,6 +21,7 @@ from cft_trl.demo.views import CARET, WAITING, Transcript, split_steps
 from cft_trl.errors import CFTError
 
 READING, WRITING, STOPPED = "The model is reading …", "The model is writing …", "Stopped. What was written is kept."
+_PARTS = (("base", "Base model"), ("cft", "CFT model"))
 NO_BASE = "This Space has no base model to compare with; whoever runs it can set CFT_BASE_MODEL."
 
 
@@ -44,7 +45,8 @@ class Actions:
         if not transcript.outcome:
             yield ended(view), status(STOPPED)
             return
-        yield view, status(f"Done. {transcript.summary()}. {_pace(transcript, time.monotonic() - began)}")
+        told = f"Done. {transcript.summary()}. {_pace(transcript, time.monotonic() - began)}"
+        yield view, status(_joined(told, self.runtime.note(part)))
 
     def compare(self, ask: Ask, visitor: str = "") -> Iterator[tuple[str, str, str]]:
         """(base's view, CFT model's view, status): first the one writes, then the other, on the same input."""
@@ -54,7 +56,7 @@ class Actions:
         try:
             if "base" not in self.runtime.names:
                 raise CFTError(NO_BASE)
-            for part, name in (("base", "Base model"), ("cft", "CFT model")):
+            for part, name in _PARTS:
                 for transcript in self._written(part, ask, visitor):
                     views[part] = transcript.html()
                     if not transcript.outcome:
@@ -66,7 +68,8 @@ class Actions:
         except (CFTError, Unanswered) as error:
             yield ended(views["base"]), ended(views["cft"]), trouble(error)
             return
-        yield views["base"], views["cft"], status(" ".join(["Done.", *told]))
+        notes = [f"{name}: {note}" for part, name in _PARTS if (note := self.runtime.note(part))]
+        yield views["base"], views["cft"], status(_joined("Done.", *told, *notes))
 
     def _written(self, part: str, ask: Ask, visitor: str = "") -> Iterator[Transcript]:
         """The transcript as it grows; the same object each time. Without an outcome at the end it was stopped.
@@ -138,6 +141,10 @@ class Actions:
             yield from self._written("cft", ask)
         except (CFTError, Unanswered) as error:
             raise gr.Error(str(error), print_exception=False) from None
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def status(text: str) -> str:

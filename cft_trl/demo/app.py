@@ -156,10 +156,18 @@ def _theme() -> gr.themes.Base:
     )
 
 
+def _which(runtime: Runtime, part: str) -> str:
+    """The weights or the commit that were loaded."""
+    told = runtime.loaded[part].told if part in runtime.loaded else ""
+    return f" <small>{escape(told)}</small>" if told else ""
+
+
 def _header(settings: DemoSettings, runtime: Runtime) -> str:
-    names = f'<span class="model-chip">CFT model: <b>{escape(runtime.names["cft"])}</b></span>'
-    if "base" in runtime.names:
-        names += f'<span class="model-chip">Base model: <b>{escape(runtime.names["base"])}</b></span>'
+    names = "".join(
+        f'<span class="model-chip">{part} model: <b>{escape(runtime.names[name])}</b>{_which(runtime, name)}</span>'
+        for name, part in (("cft", "CFT"), ("base", "Base"))
+        if name in runtime.names
+    )
     untrained = settings.model == SMALL_MODEL and not settings.endpoint
     note = f'<p class="untrained">{_UNTRAINED}</p>' if untrained else ""
     return (

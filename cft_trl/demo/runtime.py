@@ -23,6 +23,7 @@ from queue import Empty, Queue
 from typing import Any
 
 from cft_trl.demo.asks import Ask
+from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.settings import DemoSettings, display_name
 from cft_trl.errors import CFTError, one_line
 from cft_trl.inference import Endpoint, Event, Generation, LocalModel, stream_mode
@@ -54,6 +55,7 @@ class Runtime:
         self.names = {"cft": display_name(settings.model)}
         if settings.base_model:
             self.names["base"] = display_name(settings.base_model)
+        self.loaded: dict[str, Loaded] = {}
         self._models = dict(models or {})
         self._preset = settings.prompt_preset or "paper"
         self._running: dict[threading.Event, str] = {}  # what ends a text -> whose it is
@@ -66,25 +68,36 @@ class Runtime:
             CFTError: A model cannot be found or loaded.
         """
         from cft_trl.commands.generation import trained_preset
+        from cft_trl.models import hub_commit, resolve_model
 
         settings = self.settings
         sources = {
             "cft": (settings.model, settings.endpoint, settings.revision),
             "base": (settings.base_model, settings.base_endpoint or settings.endpoint, settings.base_revision),
         }
-        # The base model is asked in the other's words: they are compared on the same input.
-        self._preset = settings.prompt_preset or trained_preset(
-            settings.model, settings.revision, on_hub=not settings.endpoint
-        )
+        commits = {"cft": settings.revision}
         for part in self.names.keys() - self._models.keys():
             model, endpoint, revision = sources[part]
             if endpoint:
                 key_env, patience = settings.api_key_env, settings.patience
-                self._models[part] = Endpoint(
-                    model, endpoint, key_env, settings.at_once, patience, settings.extra_fields
-                )
-            else:
-                self._models[part] = _local(model, revision)
+                self.loaded[part] = Loaded.of_endpoint(model, endpoint, key_env)
+                extra = settings.extra_fields
+                self._models[part] = Endpoint(model, endpoint, key_env, settings.at_once, patience, extra)
+                continue
+            source = resolve_model(model, revision=revision)
+            here, commit = os.path.isdir(source), hub_commit(source, revision)
+            self.loaded[part] = Loaded.of_folder(source) if here else Loaded.of_hub(source, revision, commit)
+            commits[part] = commit or revision  # a branch may move while this loads
+            self._models[part] = _local(source, commits[part])
+        # The base model is asked in the other's words: they are compared on the same input.
+        self._preset = settings.prompt_preset or trained_preset(
+            settings.model, commits["cft"], on_hub=not settings.endpoint
+        )
+
+    def note(self, part: str) -> str:
+        """What a visitor is to know of a model that is no longer what it was loaded from; "" as long as it is."""
+        loaded = self.loaded.get(part)
+        return (loaded and loaded.note()) or ""
 
     def stop(self, visitor: str) -> None:
         """Ends the visitor's texts: those of "3f1c/solve", or all of "3f1c"."""

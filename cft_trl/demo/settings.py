@@ -38,7 +38,8 @@ class DemoSettings:
         patience: Seconds without a piece of text, after which a request is given up.
 
     Raises:
-        CFTError: A number that is none or out of range, an address that is none, an unknown preset.
+        CFTError: A number that is none or out of range, an address that is none, a revision of a model at an endpoint,
+            an unknown preset.
     """
 
     model: str = SMALL_MODEL
@@ -74,6 +75,11 @@ class DemoSettings:
             raise CFTError(
                 f"{variable('extra')} has fields of a request to an endpoint; give {variable('endpoint')} too"
             )
+        served = {"revision": self.endpoint, "base_revision": self.base_endpoint or self.endpoint}
+        for name, address in served.items():
+            if address and getattr(self, name):
+                told = f"{variable(name)}={getattr(self, name)}"
+                raise CFTError(f"{told}: a revision belongs to a Hub id, not to a model at an endpoint; leave it out")
         if self.prompt_preset and self.prompt_preset not in PRESETS:
             raise CFTError(f"{variable('prompt_preset')}={self.prompt_preset}: give one of {', '.join(PRESETS)}")
 

@@ -8,16 +8,18 @@ Nothing is loaded or started until `generator()` is called: a run whose answers 
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.models import resolve_model
+from cft_trl.identity import endpoint_identity
+from cft_trl.models import hub_commit, resolve_model
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 
@@ -37,7 +39,8 @@ class Backend:
         source: What `from_pretrained` takes, or the model's name at the endpoint.
 
     Raises:
-        CFTError: An unknown kind, an address where none belongs or none where one does, or there is no such model.
+        CFTError: An unknown kind, an address where none belongs or none where one does, a revision of what has none,
+            or there is no such model.
     """
 
     def __init__(
@@ -64,11 +67,17 @@ class Backend:
         if extra and kind == "transformers":
             raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
         self.extra = dict(extra or {})
+        if kind == "endpoint" and revision:
+            raise CFTError(
+                f"--revision {revision} belongs to a Hub id; an endpoint serves what it serves, leave it out"
+            )
         self.kind, self.model, self.base_url, self.api_key_env = kind, model, base_url, api_key_env
         self.revision, self.dtype, self.batch_size, self.concurrency = revision, dtype, batch_size, concurrency
         self.log, self.trust_remote_code = log, trust_remote_code
         self.source = model if kind == "endpoint" else resolve_model(model, revision=revision)
-        self._opened, self._generator = ExitStack(), None
+        # A branch may move while this runs: what is loaded, described and recorded is this one commit.
+        self._commit = None if kind == "endpoint" else hub_commit(self.source, revision)
+        self._opened, self._generator, self._identity = ExitStack(), None, None
 
     def __enter__(self) -> Backend:
         return self
@@ -90,17 +99,16 @@ class Backend:
         return self._generator
 
     def identity(self) -> dict[str, Any]:
-        """What tells this model from another of its name; of a folder, its weights' sizes and times."""
-        folder = Path(self.source)
-        weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "backend": self.kind,
-            "dtype": self._dtype(),
-            "extra": self.extra or None,
-            "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
-        }
+        """What the model is, and what it is run with as far as texts depend on it; see `cft_trl.identity`.
+
+        A 7B folder is read once for it; of an endpoint it is what the server says of itself.
+
+        Raises:
+            CFTError: The model's files cannot be read.
+        """
+        if self._identity is None:
+            self._identity = self._identify()
+        return self._identity
 
     def _dtype(self) -> str | None:
         from cft_trl.serving import scoring_dtype, served_dtype
@@ -110,14 +118,31 @@ class Backend:
         return (served_dtype if self.kind == "vllm" else scoring_dtype)(self.source, self.revision, self.dtype)
 
     def commit(self) -> str | None:
-        """The commit that a Hub id stands for, once it is in the cache; else the revision asked for."""
-        from huggingface_hub import try_to_load_from_cache
+        """The commit that a Hub id stood for when this was made, and that is loaded; None for a folder, an endpoint."""
+        return self._commit
 
-        if self.kind != "endpoint" and not Path(self.source).exists():
-            file = try_to_load_from_cache(self.source, "config.json", revision=self.revision)
-            if isinstance(file, str):
-                return Path(file).parent.name
-        return self.revision
+    def run_id(self) -> str | None:
+        """Of a model that `cft train` made, the id of its run; None where nothing says."""
+        return None if self.kind == "endpoint" else run_id_of(self.source)
+
+    def _identify(self) -> dict[str, Any]:
+        from cft_trl.synthesis import identities
+
+        revision, extra = self._commit or self.revision, {"extra": self.extra} if self.extra else {}
+        if self.kind == "vllm":
+            return identities.vllm_identity(self.source, revision, self._options) | extra
+        if self.kind == "transformers":
+            return identities.transformers_identity(self.source, revision, self._dtype())
+        told = identities.served_identity(self.model, self.base_url, self.api_key_env)
+        return (told or endpoint_identity(identities.bare_address(self.base_url), self.model)) | extra
+
+    @property
+    def _options(self) -> list[str]:
+        """Of a vLLM server of our own."""
+        return [
+            *(["--dtype", dtype] if (dtype := self._dtype()) else []),
+            *(["--trust-remote-code"] if self.trust_remote_code else []),
+        ]
 
     def _open(self) -> Any:
         from cft_trl.inference import Endpoint, LocalModel
@@ -129,7 +154,7 @@ class Backend:
 
             server = serve(
                 {self.source: self.source},
-                revision=self.revision,
+                revision=self._commit or self.revision,
                 dtype=self.dtype,
                 trust_remote_code=self.trust_remote_code,
                 concurrency=self.concurrency,
@@ -144,8 +169,9 @@ class Backend:
         device, dtype = "cuda" if torch.cuda.is_available() else "cpu", self._dtype()
         check_fits(self.source, device, dtype)
         with out_of_memory(f"model '{self.model}' does not fit in the memory of this {device} device"):
+            revision = self._commit or self.revision
             model, tokenizer = load_model(
-                self.model, dtype=dtype, revision=self.revision, trust_remote_code=self.trust_remote_code
+                self.source, dtype=dtype, revision=revision, trust_remote_code=self.trust_remote_code
             )
             return LocalModel(model.to(device), tokenizer, self.batch_size)
 
@@ -171,6 +197,16 @@ def not_answered(what: str, refused: Iterable[str | None], of: int) -> CFTError 
     asked = f"{reasons.total():,} of {of:,} {what} were not answered"
     return CFTError(f"{asked} ({told}); no score is written, what was answered is kept, the same command asks the rest",
                     reason="not answered")  # fmt: skip
+
+
+def run_id_of(folder: str | Path) -> str | None:
+    """The id of the run that a model's folder belongs to: of RUN/training.json, or of the run.json in RUN/best."""
+    for name in ("run.json", "training.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            told = json.loads((Path(folder) / name).read_text(encoding="utf-8")).get("run")
+            if isinstance(told, str):
+                return told
+    return None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ r"""The one table of benchmarks: where each is, how large, how its gold is read,
 is what `load_benchmark("gsm8k")` makes of the row {"question": "Janet's ducks ...", "answer": "... #### 18"}. The rows
 come from the Hub, or from a folder with one folder per benchmark, `<folder>/gsm8k/test.jsonl.gz`; a set whose size is
 not the published one is refused, for its score could not be compared with anything. CFT_BENCHMARKS_REVISIONS pins what
-is taken from the Hub: "gsm8k=3f1c9a2,math=main".
+is taken from the Hub: "gsm8k=3f1c9a2,math=main". A branch is resolved first, and its commit read and recorded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import extract_answer
+from cft_trl.evaluation.revisions import dataset_commit, note_read
 from cft_trl.inference import STOP_STRINGS
 from cft_trl.sources.files import SUFFIXES, read_files, refuse_twins
 
@@ -279,6 +280,7 @@ def load_benchmark(name: str, folder: str | Path | None = None) -> list[Row]:
     """
     benchmark = get_benchmark(name)
     folder = folder or os.environ.get(FOLDER_VARIABLE)
+    note_read(benchmark.name, None)
     source, found = _from_folder(benchmark, Path(folder)) if folder else _from_hub(benchmark)
     raw = list(found)
     if len(raw) != benchmark.size:
@@ -358,7 +360,7 @@ def pinned_revision(name: str) -> str | None:
 def _from_hub(benchmark: Benchmark) -> tuple[str, Iterable[tuple[Any, str]]]:
     from datasets import load_dataset
 
-    revision = pinned_revision(benchmark.name)
+    revision = dataset_commit(benchmark.hub, pinned_revision(benchmark.name))
     at = {"revision": revision} if revision else {}
     source = f"{benchmark.hub}, split {benchmark.split}{f', revision {revision}' if revision else ''}"
     try:
@@ -369,6 +371,7 @@ def _from_hub(benchmark: Benchmark) -> tuple[str, Iterable[tuple[Any, str]]]:
             f"{benchmark.name}: {source} cannot be read from the Hub ({type(error).__name__}: {error}); "
             f"give a folder or set {FOLDER_VARIABLE}"
         ) from None
+    note_read(benchmark.name, revision)
     return source, ((row, f"{source}, row {index}") for index, row in enumerate(dataset))
 
 

@@ -3,7 +3,7 @@
     OUT/critic.json                     the figures, by subset, with everything that they depend on
     OUT/generations/gsm8k.parquet       id, query, response, truth, first_error, text, verdict, named_step, …
     OUT/journal/critic.jsonl            each critique as it came; the same command goes on from there after kill -9
-    OUT/run.json                        whose folder it is
+    OUT/run.json                        whose folder it is (`claims.py`)
 
 Critiques are asked for as in training: one user turn, no system turn, greedily.
 """
@@ -13,25 +13,30 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
+from cft_trl.evaluation.claims import take_folder, tell_fingerprints
 from cft_trl.evaluation.critic import judge, score_verdicts
-from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows
+from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows, whole_critic_rows
+from cft_trl.evaluation.revisions import read_at
 from cft_trl.folders import check_writable, write_text
 from cft_trl.progress import progress
 from cft_trl.prompts import Prompting, chat_messages
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
 
 FILE = "critic.json"
 COLUMNS = {
     "id": "string", "subset": "string", "query": "string", "response": "string", "truth": "string",
     "first_error": "int32", "steps": "int32", "prompt": "string", "text": "string", "finish_reason": "string",
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
+    "fingerprint": "string",
 }  # fmt: skip
 
 _ALWAYS = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "failure")  # of what is kept of a critique
@@ -56,36 +61,43 @@ class CriticSettings:
     max_new_tokens: int = 512
 
 
-def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) -> dict[str, Any]:
+def run_eval_critic(
+    settings: CriticSettings, backend: Backend, output: Path, *, ask_again: bool = False
+) -> dict[str, Any]:
     """Lets the model critique the rows and counts; what is in the folder already is not asked again.
 
     Args:
         settings: What is asked.
         backend: Who is asked. Its model is loaded only if a critique is missing.
         output: The folder; made if it is not there.
+        ask_again: Whether everything is asked anew; the same call without it goes on with that.
 
     Returns:
         The content of `critic.json`.
 
     Raises:
         CFTError: The rows, the model or the endpoint cannot be had, some requests were not answered but refused, or the
-            folder is of another run. What was generated until then is kept; no figure is written.
+            folder is of another run, of a model that is another by now, or of other rows. What was generated until then
+            is kept; no figure is written.
     """
-    rows, samples = sampled_critic_rows(settings.data, settings.subsets or None, settings.limit)
+    whole = whole_critic_rows(settings.data, settings.subsets or None, settings.limit)
+    rows, samples = sampled_critic_rows(whole, settings.limit)
     check_writable(output)
-    _claim(output, settings, backend)
+    # Limit and subsets may change from one call to the next: what is there is used again.
+    fixed = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
+    fixed["data"] = Path(settings.data).name  # where a file lies is no part of what it is; its rows are compared
+    claim = take_folder(output, "eval-critic", backend, fixed, whole)
+    if ask_again:
+        claim.begin_round()
     started = time.time()
-    asked = [(row, *_request(row, settings, backend)) for of_subset in rows.values() for row in of_subset]
+    asked = [(row, *_request(row, settings, claim.key)) for of_subset in rows.values() for row in of_subset]
     with Journal(output / "journal", "critic") as journal:
-        # Earlier versions kept an endpoint's refusals, as if they were critiques.
-        remote = backend.kind == "endpoint"
-        todo = {
-            key: messages
-            for _, messages, key in asked
-            if key not in journal or (remote and (journal.get(key) or {}).get("failure"))
-        }
+        claim.tell_whose("critic")
+        todo = {key: messages for _, messages, key in asked if key not in journal}
         kept = sum(key not in todo for _, _, key in asked)
-        _generate(todo, settings, backend, journal)
+        if todo:
+            claim.may_ask(kept)
+        _generate(todo, settings, backend, SignedJournal(journal, claim.key))
         lines = [_line(row, messages, journal.get(key) or {}) for row, messages, key in asked]
         without = {name for _, _, key in asked for name in (journal.get(key) or {}).get("without", ())}
     figures = {}
@@ -95,19 +107,26 @@ def run_eval_critic(settings: CriticSettings, backend: Backend, output: Path) ->
         figures[subset] = score_lines(of_subset)
     result = {
         "model": backend.model,
-        "revision": backend.revision,
+        "revision": backend.commit(),
+        "identity": claim.identity,
+        **({"run": run_id} if (run_id := backend.run_id()) else {}),
         "backend": backend.kind,
         **asdict(settings),
+        **({"data_revision": commit} if (commit := read_at("processbench")) else {}),
+        "problems": {name: {"rows": len(of), "texts": content_digest(list(of))} for name, of in rows.items()},
+        **({"fingerprints": dict(told)} if (told := _fingerprints(lines)) else {}),
         **({"sample": samples} if samples else {}),
         "temperature": 0.0,
         **({"extra": extra} if (extra := getattr(backend, "extra", None)) else {}),
         **({"asked_without": sorted(without)} if without else {}),
+        "round": claim.round,
         "subsets": figures,
         **({"average": _average(figures)} if len(figures) > 1 else {}),
         **circumstances(),
         "seconds": round(time.time() - started, 1),
         "from_journal": kept,
     }
+    tell_fingerprints(told)
     write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
@@ -123,12 +142,16 @@ def score_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _request(row: CriticRow, settings: CriticSettings, backend: Backend) -> tuple[Messages, str]:
+def _fingerprints(lines: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    return Counter(told for line in lines if (told := line["fingerprint"]))
+
+
+def _request(row: CriticRow, settings: CriticSettings, who: str) -> tuple[Messages, str]:
     messages = chat_messages(Prompting("cft", preset=settings.prompt_preset).user_turn(row))
-    return messages, request_key(backend.source, messages, {"temperature": 0.0, "max_tokens": settings.max_new_tokens})
+    return messages, request_key(who, messages, {"temperature": 0.0, "max_tokens": settings.max_new_tokens})
 
 
-def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: Backend, journal: Journal) -> None:
+def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: Backend, journal: SignedJournal) -> None:
     """Fills the journal with what is missing."""
     if not todo:
         return
@@ -141,35 +164,14 @@ def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: B
             if generation.refused:
                 refused.append(generation.failure)
                 return
-            made = asdict(generation)
-            journal.append(keys[index], {name: value for name, value in made.items() if value or name in _ALWAYS})
+            made = asdict(generation)  # a journal signs what has no failure, also not one of None
+            told = {name: value for name, value in made.items() if value or name in _ALWAYS}
+            journal.append(keys[index], told)
             advance(1)
 
         generator.generate(list(todo.values()), max_new_tokens=settings.max_new_tokens, temperature=0.0, on_result=keep)
     if error := not_answered("solutions", refused, len(keys)):
         raise error
-
-
-def _claim(output: Path, settings: CriticSettings, backend: Backend) -> None:
-    """Says whose folder it is. Limit and subsets may change from one call to the next: what is there is used again."""
-    asked = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
-    mine = json.loads(json.dumps({"command": "eval-critic", **backend.identity(), **asked}))
-    path = output / "run.json"
-    if not path.is_file():
-        if any(output.iterdir()):
-            raise CFTError(f"'{output}' holds files that are not of `cft eval-critic`; give another --output")
-        write_text(path, json.dumps(mine, indent=1))
-        return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); give another --output") from None
-    if theirs.get("command") != mine["command"]:
-        raise CFTError(f"'{output}' holds a run of another kind, not of `cft eval-critic`; give another --output")
-    name = next((name for name in mine if theirs.get(name) != mine[name]), None)
-    if name:
-        what = "other weights under this name" if name == "weights" else f"{name} {theirs.get(name)}, not {mine[name]}"
-        raise CFTError(f"'{output}' holds a run with {what}; give another --output")
 
 
 def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any]) -> dict
         "prompt": json.dumps(messages, ensure_ascii=False),
         "text": text,
         "finish_reason": answer.get("finish_reason", "failed"),
-        **{name: answer.get(name) for name in ("prompt_tokens", "completion_tokens")},
+        **{name: answer.get(name) for name in ("prompt_tokens", "completion_tokens", "fingerprint")},
     }
 
 

@@ -17,10 +17,11 @@ import os
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.benchmarks import Benchmark, get_benchmark
 from cft_trl.evaluation.grading import GRADERS, extract_answer, grade_many
@@ -116,6 +117,26 @@ def regrade(rows: Sequence[Row], graders: Sequence[str] = GRADERS) -> list[Row]:
             row[grader] = verdict
             row["meta"] |= found
     return again
+
+
+# ---- which problems they are of --------------------------------------------------------------------------------------
+
+
+def problem_digest(row: Mapping[str, Any]) -> str:
+    """What problem a row is of: its text, its gold, and what its checkers or judge are given. Not its id or place.
+
+    Args:
+        row: A generation, or a row of `load_benchmark` with its `task`.
+    """
+    benchmark, meta = get_benchmark(row["task"]), row["meta"]
+    given = benchmark.meta if benchmark.answer in ("instructions", "judge") else ()
+    return content_digest([row["query"], row["gold"], {name: meta[name] for name in given if name in meta}])
+
+
+def rows_digest(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many problems generations are of, and a digest of what these are, in whatever order."""
+    digests = {row["id"]: problem_digest(row) for row in rows}
+    return {"rows": len(digests), "texts": content_digest(sorted(digests.values()))}
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 r"""The model that lighteval's pipeline asks: answers from the journal first, and from a generator what is missing.
 
-    model = JournaledModel("runs/mine", Asking(samples=4, temperature=0.6), lambda: generator, Journal("out/journal"))
+    model = JournaledModel(claim.key, Asking(samples=4, temperature=0.6), lambda kept: generator, Journal("out"))
     Pipeline(..., model=model).evaluate()
     model.answers["cft_aime24|0", "7"]    # [Answer(conversation=[…], kept={"text": "…", "finish_reason": "stop", …})]
 
@@ -25,7 +25,7 @@ from lighteval.tasks.requests import Doc
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.benchmarks import BENCHMARKS, Benchmark
 from cft_trl.inference import mode_conversation, run_mode
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
 
 Message = dict[str, str]
 
@@ -48,7 +48,7 @@ class Answer:
     """One generation: what was asked, its key in the journal, and what is kept there.
 
     `kept` holds `text`, `finish_reason`, `prompt_tokens`, `completion_tokens`, `rounds` and, where there were any,
-    `verdicts` (of a two-stage run's critiques) and `failure`.
+    `verdicts` (of a two-stage run's critiques), `failure` and the endpoint's `fingerprint`.
     """
 
     benchmark: Benchmark
@@ -63,9 +63,9 @@ class JournaledModel(LightevalModel):
     """A lighteval model over a `LocalModel` or `Endpoint`.
 
     Args:
-        name: The model's name and revision; part of every key.
+        who: The key of the model's identity (`Claim.key`); part of every answer's key.
         asking: How problems are asked.
-        open_generator: Gives the generator; not called when the journal has every answer.
+        open_generator: Gives the generator, told how many answers are kept; not called when the journal has them all.
         journal: Keeps generations.
         on_result: Called with the number of answers that are there: those of the journal first, then one by one.
         remote: Whether an endpoint answers: what it refuses is neither kept nor taken from an earlier run's journal.
@@ -80,15 +80,16 @@ class JournaledModel(LightevalModel):
 
     def __init__(
         self,
-        name: str,
+        who: str,
         asking: Asking,
-        open_generator: Callable[[], Any],
+        open_generator: Callable[[int], Any],
         journal: Journal,
         on_result: Callable[[int], Any] = lambda count: None,
         remote: bool = False,
     ) -> None:
-        self.config = ModelConfig(model_name=name)
-        self.asking, self.open_generator, self.journal, self.on_result = asking, open_generator, journal, on_result
+        self.config = ModelConfig(model_name=who)
+        self.asking, self.open_generator, self.on_result = asking, open_generator, on_result
+        self.journal = SignedJournal(journal, who)
         self.answers: dict[tuple[str, str], list[Answer]] = {}
         self.from_journal, self.remote = 0, remote
         # The pipeline hands its registry to the model's cache; ours is the journal.
@@ -190,16 +191,14 @@ class JournaledModel(LightevalModel):
                 "completion_tokens": made.completion_tokens,
                 "rounds": len(getattr(made, "rounds", ())) or 1,
             }
-            if made.failure:
-                kept["failure"] = made.failure
-            if made.without:
-                kept["without"] = list(made.without)
+            told = {name: value for name in ("failure", "fingerprint") if (value := getattr(made, name, None))}
+            kept |= told | ({"without": list(made.without)} if made.without else {})
             if mode == "two_stage":
                 kept["verdicts"] = [stage.verdict for stage in made.rounds]
             self.journal.append(answers[index].key, kept)
             self.on_result(1)
 
-        generator = self.open_generator()
+        generator = self.open_generator(self.from_journal)
         if mode == "direct":
             generator.generate([answer.conversation for answer in answers], on_result=keep, **settings)
         else:

@@ -18,7 +18,7 @@ from typing import Any
 from cft_trl.endpoint import Endpoint
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
 
 SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
 _INSTRUCTION = (
@@ -44,6 +44,16 @@ def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
     if not model or (url and not url.startswith(("http://", "https://"))) or ("@" in text and not url):
         raise CFTError(f"--judge {text!r}: give MODEL, or MODEL@URL as in judge@http://localhost:8000/v1")
     return Endpoint(model, url or None, extra=extra)
+
+
+def judge_identity(text: str) -> dict[str, Any]:
+    """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
+    from cft_trl.identity import endpoint_identity
+    from cft_trl.synthesis.connection import true_url
+    from cft_trl.synthesis.identities import bare_address, served_identity
+
+    model, _, url = text.partition("@")
+    return served_identity(model, url or None) or endpoint_identity(bare_address(true_url(url or None)), model)
 
 
 def judge_messages(row: Mapping[str, Any], answers: Sequence[str]) -> list[dict[str, str]]:
@@ -79,7 +89,11 @@ def _ending(journal: Journal, key: str) -> str | None:
 
 
 def judge_turns(
-    rows: Sequence[Mapping[str, Any]], judge: Any, journal: Journal, on_result: Callable[[int], Any] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    judge: Any,
+    journal: Journal,
+    on_result: Callable[[int], Any] | None = None,
+    who: str | None = None,
 ) -> list[dict[str, Any]]:
     """Lets the judge grade each row; judgements in the journal are not asked for again.
 
@@ -88,6 +102,7 @@ def judge_turns(
         judge: An `Endpoint`.
         journal: Keeps each judgement as it comes.
         on_result: Called with 1 for each judgement.
+        who: The key of the judge's identity, which judgements are kept under; None is its name.
 
     Returns:
         Per row `score` (None if unreadable) and `judgement`.
@@ -101,16 +116,16 @@ def judge_turns(
         question, turn = row["id"].rpartition(".")[0], row["meta"]["turn"]
         messages = judge_messages(row, [texts[f"{question}.{number}"] for number in range(1, turn + 1)])
         asked.append(messages)
-        keys.append(request_key(judge.model, messages, SAMPLING))
-    # Earlier versions kept refusals, as if they were judgements.
-    missing = [at for at, key in enumerate(keys) if _ending(journal, key) in (None, "failed")]
+        keys.append(request_key(who or judge.model, messages, SAMPLING))
+    signed = SignedJournal(journal, who) if who else journal
+    missing = [at for at, key in enumerate(keys) if key not in journal]
     refused: list[str | None] = []
 
     def keep(position: int, generation: Any) -> None:
         if generation.failure:
             refused.append(generation.failure)
             return
-        journal.append(keys[missing[position]], {"text": generation.text, "finish_reason": generation.finish_reason})
+        signed.append(keys[missing[position]], {"text": generation.text, "finish_reason": generation.finish_reason})
         if on_result:
             on_result(1)
 

@@ -18,7 +18,7 @@ where its final answer is right: the benchmark's convention, and the reference t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,26 @@ def load_critic_rows(
         >>> sorted(row["verdict"] for row in rows)
         ['right', 'wrong']
     """
-    return sampled_critic_rows(data, subsets, limit)[0]
+    return sampled_critic_rows(whole_critic_rows(data, subsets, limit), limit)[0]
 
 
 def sampled_critic_rows(
-    data: str = "processbench", subsets: Iterable[str] | None = None, limit: int | None = None
+    whole: Mapping[str, Sequence[CriticRow]], limit: int | None
 ) -> tuple[dict[str, list[CriticRow]], dict[str, dict[str, Any]]]:
-    """As `load_critic_rows`, and what tells each subset's sample from others (`sample_of`), where it is one."""
-    whole = _whole(data, subsets, limit)
+    """So many rows of each subset, and what tells each subset's sample from others (`sample_of`), where it is one."""
     rows = {subset: draw(found, limit, by_verdict) for subset, found in whole.items()}
     samples = {name: told for name, drawn in rows.items() if (told := sample_of(drawn, len(whole[name]), by_verdict))}
     return rows, samples
 
 
-def _whole(data: str, subsets: Iterable[str] | None, limit: int | None) -> dict[str, list[CriticRow]]:
+def whole_critic_rows(
+    data: str = "processbench", subsets: Iterable[str] | None = None, limit: int | None = None
+) -> dict[str, list[CriticRow]]:
+    """As `load_critic_rows`, before a limit takes its sample; of "arithmetic" at least as many as the limit."""
+    from cft_trl.evaluation.revisions import note_read
+
     folder = Path(data).expanduser()
+    note_read("processbench", None)
     if data in ("processbench", HUB_ID) or (folder.is_dir() and _subset_files(folder)):
         chosen = _chosen(subsets)
         read = _from_folder if folder.is_dir() else _from_hub
@@ -171,8 +176,9 @@ def _from_hub(_: Path, subset: str) -> list[CriticRow]:
     from datasets import load_dataset
 
     from cft_trl.evaluation.benchmarks import pinned_revision
+    from cft_trl.evaluation.revisions import dataset_commit, note_read, read_at
 
-    revision = pinned_revision("processbench")
+    revision = read_at("processbench") or dataset_commit(HUB_ID, pinned_revision("processbench"))
     try:
         rows = load_dataset(HUB_ID, split=subset, **({"revision": revision} if revision else {}))
     except Exception as error:
@@ -181,6 +187,7 @@ def _from_hub(_: Path, subset: str) -> list[CriticRow]:
             f"{HUB_ID}, {subset}: cannot be read from the Hub ({type(error).__name__}: {error}); "
             "give a folder with its files to --data"
         ) from None
+    note_read("processbench", revision)  # all subsets are of one commit
     return [from_processbench(row, f"{HUB_ID}, {subset}, row {index}", subset) for index, row in enumerate(rows)]
 
 

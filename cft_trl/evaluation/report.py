@@ -177,8 +177,9 @@ def _names(folders: Sequence[Path], names: Sequence[str] | None) -> list[str]:
 
 def _about(run: Run) -> dict[str, Any]:
     told = run.settings
-    keys = ("model", "revision", "backend", "mode", "prompt", "limit", "sample", "samples", "temperature", "top_p",
-            "seed", "graders", "judge", "machine", "versions", "date", "seconds")  # fmt: skip
+    keys = ("model", "revision", "identity", "run", "backend", "mode", "prompt", "limit", "sample", "samples",
+            "temperature", "top_p", "seed", "graders", "grader", "judge", "problems", "machine", "versions", "date",
+            "seconds")  # fmt: skip
     return {"name": run.name, "folder": str(run.folder), **{key: told[key] for key in keys if key in told}}
 
 
@@ -278,6 +279,12 @@ def _notes(runs: Sequence[Run]) -> list[str]:
         notes.append("The runs differ in mode, and so in what each problem was asked with.")
     if len({run.settings.get("backend") for run in runs}) > 1:
         notes.append("The runs were made by different backends, whose greedy texts can differ in a few problems.")
+    if 0 < sum("grader" in run.settings for run in runs) < len(runs):
+        silent = ", ".join(run.name for run in runs if "grader" not in run.settings)
+        notes.append(f"Which version of the graders these runs' verdicts are of is not noted: {silent}.")
+    for run in runs:
+        if len(run.settings.get("fingerprints", {})) > 1:
+            notes.append(f"{run.name}: the endpoint changed what it runs meanwhile (several system fingerprints).")
     if any(set(run.tasks) != set(runs[0].tasks) for run in runs):
         notes.append("Not every run has every benchmark; averages are over those that all have.")
     if settings["samples"] > 1:

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.generations import Row, read_generations, summarise
+from cft_trl.evaluation.benchmarks import get_benchmark
+from cft_trl.evaluation.generations import Row, problem_digest, read_generations, summarise
+from cft_trl.evaluation.grader_version import grader_changed
 from cft_trl.verdict import parse_verdict
 
 # A folder of something else, told by what lies in it.
@@ -34,16 +37,19 @@ class TaskRun:
     """One run on one benchmark.
 
     Attributes:
-        ids: The problems, sorted.
-        golds: Their golds, in that order.
+        problems: What the problems are (`problem_digest`), sorted; one that is there twice has a number after it. Two
+            runs are compared by these, whatever their problems' ids and order.
+        ids: Their ids, in that order.
+        prompts: A digest of what each was asked with, in that order; empty where that is part of what the run found.
         shares: Per grader and problem the share of samples that were right, in that order.
         summary: As in `evaluation.json`, counted anew.
         lengths: Tokens of each generation, where the backend counts them.
         verdicts: What critiques concluded, where they are part of the run; else empty.
     """
 
+    problems: list[str]
     ids: list[str]
-    golds: list[str]
+    prompts: list[str]
     shares: dict[str, list[float]]
     summary: dict[str, Any]
     lengths: list[int]
@@ -127,10 +133,16 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Refuses runs that were not asked the same; the mode may differ, for what it gives is a question of its own.
 
     Raises:
-        CFTError: Two runs differ in prompt, limit, samples, temperature, grader, or problems; says which and in what.
+        CFTError: Two runs differ in prompt, limit, samples, temperature, graders or their version, judge, or problems;
+            says which and in what.
     """
     first = runs[0]
     for other in runs[1:]:
+        if changed := grader_changed(first.settings.get("grader"), other.settings.get("grader")):
+            raise CFTError(
+                f"{first.name} ({first.folder}) and {other.name} ({other.folder}) were graded by different versions of "
+                f"the graders ({changed}); the same `cft eval` command as before grades a run's kept texts anew"
+            )
         for name, mine, theirs in _asked(first, other):
             if mine != theirs:
                 raise CFTError(
@@ -157,6 +169,7 @@ def _asked(first: Run, other: Run) -> list[tuple[str, Any, Any]]:
     asked.append(("graders", sorted(a["graders"]), sorted(b["graders"])))
     grader = "math-verify"
     asked.append((f"grader ({grader})", a.get("versions", {}).get(grader), b.get("versions", {}).get(grader)))
+    asked.append(("judge's model", a.get("judge_identity"), b.get("judge_identity")))
     for task in shared_tasks([first, other]):
         asked.append((f"limit ({task})", limit_of(a, task), limit_of(b, task)))
         digests = [settings.get("sample", {}).get(task, {}).get("digest") for settings in (a, b)]
@@ -173,12 +186,18 @@ def limit_of(settings: Mapping[str, Any], task: str) -> int | None:
 def _check_problems(first: Run, other: Run, task: str) -> None:
     mine, theirs = first.tasks[task], other.tasks[task]
     pair = f"{first.name} ({first.folder}) and {other.name} ({other.folder}) differ in"
-    if mine.ids != theirs.ids:
-        odd = sorted(set(mine.ids) ^ set(theirs.ids))
-        raise CFTError(f"{pair} the problems of {task}: {odd[0]!r} and {len(odd) - 1} more are in one of them only")
-    for name, a, b in zip(mine.ids, mine.golds, theirs.golds, strict=True):
-        if a != b:
-            raise CFTError(f"{pair} the gold of {task} {name!r}: {_brief(a)} and {_brief(b)}; it is another data set")
+    if mine.problems != theirs.problems:
+        shared = len(set(mine.problems) & set(theirs.problems))
+        of_one = dict(zip(mine.problems, mine.ids, strict=True)) | dict(zip(theirs.problems, theirs.ids, strict=True))
+        odd = sorted(of_one[problem] for problem in set(mine.problems) ^ set(theirs.problems))
+        raise CFTError(
+            f"{pair} the problems of {task}: of {len(mine.problems)} and {len(theirs.problems)}, {shared} have the "
+            f"same text and gold in both ({odd[0]!r} has not); evaluate both on the same data"
+        )
+    if first.settings.get("mode") == other.settings.get("mode") and mine.prompts and theirs.prompts:
+        asked = zip(mine.ids, mine.prompts, theirs.prompts, strict=True)
+        if odd := [name for name, a, b in asked if a != b]:
+            raise CFTError(f"{pair} what {task} was asked with: {len(odd)} prompts are others (first: {odd[0]!r})")
 
 
 def _brief(value: Any) -> str:
@@ -216,18 +235,26 @@ def _score(score: Mapping[str, Any] | None) -> str:
 
 
 def _task_run(rows: Sequence[Row], graders: Sequence[str]) -> TaskRun:
-    problems: dict[str, list[Row]] = defaultdict(list)
+    by_id: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        problems[row["id"]].append(row)
-    ids = sorted(problems)
+        by_id[row["id"]].append(row)
+    seen: Counter[str] = Counter()
+    named: dict[str, str] = {}
+    for name in sorted(by_id):
+        digest = problem_digest(by_id[name][0])
+        seen[digest] += 1
+        named[digest if seen[digest] == 1 else f"{digest} {seen[digest]}"] = name
+    problems = sorted(named)
+    ids = [named[problem] for problem in problems]
     shares = {
-        grader: [sum(bool(row[grader]) for row in problems[name]) / len(problems[name]) for name in ids]
+        grader: [sum(bool(row[grader]) for row in by_id[name]) / len(by_id[name]) for name in ids]
         for grader in graders
         if any(row[grader] is not None for row in rows)
     }
     lengths = [row["completion_tokens"] for row in rows if row["completion_tokens"] is not None]
-    golds = [problems[name][0]["gold"] for name in ids]
-    return TaskRun(ids, golds, shares, summarise(rows, graders), lengths, _verdicts(rows))
+    judged = get_benchmark(rows[0]["task"]).answer == "judge"  # the second turn's prompt holds the first turn's answer
+    prompts = [] if judged else [content_digest(by_id[name][0]["prompt"]) for name in ids]
+    return TaskRun(problems, ids, prompts, shares, summarise(rows, graders), lengths, _verdicts(rows))
 
 
 def _verdicts(rows: Sequence[Row]) -> dict[str, Any]:

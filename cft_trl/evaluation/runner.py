@@ -3,7 +3,7 @@ r"""`cft eval`: a model answers benchmarks through lighteval's pipeline; every g
     OUT/evaluation.json              scores under both graders, with intervals and everything that they depend on
     OUT/generations/gsm8k.parquet    one row per generation (`generations.py`)
     OUT/journal/main.jsonl           generations as they came: the same command goes on from there, also after kill -9
-    OUT/run.json                     whose folder it is
+    OUT/run.json                     whose folder it is (`claims.py`)
 
 Of `evaluation.json`:
 
@@ -21,7 +21,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,13 +30,16 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark, pinned_revision
-from cft_trl.evaluation.generations import Row, extracted_answer, summarise, write_generations
+from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark
+from cft_trl.evaluation.claims import Claim, say, take_folder, tell_fingerprints
+from cft_trl.evaluation.generations import Row, extracted_answer, rows_digest, summarise, write_generations
+from cft_trl.evaluation.grader_version import grader_changed, grader_version
 from cft_trl.evaluation.grading import GRADERS
+from cft_trl.evaluation.revisions import read_at
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.folders import check_writable, write_text
 from cft_trl.generators import STOP_STRINGS
-from cft_trl.inference import MODES
+from cft_trl.inference import MODES, mode_conversation
 from cft_trl.progress import progress
 from cft_trl.synthesis.journal import Journal
 
@@ -100,6 +104,10 @@ class EvalSettings:
         """What every problem is asked with; the digest changes with anything that changes a prompt."""
         parts = {"system": MATH_SYSTEM, "stop": list(STOP_STRINGS), "max_new_tokens": self.max_new_tokens or 2048}
         hashed = {**parts, "mode": self.mode, "preset": self.prompt_preset if self.mode == "two_stage" else None}
+        if self.mode == "two_stage":  # the words themselves, which a preset's name stands for
+            hashed["words"] = mode_conversation("critique", "{query}", "{response}", prompt_preset=self.prompt_preset)
+        elif self.mode == "single_pass":
+            hashed["words"] = mode_conversation("single_pass", "{query}")
         return {**parts, "digest": hashlib.sha256(json.dumps(hashed).encode()).hexdigest()[:16]}
 
 
@@ -133,21 +141,52 @@ def _known(name: str) -> tuple[str, ...]:
         raise CFTError(f"{error}; or six, or all") from None
 
 
-def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may begin: its problems are read and its folder is found to be its own."""
+
+    settings: EvalSettings
+    backend: Backend
+    rows: Mapping[str, Sequence[Row]]
+    samples: Mapping[str, Mapping[str, Any]]
+    revisions: Mapping[str, str]
+    claim: Claim
+
+
+def run_evaluation(
+    settings: EvalSettings, backend: Backend, output: Path, *, ask_again: bool = False
+) -> dict[str, Any]:
     """Lets the model answer and grades it; what is in the folder already is not asked again.
 
     Args:
         settings: What is asked.
         backend: Who is asked. Its model is loaded only if an answer is missing.
         output: The folder; made if it is not there.
+        ask_again: Whether everything is asked anew; the same call without it goes on with that.
 
     Returns:
         The content of `evaluation.json`.
 
     Raises:
         CFTError: A benchmark, the model, the endpoint or the judge cannot be had, some problems were not answered but
-            refused, or the folder is of another run. What was generated until then is kept; no score is written.
+            refused, or the folder is of another run, of a model that is another by now, or of other problems. What was
+            generated until then is kept; no score is written.
     """
+    return evaluate_all([(settings, output)], backend, ask_again=ask_again)[0]
+
+
+def evaluate_all(
+    runs: Sequence[tuple[EvalSettings, Path]], backend: Backend, *, ask_again: bool = False
+) -> list[dict[str, Any]]:
+    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked."""
+    prepared = [_prepare(settings, backend, output) for settings, output in runs]
+    if ask_again:  # of all at once, so that a run that is killed in one of them goes on so in the others
+        for run in prepared:
+            run.claim.begin_round()
+    return [_evaluate(run) for run in prepared]
+
+
+def _prepare(settings: EvalSettings, backend: Backend, output: Path) -> Prepared:
     if "ifeval" in settings.tasks:
         from cft_trl.evaluation.ifeval import require_checkers
 
@@ -155,13 +194,25 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
     whole = {name: load_benchmark(name) for name in settings.tasks}
     rows = {name: draw(whole[name], limit) for name, limit in settings.tasks.items()}
     samples = {name: found for name, of_task in rows.items() if (found := sample_of(of_task, len(whole[name])))}
+    revisions = {name: commit for name in rows if (commit := read_at(name))}
     check_writable(output)
-    _claim(output, {**backend.identity(), **_asked(settings)})
-    started = time.time()
+    judge = None
+    if "mt-bench" in rows:
+        from cft_trl.evaluation.mt_bench import judge_identity
+
+        judge = judge_identity(settings.judge)
+    claim = take_folder(output, "eval", backend, _asked(settings), whole, judge)
+    return Prepared(settings, backend, rows, samples, revisions, claim)
+
+
+def _evaluate(run: Prepared) -> dict[str, Any]:
+    settings, backend, rows, output = run.settings, run.backend, run.rows, run.claim.folder
+    started, before = time.time(), _earlier(output)
     with Journal(output / "journal") as journal:
-        generations, from_journal = _run_pipeline(settings, backend, rows, journal)
+        run.claim.tell_whose("main")
+        generations, from_journal = _run_pipeline(run, journal)
         if "mt-bench" in rows:
-            _judge(generations["mt-bench"], settings, output)
+            _judge(generations["mt-bench"], run)
     tasks = {}
     for name, made in generations.items():
         write_generations(output / "generations" / f"{name}.parquet", made)
@@ -170,27 +221,37 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
     result = {
         "model": backend.model,
         "revision": backend.commit(),
+        "identity": run.claim.identity,
+        **({"run": run_id} if (run_id := backend.run_id()) else {}),
         "backend": backend.kind,
         "mode": settings.mode,
         "prompt": settings.prompt,
         "limit": settings.limit,
-        **({"sample": samples} if samples else {}),
+        **({"sample": run.samples} if run.samples else {}),
         **{name: asked[name] for name in ("samples", "temperature", "top_p", "seed")},
+        "round": run.claim.round,
         "graders": list(settings.graders),
         **({"extra": extra} if (extra := getattr(backend, "extra", None)) else {}),
         **({"asked_without": without} if (without := _left_out(generations)) else {}),
-        **({"judge": settings.judge} if "mt-bench" in rows else {}),
+        "grader": grader_version(),
+        **({"judge": settings.judge, "judge_identity": run.claim.told["judge"]} if "mt-bench" in rows else {}),
         **({"judge_extra": dict(settings.judge_extra)} if "mt-bench" in rows and settings.judge_extra else {}),
-        "benchmark_revisions": {name: revision for name in rows if (revision := pinned_revision(name))},
+        "benchmark_revisions": dict(run.revisions),
+        "problems": {name: rows_digest(made) for name, made in generations.items()},
+        **({"fingerprints": dict(told)} if (told := fingerprints(generations.values())) else {}),
         "tasks": tasks,
         **circumstances(),
         "seconds": round(time.time() - started, 1),
         "from_journal": from_journal,
     }
-    if from_journal == sum(len(made) for made in generations.values()) and (output / FILE).is_file():
+    if from_journal == sum(len(made) for made in generations.values()) and before:
         # Nothing was generated: what was measured is the run that did.
-        measured = json.loads((output / FILE).read_text(encoding="utf-8"))
-        result |= {name: measured[name] for name in ("machine", "date", "seconds", "from_journal")}
+        result |= {name: before[name] for name in ("machine", "date", "seconds", "from_journal") if name in before}
+        wrote = {name: before["versions"][name] for name in _WRITING if name in before.get("versions", {})}
+        result["versions"] = {**result["versions"], **wrote}
+    if changed := grader_changed(before.get("grader"), result["grader"]):
+        say(f"graded anew from the kept texts: the verdicts in {output} were of other graders ({changed})")
+    tell_fingerprints(told)
     write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
     return result
 
@@ -200,33 +261,31 @@ def _left_out(generations: Mapping[str, Sequence[Row]]) -> list[str]:
     return sorted({name for made in generations.values() for row in made for name in row["meta"].get("without", ())})
 
 
+# Packages that texts depend on; the others grade them.
+_WRITING = ("cft-trl", "torch", "transformers")
+
+
+def fingerprints(generations: Iterable[Iterable[Row]]) -> Counter[str]:
+    """How many answers an endpoint gave under each of its `system_fingerprint`s; empty where it gives none."""
+    return Counter(told for rows in generations for row in rows if (told := row["meta"].get("fingerprint")))
+
+
+def _earlier(output: Path) -> dict[str, Any]:
+    """The `evaluation.json` that is there, or nothing."""
+    try:
+        found = json.loads((output / FILE).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
 def _asked(settings: EvalSettings) -> dict[str, Any]:
     return {**asdict(settings), "graders": list(settings.graders)}
 
 
-def _claim(output: Path, mine: Mapping[str, Any]) -> None:
-    """Says whose folder it is, so that two runs' generations are never counted as one's."""
-    path, mine = output / "run.json", json.loads(json.dumps(mine))
-    if not path.is_file():
-        if any(output.iterdir()):
-            raise CFTError(f"'{output}' holds files that are not of `cft eval`; give another --output")
-        write_text(path, json.dumps(mine, indent=1))
-        return
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); give another --output") from None
-    differing = [name for name in mine if theirs.get(name) != mine[name]]
-    if differing:
-        name = differing[0]
-        what = "other weights under this name" if name == "weights" else f"{name} {theirs.get(name)}, not {mine[name]}"
-        raise CFTError(f"'{output}' holds an evaluation with {what}; give another --output")
-
-
-def _run_pipeline(
-    settings: EvalSettings, backend: Backend, rows: Mapping[str, Sequence[Row]], journal: Journal
-) -> tuple[dict[str, list[Row]], int]:
+def _run_pipeline(run: Prepared, journal: Journal) -> tuple[dict[str, list[Row]], int]:
     """lighteval's pipeline over these problems -> (task -> its generations with their verdicts, how many were kept)."""
+    settings, rows = run.settings, run.rows
     with _quiet():
         from cft_trl.evaluation import lighteval_shim
 
@@ -245,9 +304,14 @@ def _run_pipeline(
     ]
     asking = Asking(**{name: getattr(settings, name) for name in Asking.__dataclass_fields__})
     total = sum(len(r) * (2 if n == "mt-bench" else settings.samples) for n, r in rows.items())
+
+    def open_generator(kept: int) -> Any:
+        run.claim.may_ask(kept)
+        return run.backend.generator()
+
     with _quiet(), tempfile.TemporaryDirectory() as scratch, progress("generations", total) as advance:
-        named, remote = f"{backend.source}@{backend.revision}", backend.kind == "endpoint"
-        model = JournaledModel(named, asking, backend.generator, journal, advance, remote)
+        remote = run.backend.kind == "endpoint"
+        model = JournaledModel(run.claim.key, asking, open_generator, journal, advance, remote)
         pipeline = Pipeline(
             tasks=",".join(config.name for config in tasks.TASKS_TABLE),
             pipeline_parameters=PipelineParameters(
@@ -282,7 +346,7 @@ def _lines(
             if grader in metrics and not judged:
                 found[grader], more = metrics[grader].found[doc][sample]
                 meta |= more
-        meta |= {key: kept[key] for key in ("verdicts", "failure", "without") if key in kept}
+        meta |= {key: kept[key] for key in ("verdicts", "failure", "fingerprint", "without") if key in kept}
         if judged:
             meta["turn"] = sample + 1
         yield {
@@ -300,12 +364,16 @@ def _lines(
         }
 
 
-def _judge(rows: list[Row], settings: EvalSettings, output: Path) -> None:
+def _judge(rows: list[Row], run: Prepared) -> None:
     from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
 
-    with Journal(output / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
-        judge = parse_judge(settings.judge, settings.judge_extra)
-        for row, found in zip(rows, judge_turns(rows, judge, journal, advance), strict=True):
+    judge, who = parse_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
+    with (
+        Journal(run.claim.folder / "journal", "judge") as journal,
+        progress("judgements", len(rows)) as advance,
+    ):
+        run.claim.tell_whose("judge", run.claim.told["judge"])
+        for row, found in zip(rows, judge_turns(rows, judge, journal, advance, who), strict=True):
             row["meta"] |= found
 
 
