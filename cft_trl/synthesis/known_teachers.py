@@ -75,7 +75,10 @@ class KnownTeachers:
         self._entries: dict[str, dict[str, Any]] = {}
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
-            self._entries = {key: {"round": 0, "at": [], **entry} for key, entry in entries.items()}
+            self._entries = {
+                key: {**entry, "round": entry.get("round", 0), "at": entry.get("at", [])}
+                for key, entry in entries.items()
+            }
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError, AttributeError):
