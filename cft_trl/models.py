@@ -20,10 +20,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
+from cft_trl.portable import make_portable, new_file_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -240,6 +242,8 @@ def _check_no_pickle(name: str, names: Collection[str]) -> None:
 def _small_model(revision: str | None) -> str:
     converted = cache_folder() / "smollm2-135m-instruct"
     if (converted / "config.json").is_file():
+        with suppress(OSError):  # converted by an earlier release; of a cache that is not ours to write it stays so
+            make_portable(converted)
         return str(converted)
     try:
         _check_on_hub(SMALL_MODEL_HUB_ID, revision)
@@ -272,7 +276,9 @@ def _convert_bundled(target: Path) -> Path:
     try:
         model.to(torch.bfloat16).save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
-        scratch.chmod(0o755)
+        make_portable(scratch)
+        file_mode = new_file_mode(scratch)
+        scratch.chmod(0o700 | file_mode | (file_mode & 0o044) >> 2)  # who may read the files may enter the folder
         if not target.exists():
             os.replace(scratch, target)
     except OSError:

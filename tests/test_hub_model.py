@@ -17,6 +17,7 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.hub_model import choose_model, prepare_push, push_model
 from cft_trl.hub_pull import stated_checksums
+from cft_trl.portable import portable_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -45,6 +46,9 @@ def test_a_push_sends_the_model_and_its_records_and_nothing_else(hub, run):
         assert (run / name).is_file()
     for name in ("model.safetensors", "config.json", "training.png", "preparation.json"):
         sent, here = hub.read("org/critic", name, "model"), (run / name).read_bytes()
+        if name == "config.json":
+            here = portable_files(run)[0][name]
+            assert b'"rope_theta"' in here
         assert sent == here or json.loads(sent) == json.loads(here)
     repo = hub.repo("model", "org/critic")
     assert url.endswith(f"/org/critic/commit/{repo['branches']['main']}")

@@ -23,6 +23,7 @@ from trl import SFTTrainer, pack_dataset
 from cft_trl.errors import CFTError
 from cft_trl.hub import write_model_card
 from cft_trl.models import hub_commit, resolve_model
+from cft_trl.portable import make_portable
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.collator import DataCollatorForCritique
@@ -268,6 +269,17 @@ class CFTTrainer(SFTTrainer):
         prefix = next((f"{name.removesuffix('_runtime')}_" for name in logs if name.endswith("_runtime")), "eval_")
         logs.update({prefix + name if mode == "eval" else name: value for name, value in values.items()})
         super().log(logs, start_time)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Saves model and tokenizer so that other tools read them too (see `cft_trl.portable`).
+
+        transformers calls it for a checkpoint, before its other files, and again before it pushes.
+        """
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            for note in make_portable(output_dir or self.args.output_dir):
+                if not _internal_call:  # once, not with every checkpoint
+                    print(f"note: {note}", flush=True)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
         """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub`)."""
