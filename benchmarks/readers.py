@@ -1,8 +1,8 @@
-"""What we publish, read by the tools of those who receive it: the same ids, the same chat, the same logits, the same rows.
+"""What we publish, read by the tools of those who receive it: the same ids, chat, logits and rows.
 
     python benchmarks/readers.py --environments ~/readers               # all that can be installed here
     python benchmarks/readers.py --environments ~/readers --only 'transformers,datasets 2.21'
-    python benchmarks/readers.py --as-saved                             # without `make_portable`: what others saw before
+    python benchmarks/readers.py --as-saved                             # without `make_portable`
 
 Makes models of several families with scaled rope (random, and SmolLM2 where it is at hand), an adapter and a dataset as
 the trainer and the publish stage leave them, then lets each reader load them in a process of its own. A reader's
@@ -33,7 +33,7 @@ PROBES = HERE / "readers_probe"
 TOLERANCE = 1e-4
 LAST, LENGTH = 64, 700
 SMALL = "smollm2-135m"
-TEXTS = ["Question: 12 x 4 - 6?\n\n  It is 42.", "<|im_start|>user\n[END]<|im_end|>", "α ≠ β\t日本", ""]
+TEXTS = ["Question: 12 x 4 - 6?\n\n  It is 42.", "<|im_start|>user\n[END]<|im_end|>", "\u03b1 ≠ \u03b2\t日本", ""]
 CHAT = [
     {"role": "user", "content": "What is 2 + 2? "},
     {"role": "assistant", "content": "4\n\nConclusion: right [END]"},

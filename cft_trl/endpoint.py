@@ -17,6 +17,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.generators import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop, seeds_of
+from cft_trl.installed import require
 
 
 class Endpoint:
@@ -44,6 +45,7 @@ class Endpoint:
     ) -> None:
         from cft_trl.synthesis.client import Teacher
 
+        require("synth", "asking an endpoint", "openai")
         self.model = model
         self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout)
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.hub import read_run
+from cft_trl.hub_licence import base_licence
 from cft_trl.hub_results import benchmark_section, evaluation_files, find_results, hub_entries, read_results
 from cft_trl.hub_upload import check_repo_id, commit_files
 from cft_trl.model_card import base_model_name, is_hub_id, render_model_card
@@ -128,7 +129,7 @@ def prepare_push(
     """
     check_repo_id(repo_id)
     run = Path(run)
-    record = read_run(run)
+    record = _with_licence(read_run(run))
     folder, model = choose_model(run, checkpoint)
     weights = check_weights(folder)
     known = {path.resolve() for path in map(Path, evaluations)}
@@ -136,7 +137,7 @@ def prepare_push(
     results = read_results(folders, record, folder, repo_id)
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir()) if _belongs(path, weights)}
     files |= {path.relative_to(folder).as_posix(): path for path in folder.glob(f"{_TEMPLATES}/*.jinja")}
-    rewritten, notes = portable_files(folder)  # a run of before this was done as it was saved
+    rewritten, _ = portable_files(folder)  # a run of before this was done as it was saved
     files |= rewritten
     if "adapter_config.json" in files:
         files["adapter_config.json"] = _adapter_config(folder, record)
@@ -161,6 +162,11 @@ def prepare_push(
     )
     files["README.md"] = (card + "\n").encode()
     return Publication(dict(sorted(files.items())), model, folder)
+
+
+def _with_licence(record: dict[str, Any]) -> dict[str, Any]:
+    base = record.get("base_model", {})
+    return {**record, "base_model": {**base, "licence": base_licence(base.get("name"), base.get("commit"))}}
 
 
 def choose_model(run: Path, checkpoint: str | None) -> tuple[Path, str]:

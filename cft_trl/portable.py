@@ -158,8 +158,8 @@ def portable_config(config: Mapping[str, Any]) -> tuple[Settings, list[str]]:
         older = _layered_rope(model_type, rope) if _is_layered(rope) else _rope(model_type, rope)
         if older is None:
             notes.append(
-                f"config.json: rope differs by layer type ({', '.join(rope)}), which has no name in {model_type} before "
-                "transformers 5; nothing older can read this model"
+                f"config.json: rope differs by layer type ({', '.join(rope)}), for which {model_type} has no names "
+                "before transformers 5; nothing older can read this model"
             )
         else:
             made |= older

@@ -32,9 +32,11 @@ from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
 from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark, load_benchmark, pinned_revision
 from cft_trl.evaluation.generations import Row, extracted_answer, summarise, write_generations
 from cft_trl.evaluation.grading import GRADERS
+from cft_trl.evaluation.report_runs import SCHEMA
 from cft_trl.folders import check_writable, write_text
 from cft_trl.generators import STOP_STRINGS
 from cft_trl.inference import MODES
+from cft_trl.installed import require
 from cft_trl.progress import progress
 from cft_trl.synthesis.journal import Journal
 
@@ -145,6 +147,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         CFTError: A benchmark, the model, the endpoint or the judge cannot be had, or the folder is of another run. What
             was generated until then is kept.
     """
+    require("eval", "evaluation", "lighteval", "math_verify")  # before a problem is fetched or a model is loaded
     if "ifeval" in settings.tasks:
         from cft_trl.evaluation.ifeval import require_checkers
 
@@ -163,6 +166,7 @@ def run_evaluation(settings: EvalSettings, backend: Backend, output: Path) -> di
         tasks[name] = summarise(made, settings.graders)
     asked = asdict(settings)
     result = {
+        "schema": SCHEMA,
         "model": backend.model,
         "revision": backend.commit(),
         "backend": backend.kind,

@@ -31,9 +31,11 @@ from cft_trl import __version__
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
 from cft_trl.folders import check_writable, write_text
+from cft_trl.installed import is_installed, require
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed
+from cft_trl.synthesis.filter_truth import needs_grader
 from cft_trl.synthesis.filters import run_filter
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.prices import Prices, read_prices
@@ -123,6 +125,7 @@ def build(
             mark = _mark(job, stage, before)
             if stage == only or (only is None and not _is_done(folder, stage, marks.get(stage) == mark)):
                 if stage in ASKING:
+                    _check_installed(job, stage)
                     marks = _before_asking(job, stage, marks)
                 # Later stages' marks go first: whatever ends this one, they are not taken for done.
                 marks = {name: marks[name] for name in (*STAGES[: STAGES.index(stage)], _TASKS) if name in marks}
@@ -142,6 +145,27 @@ def build(
             job.reports[stage], before = report, mark
         write_failures(folder)
     return job
+
+
+def _check_installed(job: Build, stage: str) -> None:
+    """What this stage and the filter after it need, asked before a teacher writes anything.
+
+    Raises:
+        CFTError: It is not installed.
+    """
+    if any(text.partition(":")[0] in ("openai", "vllm") for text in teachers_of(job.recipe, stage)):
+        require("synth", "a teacher at an endpoint", "openai")
+    settings = job.recipe.filter
+    if job.only is not None:
+        return
+    if settings.near_duplicates:
+        require("synth", "filter.near_duplicates", "datasketch")
+    if settings.language:
+        require("synth", "filter.language", "py3langid")
+    if not is_installed("math_verify"):
+        rows = RowFile(stage_path(job.folder, "source"))
+        if any(needs_grader(row, settings.agree, settings.boxed) for row in rows):
+            require("synth", "comparing verdicts with reference answers (filter.agree, filter.boxed)", "math_verify")
 
 
 def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:

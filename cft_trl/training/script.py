@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +20,7 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, last_complete_checkpoint, write_text
+from cft_trl.installed import require
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.config import CFTConfig
@@ -92,6 +94,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
     _check_numbers(script, config)
+    adapter = lora_config(model)
     output = Path(config.output_dir)
     check_writable(output)
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
@@ -116,7 +119,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
             processing_class=tokenizer_of(config, model),
             callbacks=callbacks,
             quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
+            peft_config=adapter,
         )
     except CFTError:
         raise
@@ -147,6 +150,24 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         print(f"the model and its card are in {output}", flush=True)
     trainer.end()
     return trainer
+
+
+def lora_config(model: ModelConfig) -> Any:
+    """The `LoraConfig` that a run's settings ask for, or None.
+
+    TRL makes a string of a list of one, and PEFT takes a string for an expression that a module's whole path has to
+    match, so that `q_proj` alone is "not found in the base model". A plain name stays a list here.
+
+    Raises:
+        CFTError: PEFT is not installed.
+    """
+    if not model.use_peft:
+        return None
+    require("lora", "use_peft", "peft")
+    modules = model.lora_target_modules
+    if isinstance(modules, str) and re.fullmatch(r"[\w.]+", modules):
+        model.lora_target_modules = [modules]
+    return get_peft_config(model)
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:
