@@ -34,6 +34,9 @@ TOLERANCE = 1e-4
 LAST, LENGTH = 64, 700
 SMALL = "smollm2-135m"
 TEXTS = ["Question: 12 x 4 - 6?\n\n  It is 42.", "<|im_start|>user\n[END]<|im_end|>", "\u03b1 ≠ \u03b2\t日本", ""]
+SPLIT = (  # of Qwen2 and later
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 CHAT = [
     {"role": "user", "content": "What is 2 + 2? "},
     {"role": "assistant", "content": "4\n\nConclusion: right [END]"},
@@ -209,14 +212,20 @@ def expect(folder: Path, name: str, model: Any, tokenizer: Any, ids: list[int]) 
 
 
 def make_tokenizer() -> Any:
-    """A byte-level BPE with a ChatML template, trained on arithmetic rows."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A byte-level BPE with a ChatML template, trained on arithmetic rows; it splits text as Qwen's does.
+
+    That of any other kind transformers 5.23 would read as Qwen's where the model is a Qwen2, whatever is saved.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     from cft_trl.sources.arithmetic import arithmetic_records
 
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    backend.normalizer, backend.decoder = normalizers.NFC(), decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)

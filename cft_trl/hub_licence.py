@@ -33,17 +33,20 @@ def base_licence(name: str | None, revision: str | None = None) -> dict[str, str
         return {"license": "apache-2.0"}
     if Path(name).is_dir():
         return _stated(_front_matter(Path(name) / "README.md"), None)
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
-        cached = try_to_load_from_cache(name, "README.md", revision=revision)
-        if isinstance(cached, str):
-            return _stated(_front_matter(Path(cached)), name)
-        data = HfApi().model_info(name, revision=revision, timeout=10).card_data
+        path = try_to_load_from_cache(name, "README.md", revision=revision)
+        if not isinstance(path, str):
+            # Asked first: without a network a download is tried for half a minute.
+            files = HfApi().model_info(name, revision=revision, timeout=10).siblings or ()
+            if not any(file.rfilename == "README.md" for file in files):
+                return {}
+            path = hf_hub_download(name, "README.md", revision=revision)
     except (HTTPError, HFValidationError, OSError, RuntimeError, ValueError):
         return {}
-    return _stated(data.to_dict() if data else {}, name)
+    return _stated(_front_matter(Path(path)), name)
 
 
 def _front_matter(path: Path) -> dict[str, Any]:

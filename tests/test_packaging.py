@@ -136,7 +136,7 @@ def test_a_build_asks_for_its_filters_before_its_teacher(tmp_path, without, monk
 
     rows = [{"query": "6 x 7?", "response": "It is 43.", "reference_answer": "42"}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    recipe = {"source": {"corpus": "local", "path": str(tmp_path / "rows.jsonl")}, "filter": settings}
+    recipe = {"name": "mine", "source": {"corpus": "local", "path": str(tmp_path / "rows.jsonl")}, "filter": settings}
     recipe["critique"] = {"teachers": ["transformers:" + str(tmp_path)]}
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     without(*modules)
