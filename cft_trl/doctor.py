@@ -36,10 +36,10 @@ DISTRIBUTION = "cft-trl"
 EXTRAS = {
     "quickstart": "the bundled small model and the plots",
     "lora": "--use_peft",
-    "eval": "cft eval, grade, select and report",
-    "synth": "cft build",
+    "eval": "cft eval, grade and report; cft select and select_benchmark on problems with answers",
+    "synth": "teachers and models at an endpoint or a vLLM server; cft build's filters and --executor",
     "ray": "cft build --executor ray",
-    "space": "cft demo",
+    "space": "cft demo and --deploy",
     "deepspeed": "ZeRO-2 and ZeRO-3",
     "vllm": "--backend vllm and vllm: teachers on a GPU",
 }

@@ -17,6 +17,7 @@ from typing import Any
 from cft_trl.chat_templates import merge_system
 from cft_trl.errors import CFTError
 from cft_trl.generators import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop, seeds_of
+from cft_trl.installed import require
 
 
 class Endpoint:
@@ -57,6 +58,7 @@ class Endpoint:
     ) -> None:
         from cft_trl.synthesis.client import Teacher
 
+        require("synth", "asking an endpoint", "openai")
         self.model, self.whole_context, self.merge_system = model, whole_context, merge_system
         self.extra = ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {}) | dict(extra or {})
         self._around = header, behind

@@ -22,9 +22,11 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.hub import read_run
+from cft_trl.hub_licence import base_licence
 from cft_trl.hub_results import benchmark_section, evaluation_files, find_results, hub_entries, read_results
 from cft_trl.hub_upload import check_repo_id, commit_files
 from cft_trl.model_card import base_model_name, is_hub_id, render_model_card
+from cft_trl.portable import portable_adapter, portable_files
 from cft_trl.training.runs import check_mine, run_of
 
 # What `from_pretrained` reads beside the weights.
@@ -37,7 +39,8 @@ _MODEL = {
 _RECORDS = ("training.json", "settings.json", "preparation.json", "metrics.json", "selection.json")
 _PLOTS = ("training.png", "selection.png")
 _INDEX = "model.safetensors.index.json"
-_OURS = re.compile(r".*\.safetensors(\.index\.json)?|evaluations/.*|\.eval_results/.*|README\.md")
+_TEMPLATES = "additional_chat_templates"
+_OURS = re.compile(rf".*\.safetensors(\.index\.json)?|evaluations/.*|\.eval_results/.*|{_TEMPLATES}/.*|README\.md")
 # A whole value that is a path: "/home/me/rows.jsonl", "~/x", "../x".
 _PATH = re.compile(r"(?:/|~|\.{1,2}/)[^\s]*/?")
 
@@ -127,13 +130,16 @@ def prepare_push(
     """
     check_repo_id(repo_id)
     run = Path(run)
-    record = read_run(run)
+    record = _with_licence(read_run(run))
     folder, model = choose_model(run, checkpoint)
     weights = check_weights(folder)
     known = {path.resolve() for path in map(Path, evaluations)}
     folders = [*evaluations, *(path for path in find_results(run) if path.resolve() not in known)]
     results = read_results(folders, record, folder, repo_id)
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir()) if _belongs(path, weights)}
+    files |= {path.relative_to(folder).as_posix(): path for path in folder.glob(f"{_TEMPLATES}/*.jinja")}
+    rewritten, _ = portable_files(folder)  # a run of before this was done as it was saved
+    files |= rewritten
     if "adapter_config.json" in files:
         files["adapter_config.json"] = _adapter_config(folder, record)
     # The first by what it says and not by its file: a run of before there was one has it too then.
@@ -157,6 +163,11 @@ def prepare_push(
     )
     files["README.md"] = (card + "\n").encode()
     return Publication(dict(sorted(files.items())), model, folder)
+
+
+def _with_licence(record: dict[str, Any]) -> dict[str, Any]:
+    base = record.get("base_model", {})
+    return {**record, "base_model": {**base, "licence": base_licence(base.get("name"), base.get("commit"))}}
 
 
 def choose_model(run: Path, checkpoint: str | None) -> tuple[Path, str]:
@@ -240,6 +251,7 @@ def _adapter_config(folder: Path, record: dict[str, Any]) -> bytes:
             "train on its Hub id, or merge the adapter into it"
         )
     config |= {"base_model_name_or_path": base, "revision": record.get("base_model", {}).get("commit")}
+    config = portable_adapter(config)
     return (json.dumps(config, indent=2) + "\n").encode()
 
 

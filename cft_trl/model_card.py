@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
 from cft_trl.models import SMALL_MODEL, SMALL_MODEL_HUB_ID
+from cft_trl.portable import portable_config
 from cft_trl.prompts import Prompting
 
 _METHODS = {
@@ -108,6 +109,8 @@ def render_model_card(
         settings=list(settings_rows(settings)),
         run_lines=list(run_lines(record)),
         limits=list(_limits(record, objective, adapter)),
+        licence=_licence(record),
+        read_by=list(read_by(model_folder or folder)),
         citation=_CITATION.format(**(_CGD_PAPER if objective == "cgd" else _CFT_PAPER)),
         files=files or {},
     )  # fmt: skip
@@ -147,6 +150,7 @@ def _card_data(
     return ModelCardData(
         library_name="peft" if adapter else "transformers",
         model_name=name,
+        **record.get("base_model", {}).get("licence") or {},
         base_model=base if is_hub_id(base) else None,
         base_model_relation="adapter" if adapter and is_hub_id(base) else None,
         datasets=[dataset] if is_hub_id(dataset) else None,
@@ -338,6 +342,41 @@ def _results(metrics: Mapping[str, Any]) -> str:
 def _accuracy(score: Mapping[str, Any]) -> str:
     low, high = score["interval_95"]
     return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; 95% {low:.1%} to {high:.1%})"
+
+
+def _licence(record: Mapping[str, Any]) -> str:
+    stated = record.get("base_model", {}).get("licence") or {}
+    terms = "the terms of the rows, and of the teacher that wrote them, hold as well"
+    if not stated:
+        return f"Licence: not stated here. That of the base model holds for these weights too; {terms}."
+    name = stated.get("license_name") or stated["license"]
+    named = f"[{name}]({stated['license_link']})" if stated.get("license_link") else f"`{name}`"
+    return f"Licence: {named}, suggested from the base model's card; {terms}."
+
+
+def read_by(folder: Path) -> Iterator[str]:
+    """Which tools read a model's folder, as `benchmarks/readers.py` found it (docs/space.md has the table)."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        newer = "peft_version" in _read_settings(folder / "adapter_config.json")
+        versions = "of the version in adapter_config.json and newer" if newer else "0.13 and newer"
+        yield f"Read by PEFT {versions}, and by what loads its adapters."
+        return
+    _, notes = portable_config(_read_settings(folder / "config.json"))
+    if notes:
+        yield "Read by transformers 5 and what is built on it; in older tools the positions would be wrong (rope)."
+        return
+    yield (
+        "Read by transformers 4.46 to 5, vLLM, mlx-lm and llama.cpp's converter, as far as each knows the architecture,"
+    )
+    yield "with the same logits; the tokenizer and its chat template by transformers.js too."
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _limits(record: Mapping[str, Any], objective: str, adapter: bool = False):

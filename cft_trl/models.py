@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from cft_trl.digests import files_digest
 from cft_trl.errors import CFTError
 from cft_trl.folders import cache_folder
+from cft_trl.portable import make_portable, new_file_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -332,8 +333,10 @@ def _convert_bundled(target: Path) -> Path:
     try:
         model.to(torch.bfloat16).save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
+        make_portable(scratch)
         (scratch / _NOTE).write_text(json.dumps(_note_of(scratch)), encoding="utf-8")
-        scratch.chmod(0o755)
+        file_mode = new_file_mode(scratch)
+        scratch.chmod(0o700 | file_mode | (file_mode & 0o044) >> 2)  # who may read the files may enter the folder
         if target.exists() and not _is_converted(target):  # cut short, or somebody else's
             shutil.rmtree(target)
         os.replace(scratch, target)

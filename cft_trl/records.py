@@ -207,11 +207,17 @@ def to_record(row: Mapping[str, Any], where: str = "row 0") -> Record:
         if column in read:
             continue
         (fields if column in COLUMNS and column not in fields else extra)[column] = value
-    fields["meta"] = _merged_meta(row.get("meta"), extra)
+    fields["meta"] = merged_meta(row.get("meta"), extra)
     return _build(fields, where)
 
 
-def _merged_meta(meta: Any, extra: Record) -> Record | None:
+def merged_meta(meta: Any, extra: Mapping[str, Any]) -> Record | None:
+    """A row's `meta` with further values: a dict, or its JSON text as published data hold it.
+
+    Example:
+        >>> merged_meta('{"level": 1}', {"year": 2024}), merged_meta(None, {})
+        ({'level': 1, 'year': 2024}, None)
+    """
     if isinstance(meta, str):
         try:
             decoded = json.loads(meta)
@@ -275,7 +281,7 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
         raise CFTError(f"{where}: column 'verdict': {error}") from None
     if record["meta"] is not None:
         try:
-            record["meta"] = _json_value(_merged_meta(record["meta"], {}))
+            record["meta"] = _json_value(merged_meta(record["meta"], {}))
         except RecursionError:
             raise CFTError(f"{where}: column 'meta' is nested too deeply to be kept; leave it out") from None
     if record["id"] is None:

@@ -33,6 +33,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from cft_trl.errors import CFTError
+from cft_trl.installed import require
 from cft_trl.models import resolve_model
 from cft_trl.progress import progress
 
@@ -77,6 +78,7 @@ def vllm_server(
         CFTError: There is no vLLM, it took too long, or it ended before it answered or while it was at work (with the
             last line of its log that says why).
     """
+    require("synth", "asking a vLLM server", "openai")  # before minutes of loading
     python, source = _python(), resolve_model(str(model), revision=revision)
     given = [*shlex.split(os.environ.get(OPTIONS, "")), *options]
     if not any(option.split("=")[0] == "--generation-config" for option in given):

@@ -31,7 +31,7 @@ COLUMNS = {
     "response_source": "who wrote the response",
     "teacher": "who wrote the critique",
     "source": "the corpus",
-    "meta": "whatever else the data bring, as JSON",
+    "meta": "whatever else the data bring, as JSON; in published Parquet as its text (`json.loads`)",
 }
 EXIT_CODES = {
     0: "done",

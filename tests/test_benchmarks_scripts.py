@@ -105,3 +105,21 @@ def test_planned_memory_is_within_fifteen_percent_of_the_measured():
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(re.search(r"Largest difference of memory ([\d.]+)%", done.stdout)[1]) < 15
+
+
+def test_readers_compares_with_what_was_saved(script, tmp_path, monkeypatch):
+    readers = script("readers")
+    monkeypatch.setattr(readers, "FAMILIES", {"llama": readers.FAMILIES["llama"]})
+    monkeypatch.setattr(readers, "SMALL", "./none")
+    readers.make_artifacts(tmp_path / "made")
+    reader = next(one for one in readers.READERS if one.name == "transformers 5.23")
+    result = readers.read(reader, tmp_path / "made", tmp_path, tmp_path / "out", None)
+    assert readers.summary(tmp_path / "made", result) == {"same": "llama", "not": "-"}
+    config = json.loads((tmp_path / "made/models/llama/config.json").read_text())
+    config["rope_scaling"]["rope_theta"] = 1e4  # what an older reader takes where it finds none
+    (tmp_path / "made/models/llama/config.json").write_text(json.dumps(config))
+    result = readers.read(reader, tmp_path / "made", tmp_path, tmp_path / "out", None)
+    assert readers.summary(tmp_path / "made", result)["not"].startswith("llama: other logits by ")
+    rows = json.loads((tmp_path / "made/expected/default.json").read_text())["rows"]
+    assert readers.verdict(tmp_path / "made", "default", {"rows": rows}) == ""
+    assert readers.verdict(tmp_path / "made", "default", {"rows": rows[1:]}) == "other rows"

@@ -20,9 +20,10 @@ from cft_trl.errors import CFTError
 from cft_trl.evaluation import backends
 from cft_trl.evaluation.backends import Backend, check_fits, out_of_memory
 from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, load_benchmark
+from cft_trl.evaluation.eval_settings import EvalSettings, parse_tasks
 from cft_trl.evaluation.generations import COLUMNS, answer_letter, read_generations
 from cft_trl.evaluation.intervals import wilson_interval
-from cft_trl.evaluation.runner import EvalSettings, parse_tasks, run_evaluation
+from cft_trl.evaluation.runner import run_evaluation
 from cft_trl.evaluation.sampling import draw, sample_of
 
 

@@ -19,8 +19,9 @@ from cft_trl.errors import CFTError
 from cft_trl.evaluation import claims
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
+from cft_trl.evaluation.eval_settings import EvalSettings
 from cft_trl.evaluation.generations import read_generations
-from cft_trl.evaluation.runner import EvalSettings, evaluate_all, run_evaluation
+from cft_trl.evaluation.runner import evaluate_all, run_evaluation
 
 COMMANDS = ("eval", "eval-critic")
 

@@ -17,6 +17,7 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.hub_model import choose_model, prepare_push, push_model
 from cft_trl.hub_pull import stated_checksums
+from cft_trl.portable import portable_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -45,6 +46,9 @@ def test_a_push_sends_the_model_and_its_records_and_nothing_else(hub, run):
         assert (run / name).is_file()
     for name in ("model.safetensors", "config.json", "training.png", "preparation.json"):
         sent, here = hub.read("org/critic", name, "model"), (run / name).read_bytes()
+        if name == "config.json":
+            here = portable_files(run)[0][name]
+            assert b'"rope_theta"' in here
         assert sent == here or json.loads(sent) == json.loads(here)
     repo = hub.repo("model", "org/critic")
     assert url.endswith(f"/org/critic/commit/{repo['branches']['main']}")
@@ -168,6 +172,48 @@ def test_an_adapter_names_its_base_on_the_hub(hub, run):
     (run / "model.safetensors").unlink()
     with pytest.raises(CFTError, match=r"is an adapter on a local model \(base\), which nobody else has"):
         push_model(run, "org/lora")
+
+
+def test_the_base_models_licence_is_suggested_as_its_card_states_it(hub, run, tmp_path):
+    from huggingface_hub import HfApi
+
+    def front(repo):
+        card = hub.read(repo, "README.md", "model").decode()
+        return yaml.safe_load(card.split("---")[1]), card
+
+    push_model(run, "org/critic")  # its base model is on no Hub that answers
+    told, card = front("org/critic")
+    assert "license" not in told
+    assert "Licence: not stated here." in card
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: other\nlicense_name: mine-1\nlicense_link: ./LICENSE\n---\n# Base\n")
+    HfApi().create_repo("org/base")
+    HfApi().upload_folder(folder_path=base, repo_id="org/base")
+    make_run(run, base_model={"name": "org/base", "commit": None})
+    push_model(run, "org/critic")
+    told, card = front("org/critic")
+    link = "https://huggingface.co/org/base/blob/main/LICENSE"
+    assert (told["license"], told["license_name"], told["license_link"]) == ("other", "mine-1", link)
+    assert f"Licence: [mine-1]({link}), suggested from the base model's card" in card
+    make_run(run, base_model={"name": str(base)})
+    push_model(run, "org/critic")
+    told, _ = front("org/critic")
+    assert (told["license"], told.get("license_link")) == ("other", None)  # nobody else has that file
+
+
+def test_the_card_says_who_can_read_the_model(hub, run):
+    push_model(run, "org/critic")
+    assert (
+        "Read by transformers 4.46 to 5, vLLM, mlx-lm and llama.cpp"
+        in hub.read("org/critic", "README.md", "model").decode()
+    )
+    config = json.loads((run / "config.json").read_text())
+    layers = {"full_attention": config["rope_parameters"], "sliding_attention": config["rope_parameters"]}
+    changed = config | {"model_type": "gemma4_text", "rope_parameters": layers}
+    (run / "config.json").write_text(json.dumps(changed))
+    push_model(run, "org/critic")
+    assert "Read by transformers 5 and what is built on it" in hub.read("org/critic", "README.md", "model").decode()
 
 
 def spoil(run, what):

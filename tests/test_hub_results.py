@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 
 import pytest
@@ -210,3 +211,30 @@ def test_a_critics_figures_are_on_the_card(hub, run):
     (folder / "critic.json").write_text("{}")
     with pytest.raises(CFTError, match=r"critic.json: cannot be read"):
         published(run)
+
+
+def test_a_file_of_results_has_the_documented_form(hub, run, tmp_path):
+    """The form of hub-docs' page on evaluation results, held against a run of the whole of GSM8K."""
+    register(hub, "openai/gsm8k", "name: GSM8K\ntasks:\n- {id: gsm8k, config: main, split: test}\n")
+    commit = "e53f048856ff4f594e959d75785d2c2d37b678ee"
+    scores = {"gsm8k": (0.5, BENCHMARKS["gsm8k"].size)}
+    folder = make_evaluation(tmp_path / "eval-all", scores, benchmark_revisions={"gsm8k": commit})
+    _, _, files = published(run, evaluated(folder, run))
+    [name] = [name for name in files if name.startswith(".eval_results/")]
+    assert name == ".eval_results/gsm8k.yaml"
+    text = files[name].decode()
+    [entry] = yaml.safe_load(text)
+    known = {"dataset", "value", "verifyToken", "date", "source", "evaluation_framework", "notes"}
+    assert {"dataset", "value"} <= set(entry) <= known
+    assert entry["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k", "revision": commit}
+    assert isinstance(entry["value"], float)
+    assert 0 < entry["value"] < 100
+    assert isinstance(entry["date"], str)  # quoted: YAML would make a date of it
+    assert datetime.date.fromisoformat(entry["date"])
+    assert set(entry["source"]) <= {"url", "name", "user", "org"}
+    assert entry["source"]["url"].startswith("https://huggingface.co/org/critic/")
+    assert isinstance(entry["notes"], str)
+    from huggingface_hub import parse_eval_result_entries
+
+    [read] = parse_eval_result_entries(yaml.safe_load(text))
+    assert (read.dataset_id, read.task_id, read.value) == ("openai/gsm8k", "gsm8k", entry["value"])

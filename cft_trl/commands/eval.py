@@ -39,7 +39,8 @@ are others by now are refused there; of an endpoint's model nobody can tell, so 
 def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from cft_trl.evaluation.backends import Backend
-    from cft_trl.evaluation.runner import EvalSettings, evaluate_all, parse_tasks
+    from cft_trl.evaluation.eval_settings import EvalSettings, parse_tasks
+    from cft_trl.evaluation.runner import evaluate_all
     from cft_trl.synthesis.dialect import parse_extra
 
     modes, temperatures = _unique(options.mode, "--mode"), _unique(options.temperature, "--temperature")

@@ -15,6 +15,7 @@ from cft_trl.demo.actions import Actions
 from cft_trl.demo.runtime import Runtime
 from cft_trl.demo.settings import DemoSettings
 from cft_trl.errors import CFTError
+from cft_trl.installed import require
 from cft_trl.models import SMALL_MODEL
 
 if TYPE_CHECKING:
@@ -37,10 +38,9 @@ def build(settings: DemoSettings | None = None, runtime: Runtime | None = None) 
     Raises:
         CFTError: A model cannot be loaded, or gradio is not installed.
     """
-    try:
-        import gradio as gr
-    except ImportError:
-        raise CFTError("the app needs gradio; run `pip install 'cft-trl[space]'`") from None
+    require("space", "the app", "gradio")
+    import gradio as gr
+
     settings = settings or DemoSettings.from_environment()
     if runtime is None:
         runtime = Runtime(settings)

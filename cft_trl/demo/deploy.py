@@ -82,8 +82,10 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `CFT_CONCURRENCY`, `CFT_QUEUE_SIZE` | texts written at once; requests that may wait | 1 (16 with an endpoint), 64 |
 | `CFT_PATIENCE` | seconds without a word until a request is given up | 120 |
 
-A model in the Space runs on its CPU or GPU; on ZeroGPU the GPU is asked for per text, for as many seconds as the
-longest answer may take.
+A model in the Space runs on its CPU or GPU. On ZeroGPU the GPU is asked for per text, for as many seconds as the
+longest answer may take. **That it starts there is not confirmed**: the page of
+[ZeroGPU](https://huggingface.co/docs/hub/spaces-zerogpu) names PyTorch up to 2.8.0 and Python 3.10, and this app needs
+{torch} and Python 3.11. If it does not, take other hardware.
 
 ## API
 
@@ -126,13 +128,16 @@ def templates() -> dict[str, str]:
     try:
         declared, gradio = requires("cft-trl") or [], version("gradio")
     except PackageNotFoundError as error:
-        raise CFTError(f"the Space's files name versions, and {error.name} is not installed; pip install it") from None
+        install = "'cft-trl[space]'" if error.name == "gradio" else "it"
+        told = f"the Space's files name versions, and {error.name} is not installed; pip install {install}"
+        raise CFTError(told) from None
     ranges = {}
     for line in declared:
         if match := re.match(r"([\w.-]+)\s*([^;\[]*)", line.split(";")[0]):
             ranges.setdefault(match[1].replace("-", "_").lower(), f"{match[1]}{match[2].strip()}")
     lines = [ranges[name] for name in REQUIRED]
-    return {"README.md": README.format(gradio=gradio), "app.py": APP, "requirements.txt": "\n".join(lines) + "\n"}
+    readme = README.format(gradio=gradio, torch=ranges["torch"])
+    return {"README.md": readme, "app.py": APP, "requirements.txt": "\n".join(lines) + "\n"}
 
 
 def space_files() -> dict[str, bytes]:
@@ -142,7 +147,7 @@ def space_files() -> dict[str, bytes]:
     package = Path(cft_trl.__file__).parent
     files = {name: text.encode() for name, text in templates().items()}
     for path in sorted(package.rglob("*")):
-        if path.is_file() and path.suffix in SOURCE_SUFFIXES and "__pycache__" not in path.parts:
+        if path.is_file() and path.suffix in SOURCE_SUFFIXES and not {"__pycache__", "_shipped"} & {*path.parts}:
             files[f"cft_trl/{path.relative_to(package).as_posix()}"] = path.read_bytes()
     return files
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -33,6 +32,7 @@ from typing import Any
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import clean, extract_answer, squash
 from cft_trl.evaluation.benchmarks import load_benchmark
+from cft_trl.installed import require
 
 __all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
 
@@ -89,8 +89,7 @@ def grade_many(
         raise CFTError(f"grader {grader!r} is unknown{nearest(str(grader), GRADERS)}; give strict or paper")
     if processes < 1 or limit_s <= 0:
         raise CFTError(f"grading needs processes >= 1 and limit_s > 0; got {processes} and {limit_s}")
-    if importlib.util.find_spec("math_verify") is None:
-        raise CFTError("grading needs math-verify, which is not installed; pip install 'cft-trl[eval]'")
+    require("eval", "grading", "math_verify")
     results: dict[int, bool] = {}
     todo: deque[tuple[int, str]] = deque()
     for index, (prediction, gold) in enumerate(pairs):

@@ -10,7 +10,6 @@ answer without its first or last line and without asterisks, as published (arXiv
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from cft_trl.errors import CFTError
+from cft_trl.installed import require
 
 
 def check_instructions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, list[bool]]]:
@@ -63,8 +63,7 @@ def require_checkers() -> None:
 
 
 def _checker() -> Any:
-    if importlib.util.find_spec("langdetect") is None:
-        raise CFTError("ifeval needs langdetect, which is not installed; pip install 'cft-trl[eval]'")
+    require("eval", "ifeval", "langdetect", "lighteval", "nltk")
     import nltk
 
     try:

@@ -28,6 +28,7 @@ from cft_trl.folders import check_writable, write_text
 from cft_trl.progress import progress
 
 Report = dict[str, Any]
+SCHEMA = 1  # of report.json: another number where an entry goes or means something else; a new entry leaves it
 
 PAPER = "paper (published leniency, for comparison only)"
 TITLES = {
@@ -49,8 +50,8 @@ def make_report(
         baseline: The run that the others are compared with first; by default the first.
 
     Returns:
-        What `report.json` holds: `runs`, `baseline`, `tasks`, `scores`, `average`, `differences`, `published`,
-        `lengths`, `verdicts`, `notes`. Scores and differences are shares, published figures percent.
+        What `report.json` holds: `schema`, `runs`, `baseline`, `tasks`, `scores`, `average`, `differences`,
+        `published`, `lengths`, `verdicts`, `notes`. Scores and differences are shares, published figures percent.
 
     Raises:
         CFTError: A folder is not a finished evaluation or contradicts itself, the runs were not asked the same, or
@@ -68,6 +69,7 @@ def make_report(
     average = _averages(runs)
     tasks = [task for task in BENCHMARKS if any(task in run.tasks for run in runs)]
     return {
+        "schema": SCHEMA,
         "runs": [_about(run) for run in runs],
         "baseline": baseline,
         "tasks": tasks,

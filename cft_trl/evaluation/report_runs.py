@@ -29,6 +29,7 @@ _OTHER_KINDS = {
     "trainer_state.json": "a training run; `cft eval` evaluates it",
     "config.json": "a model; `cft eval` evaluates it",
 }
+SCHEMA = 1  # of evaluation.json: another number where an entry goes or means something else; a new entry leaves it
 _NEEDED = ("model", "prompt", "limit", "samples", "temperature", "graders", "tasks")
 
 
@@ -121,6 +122,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CFTError(f"{path}: cannot be read as JSON ({error}); run `cft eval` again") from None
+    if isinstance(settings, dict) and settings.get("schema", SCHEMA) != SCHEMA:  # files of before it have none
+        found = settings["schema"]
+        raise CFTError(f"{path}: schema {found}, this version reads {SCHEMA}; update cft-trl, or run `cft eval` again")
     missing = [key for key in _NEEDED if not isinstance(settings, dict) or key not in settings]
     if missing:
         raise CFTError(f"{path}: no entry {missing[0]!r}; it is not of this version's `cft eval`: run it again")

@@ -30,6 +30,7 @@ from cft_trl.evaluation.benchmarks import (
 from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.inference import Generation, mode_conversation
+from cft_trl.installed import require
 from cft_trl.verdict import parse_verdict
 
 ARITHMETIC_CRITIC = "arithmetic-critic"
@@ -135,10 +136,13 @@ def load_validation(
         benchmark = BENCHMARKS[known]
         if benchmark.answer not in ("math", "letter"):
             raise CFTError(f"benchmark {known} has no answers to grade; choose on math-validation")
+        require("eval", f"choosing on {known}", "math_verify")  # before a model answers anything
         kind, rows = "answers", load_benchmark(known)
         system, tokens, drawn = benchmark.system, benchmark.max_new_tokens, benchmark.drawn is not None
     elif Path(name).is_file():
         kind, rows = _read_file(name)
+        if kind == "answers":
+            require("eval", f"choosing on {name}", "math_verify")
         system, tokens, drawn = (MATH_SYSTEM, 2048, False) if kind == "answers" else (None, 512, False)
     else:
         hint = nearest(name, [*BENCHMARKS, ARITHMETIC_CRITIC])

@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any
 from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.identity import Identity, local_files_identity
-from cft_trl.records import COLUMNS, Record, class_names, code_digest, features, to_record, with_class_names
+from cft_trl.records import (
+    COLUMNS,
+    Record,
+    class_names,
+    code_digest,
+    features,
+    merged_meta,
+    to_record,
+    with_class_names,
+)
 from cft_trl.sources.described import described_files, is_described
 from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, read_files
 from cft_trl.verdict import to_verdict, with_verdict_line
@@ -307,10 +316,7 @@ def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> 
             value = verdict
         kept[column] = value
     if displaced:
-        meta = kept.get("meta")
-        kept["meta"] = {**meta, **displaced} if isinstance(meta, Mapping) else {"meta": meta, **displaced}
-        if meta is None:
-            kept["meta"] = displaced
+        kept["meta"] = merged_meta(kept.get("meta"), displaced)
     return kept
 
 

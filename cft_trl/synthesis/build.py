@@ -30,9 +30,11 @@ from cft_trl.digests import content_digest, package_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import load_benchmark
 from cft_trl.folders import check_writable, locked, without_folders
+from cft_trl.installed import is_installed, require
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed, teachers_of
+from cft_trl.synthesis.filter_truth import needs_grader
 from cft_trl.synthesis.filters import run_filter
 from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import kept_answers
@@ -149,6 +151,8 @@ def build(
         for stage in STAGES[: STAGES.index(only) + 1] if only else STAGES:
             mark = _mark(job, stage, before)
             if stage == only or (only is None and not _is_done(folder, stage, job.marks.done.get(stage) == mark)):
+                if stage in ASKING:
+                    _check_installed(job, stage)
                 _begin(job, stage)
                 live.begin(stage, list(job.reports.values())[-1].written if job.reports else recipe.source.limit)
                 report = _run(job, stage, live.update)
@@ -165,6 +169,27 @@ def build(
             job.reports[stage], before = report, mark
         write_failures(folder)
     return job
+
+
+def _check_installed(job: Build, stage: str) -> None:
+    """What this stage and the filter after it need, asked before a teacher writes anything.
+
+    Raises:
+        CFTError: It is not installed.
+    """
+    if any(text.partition(":")[0] in ("openai", "vllm") for text in teachers_of(job.recipe, stage)):
+        require("synth", "a teacher at an endpoint", "openai")
+    settings = job.recipe.filter
+    if job.only is not None:
+        return
+    if settings.near_duplicates:
+        require("synth", "filter.near_duplicates", "datasketch")
+    if settings.language:
+        require("synth", "filter.language", "py3langid")
+    if not is_installed("math_verify"):
+        rows = RowFile(stage_path(job.folder, "source"))
+        if any(needs_grader(row, settings.agree, settings.boxed) for row in rows):
+            require("synth", "comparing verdicts with reference answers (filter.agree, filter.boxed)", "math_verify")
 
 
 def _run(job: Build, stage: str, progress: Callable[[Any], None]) -> StageReport | None:

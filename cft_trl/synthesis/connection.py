@@ -22,6 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, one_line
+from cft_trl.installed import require
 from cft_trl.synthesis.journal import Places
 from cft_trl.synthesis.replies import BrokenReply, Trouble
 
@@ -41,10 +42,11 @@ class Connection:
     """Clients for one teacher, as many as its requests in flight need; they open when the first is asked for.
 
     Raises:
-        CFTError: OpenAI's own endpoint, and no key in the environment.
+        CFTError: OpenAI's own endpoint, and no key in the environment; or its library is not installed.
     """
 
     def __init__(self, teacher: Teacher) -> None:
+        require("synth", "asking an endpoint", "openai")
         self.teacher = teacher
         self._key = os.environ.get(teacher.api_key_env, "")
         self._clients: list[Any] = []

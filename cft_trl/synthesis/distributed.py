@@ -378,4 +378,5 @@ def check_installed(package: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(package) is None:
-        raise CFTError(f"--executor needs the package {package}; `pip install {package}`")
+        extra = "ray" if package == "ray" else "synth"
+        raise CFTError(f"--executor needs {package}, which is not installed; pip install 'cft-trl[{extra}]'")

@@ -70,6 +70,18 @@ def box_agrees(rows: Sequence[Row]) -> list[Finding]:
     return found
 
 
+def needs_grader(row: Row, agree: str, boxed: str) -> bool:
+    """Whether the filter would grade something of this row, as far as one can tell before it has a critique.
+
+    Example:
+        >>> needs_grader({"reference_answer": "42", "meta": {"label": "right"}}, "drop", "off")
+        False
+    """
+    if not (row["reference_answer"] or "").strip():
+        return False
+    return boxed != "off" or (agree != "off" and _label(row) is None)
+
+
 def _label(row: Row) -> str | None:
     label = (row["meta"] or {}).get("label")
     return label if label in ("right", "wrong") else None

@@ -3,8 +3,9 @@
     data/arithmetic__reference/train-00000-of-00002.parquet    100,000 rows in row groups of 1,000
     data/arithmetic__reference/train-00001-of-00002.parquet    the rest
 
-A shard carries the `datasets` features in its schema, so that `load_dataset` gives them back (`meta` as `Json`), and a
-page index, so that the Hub's viewer reads a page without reading the row group.
+The columns are plain ones, and the file says nothing that only one library understands, so that every reader of Parquet
+gives the same rows: `meta` is a string of JSON, which `cft_trl.to_records` reads back as a dict. A page index lets the
+Hub's viewer read a page without reading the row group.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class ShardWriter:
 
     Args:
         folder: Made if it is not there.
-        columns: The rows' columns. A `Json` column takes any JSON value.
+        columns: The rows' columns. A `Json` column takes any JSON value and is written as its text.
         rows_per_shard: Rows of a file at most.
         row_group_size: Rows of a row group at most, and rows held in memory.
 
@@ -48,8 +49,8 @@ class ShardWriter:
         self, folder: Path, columns: datasets.Features, rows_per_shard: int = 100_000, row_group_size: int = 1_000
     ) -> None:
         self.rows = 0
-        self._folder, self._schema = folder, columns.arrow_schema
         self._json = [name for name, feature in columns.items() if getattr(feature, "_type", "") == "Json"]
+        self._folder, self._schema = folder, _plain(columns.arrow_schema, self._json)
         self._rows_per_shard, self._row_group_size = rows_per_shard, min(row_group_size, rows_per_shard)
         self._buffer: list[Record] = []
         self._shards: list[Path] = []
@@ -89,7 +90,7 @@ class ShardWriter:
             path = self._folder / f"train-{len(self._shards):05d}.parquet"
             # Content-defined chunks let the Hub store only what changed between two builds of a dataset.
             self._writer = parquet.ParquetWriter(
-                path, self._schema, write_page_index=True, use_content_defined_chunking=True
+                path, self._schema, write_page_index=True, use_content_defined_chunking=True, store_schema=False
             )
             self._shards.append(path)
         self._writer.write_table(pyarrow.Table.from_pylist(self._buffer, schema=self._schema))
@@ -101,6 +102,15 @@ class ShardWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _plain(schema: Any, json_columns: list[str]) -> Any:
+    """The Arrow schema without the metadata of `datasets`, and with text where it has a type of its own."""
+    import pyarrow
+
+    return pyarrow.schema(
+        [(field.name, pyarrow.string() if field.name in json_columns else field.type) for field in schema]
+    )
 
 
 def layout_features(layout: str) -> datasets.Features:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from cft_trl.folders import write_text
+from cft_trl.errors import CFTError
+from cft_trl.folders import why_not_written, write_text
 
 SUMS_FILE = "sums.json"
 _DIGEST = "xxh3_128"
@@ -40,6 +43,25 @@ def seal(checkpoint: Path) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         sums = dict(zip(files, pool.map(_sum, [checkpoint / name for name in files]), strict=True))
     write_text(checkpoint / SUMS_FILE, json.dumps({"digest": _DIGEST, "files": sums}, indent=1))
+
+
+@contextmanager
+def whole_or_gone(checkpoint: Path) -> Iterator[None]:
+    """Removes a checkpoint that a full disk leaves half-written inside the block.
+
+    Raises:
+        CFTError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = why_not_written(error)
+        if reason is None:
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise CFTError(
+            f"{checkpoint}: cannot be written ({reason}); make room and give the same command again"
+        ) from error
 
 
 def damage(checkpoint: Path) -> str | None:

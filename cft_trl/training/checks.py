@@ -46,6 +46,18 @@ _OF_THE_WEIGHTS = (
 )
 
 
+def settle(args: Any, model: Any, peft_config: Any) -> str | None:
+    """Before anything is read: refuses what cannot be, and gives up sharing where the model cannot; -> a line on that.
+
+    Raises:
+        CFTError: See `check_settings`.
+    """
+    config = config_of(model, args)
+    told = settle_sharing(args, model, config, peft_config)
+    check_settings(args, model, config, peft_config)
+    return told
+
+
 def check_settings(args: Any, model: Any, config: Any, peft_config: Any) -> None:
     """Refuses what would be ignored, misread or end in a traceback.
 

@@ -381,3 +381,10 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
 
 def _has_tokens(length: int) -> bool:
     return length > 0
+
+
+def map_kwargs(dataset: Dataset | IterableDataset, args: Any) -> dict[str, Any]:
+    """Of a dataset's `map` while rows are packed; a stream's knows neither."""
+    if isinstance(dataset, IterableDataset):
+        return {}
+    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}

@@ -8,6 +8,7 @@ A run that was killed goes on from its newest complete checkpoint when the same 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +19,7 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written, write_text
+from cft_trl.installed import require
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
 from cft_trl.training.checkpoints import damage, newest_whole
@@ -83,13 +85,14 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
     _check_numbers(script, config)
+    adapter = lora_config(model)
     output = Path(config.output_dir)
     check_output(output, script.dataset_name, model.model_name_or_path)
     with held_folder(output):
-        return _run(script, config, model, output)
+        return _run(script, config, model, adapter, output)
 
 
-def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, output: Path) -> CFTTrainer:
+def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adapter: Any, output: Path) -> CFTTrainer:
     from cft_trl.plots import plot_training
     from cft_trl.training.selection import selection_callbacks
     from cft_trl.training.trainer import CFTTrainer
@@ -118,7 +121,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, outp
             processing_class=tokenizer,
             callbacks=callbacks,
             quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
+            peft_config=adapter,
         )
     except CFTError:
         raise
@@ -159,6 +162,24 @@ def _save(trainer: CFTTrainer, output: Path) -> None:
             for path in output.glob("*.safetensors"):
                 path.unlink()
         raise
+
+
+def lora_config(model: ModelConfig) -> Any:
+    """The `LoraConfig` that a run's settings ask for, or None.
+
+    TRL makes a string of a list of one, and PEFT takes a string for an expression that a module's whole path has to
+    match, so that `q_proj` alone is "not found in the base model". A plain name stays a list here.
+
+    Raises:
+        CFTError: PEFT is not installed.
+    """
+    if not model.use_peft:
+        return None
+    require("lora", "use_peft", "peft")
+    modules = model.lora_target_modules
+    if isinstance(modules, str) and re.fullmatch(r"[\w.]+", modules):
+        model.lora_target_modules = [modules]
+    return get_peft_config(model)
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:

@@ -11,7 +11,6 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,17 @@ from trl import SFTTrainer, pack_dataset
 
 from cft_trl.chat_templates import as_trained, turn_end_ids
 from cft_trl.errors import CFTError
-from cft_trl.folders import why_not_written
 from cft_trl.hub import write_model_card
 from cft_trl.models import hub_commit, is_bundled, load_tokenizer, resolve_model
+from cft_trl.portable import make_portable
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
-from cft_trl.training.checkpoints import seal
+from cft_trl.training.checkpoints import seal, whole_or_gone
 from cft_trl.training.checks import (
     check_arguments,
     check_prepared_columns,
-    check_settings,
     check_trainer,
-    config_of,
-    settle_sharing,
+    settle,
 )
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
@@ -43,7 +40,7 @@ from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
-from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
+from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
 from cft_trl.training.record import provenance
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
@@ -122,7 +119,7 @@ class CFTTrainer(SFTTrainer):
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "use_safetensors": True}
             if processing_class is None:  # TRL asks for a processor, which text-only folders of some families lack
                 processing_class = load_tokenizer(model, revision=revision, trust_remote_code=args.trust_remote_code)
-        self._settle(model, args, kwargs.get("peft_config"))
+        self._tell(settle(args, model, kwargs.get("peft_config")))
         check_arguments(args, train_dataset, data_collator, processing_class, kwargs)
         self.preparation: dict[str, PreparationReport] = {}
         self.sharing: dict[str, SharingReport] = {}
@@ -179,14 +176,6 @@ class CFTTrainer(SFTTrainer):
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
         # Before all others, which write into a folder that is this run's by then.
         self.callback_handler.callbacks.insert(0, self.record)
-
-    def _settle(self, model: Any, args: CFTConfig, peft_config: Any) -> None:
-        """Before anything is read: what cannot be is refused, and sharing is given up where the model cannot."""
-        config = config_of(model, args)
-        told = settle_sharing(args, model, config, peft_config)
-        if told and PartialState().is_main_process:
-            print(told, flush=True)
-        check_settings(args, model, config, peft_config)
 
     @property
     def tokenizer_to_save(self) -> Any:
@@ -246,7 +235,7 @@ class CFTTrainer(SFTTrainer):
             if args.share_prefixes:
                 dataset = self._share(dataset, args, dataset_name)
             elif packing:
-                dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
+                dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, map_kwargs(dataset, args))
         self.preparation[dataset_name] = report
         if isinstance(dataset, Dataset) and PartialState().is_main_process:
             print(report, flush=True)
@@ -272,7 +261,7 @@ class CFTTrainer(SFTTrainer):
             return self._share(dataset, args, name)
         if packing and "seq_lengths" not in columns:
             dataset = dataset.select_columns([column for column in FEATURE_COLUMNS if column in columns])
-            dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, _map_kwargs(dataset, args))
+            dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, map_kwargs(dataset, args))
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -351,18 +340,11 @@ class CFTTrainer(SFTTrainer):
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()  # the others' random states and shards are part of it
-            if self.args.should_save:
-                seal(folder)
-        except Exception as error:
-            reason = why_not_written(error)
-            if reason is None:
-                raise
-            shutil.rmtree(folder, ignore_errors=True)
-            raise CFTError(
-                f"{folder}: cannot be written ({reason}); make room and give the same command again"
-            ) from error
+            with whole_or_gone(folder):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()  # the others' random states and shards are part of it
+                if self.args.should_save:
+                    seal(folder)
         finally:
             self.args.save_total_limit = limit
         if self.args.should_save:
@@ -387,6 +369,17 @@ class CFTTrainer(SFTTrainer):
         logs.update({prefix + name if mode == "eval" else name: value for name, value in values.items()})
         super().log(logs, start_time)
 
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Saves model and tokenizer so that other tools read them too (see `cft_trl.portable`).
+
+        transformers calls it for a checkpoint, before its other files, and again before it pushes.
+        """
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            for note in make_portable(output_dir or self.args.output_dir):
+                if not _internal_call:  # once, not with every checkpoint
+                    print(f"note: {note}", flush=True)
+
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
         """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub`)."""
         if not self.is_world_process_zero():
@@ -403,9 +396,3 @@ class CFTTrainer(SFTTrainer):
             model_name=model_name,
             tags=[tags] if isinstance(tags, str) else tags,
         )
-
-
-def _map_kwargs(dataset: Dataset | IterableDataset, args: CFTConfig) -> dict[str, Any]:
-    if isinstance(dataset, IterableDataset):
-        return {}
-    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}
