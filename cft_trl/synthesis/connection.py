@@ -205,7 +205,7 @@ class Completions:
         A known id with its own text is a reply that came twice. With another text it may be too; after some of these
         ids are taken to mean nothing here (Ollama draws them out of a thousand) and are no longer looked at.
         """
-        if name is None or self._other_texts > _OTHER_TEXTS:
+        if name is None or self._other_texts >= _OTHER_TEXTS:
             return False
         at = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
         told, asked = (int(hashlib.sha256(part.encode()).hexdigest()[:7], 16) for part in (text, question))
