@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -180,7 +181,7 @@ def refused(process: subprocess.CompletedProcess) -> str:
     """The one line that a run ended with."""
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
-    told = [line for line in process.stderr.splitlines() if not line.endswith("(0:00:00)")]
+    told = [line for line in process.stderr.splitlines() if not re.search(r"\(0:\d\d:\d\d\)$", line)]
     assert len(told) == 1, process.stderr
     return told[0]
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import aclosing
 
+import faulty_server
 import pytest
 from faulty_server import FaultyServer, answer_to
 
@@ -240,6 +241,17 @@ def test_a_reply_with_another_behind_it_and_a_repeated_one_are_asked_again_elsew
     assert {answer["text"] for _, answer in results} == {answer_to(f"q{n}", None) for n in range(60)}
     assert all(answer["text"] == answer_to(request.messages[-1]["content"], None) for request, answer in results)
     assert {"surplus bytes", "repeated answer"} <= set(counts.retried)
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("name", ["always-this", ""])
+def test_a_server_whose_ids_mean_nothing_is_not_asked_without_end(tmp_path, monkeypatch, name):
+    completion = faulty_server._completion
+    monkeypatch.setattr(faulty_server, "_completion", lambda *given: completion(*given) | {"id": name})
+    with FaultyServer() as server:
+        results = run(server, [ask(f"q{n}") for n in range(40)], tmp_path, max_concurrency=4)
+        assert not any("failure" in answer for _, answer in results)
+        assert server.arrived.total() <= 40 + 3
 
 
 def test_an_answer_without_end_is_cut_short(tmp_path, monkeypatch, server):

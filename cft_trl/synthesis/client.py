@@ -264,7 +264,7 @@ class _Endpoint:
         good_before = seen = self._good
         form = Form(request.body)
         while True:
-            reply = await self._try(form, reasons["repeated answer"])
+            reply = await self._try(form, again=bool(reasons["repeated answer"] + reasons["surplus bytes"]))
             if not isinstance(reply, Trouble):
                 self._good += 1
                 self.journal.append(key, reply)  # before it is counted: what was paid for is kept, whatever comes
@@ -337,18 +337,18 @@ class _Endpoint:
         learn, tell = self.teacher.dialect.learn, self.connection.tell
         return await asyncio.to_thread(learn, trouble, form, form.sent, tell, self.connection.served)
 
-    async def _try(self, form: Form, repeated: int) -> Answer | Trouble:
+    async def _try(self, form: Form, again: bool) -> Answer | Trouble:
         number = await self.limiter.acquire()
         self.counts.in_flight = self.limiter.in_flight
         reply: Answer | Trouble = Trouble("retry", "cancelled")
         try:
             self.counts.sent += 1
             form.sent = self.teacher.dialect.body(form)
-            with self.connection.client() as client:
+            with self.connection.client(fresh=again) as client:
                 # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
                 async with asyncio.timeout(self.teacher.timeout):
                     body = await client.post("/chat/completions", body=form.sent, cast_to=str)
-                reply = self._read(body, form, repeated)
+                reply = self._read(body, form, again)
                 if isinstance(reply, Trouble) and reply.reason == "repeated answer":
                     self.connection.drop(client)
             self._alive = True
@@ -369,12 +369,13 @@ class _Endpoint:
             self.counts.in_flight = self.limiter.in_flight
         return reply
 
-    def _read(self, body: str, form: Form, repeated: int) -> Answer | Trouble:
+    def _read(self, body: str, form: Form, again: bool) -> Answer | Trouble:
         """The body as an answer: that of this request and of no other, as far as its id says."""
         reply = read_answer(body)
         if isinstance(reply, Trouble):
             return reply
-        if self._completions.is_repeated(completion_id(body), reply["text"], again=bool(repeated)):
+        asked = repr(form.body["messages"])
+        if self._completions.is_repeated(completion_id(body), reply["text"], asked, again):
             return Trouble("retry", "repeated answer", "it came under the id of an earlier one")
         if form.stops_here:
             from cft_trl.generators import cut_at_stop

@@ -10,6 +10,7 @@ requests, so it can neither slow down for all of them nor tell a lost row from a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -35,6 +36,7 @@ MOST_BYTES = 16 * 2**20  # of one reply; the longest answers have some hundred t
 LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
 TOLD_WAIT_S = 60.0  # a wait as long as this is said
 OPENAI = "https://api.openai.com/v1"
+_OTHER_TEXTS = 3  # under a known id, until ids are no longer looked at
 _SERVED: dict[tuple[str, str], list[dict[str, Any]]] = {}  # what was said; a server that did not answer is asked again
 
 
@@ -51,26 +53,40 @@ class Connection:
         self._key = os.environ.get(teacher.api_key_env, "")
         self._clients: list[Any] = []
         self._free: list[Any] = []  # each client as often as it has connections to spare
-        self._dropped: set[int] = set()
+        self._dropped: dict[int, int] = {}  # a client that is to be closed -> how many requests still use it
+        self._closing: set[asyncio.Task[Any]] = set()
         self._tls: Any = None
         self._said: set[str] = set()
 
     @contextmanager
-    def client(self) -> Iterator[Any]:
-        """An `openai.AsyncOpenAI` for one request."""
-        if not self._free:
+    def client(self, fresh: bool = False) -> Iterator[Any]:
+        """An `openai.AsyncOpenAI` for one request; with `fresh`, over a connection that nobody has used."""
+        if fresh or not self._free:
             self._free += [self._open()] * _PER_POOL
         client = self._free.pop()  # the last given back: its connection is still warm
         try:
             yield client
         finally:
-            if id(client) not in self._dropped:
+            if id(client) in self._dropped:
+                self._dropped[id(client)] -= 1
+                self._close_unused(client)
+            else:
                 self._free.append(client)
 
     def drop(self, client: Any) -> None:
         """No further request goes over this client's connections: what comes back on them may be of another one."""
-        self._dropped.add(id(client))
-        self._free = [free for free in self._free if free is not client]
+        if client in self._clients and id(client) not in self._dropped:
+            kept = [free for free in self._free if free is not client]
+            self._dropped[id(client)] = _PER_POOL - (len(self._free) - len(kept))
+            self._free = kept
+            self._close_unused(client)
+
+    def _close_unused(self, client: Any) -> None:
+        if not self._dropped[id(client)] and client in self._clients:
+            self._clients.remove(client)
+            del self._dropped[id(client)]
+            self._closing.add(task := asyncio.ensure_future(client.close()))
+            task.add_done_callback(self._closing.discard)
 
     def tell(self, message: str) -> None:
         """Says something about the endpoint on standard error, once."""
@@ -131,6 +147,7 @@ class Connection:
         return client
 
     async def close(self) -> None:
+        await asyncio.gather(*self._closing, return_exceptions=True)
         for client in self._clients:
             with suppress(Exception):
                 await client.close()
@@ -170,34 +187,39 @@ class Completions:
 
     Example:
         >>> completions = Completions()
-        >>> completions.is_repeated("cmpl-1", "Sound."), completions.is_repeated("cmpl-1", "Sound.")
+        >>> completions.is_repeated("cmpl-1", "Sound.", "6 x 7?"), completions.is_repeated("cmpl-1", "Sound.", "2 + 2?")
         (False, True)
     """
 
     def __init__(self) -> None:
-        self._texts = Places()  # id -> its text, both as hashes
-        self._names_repeat = False  # here another text may have the same id
+        self._seen = Places()  # id -> text and question, all as hashes
+        self._other_texts = 0  # how often a known id came with another text
 
-    def is_repeated(self, name: str | None, text: str, again: bool = False) -> bool:
-        """Whether a completion's id was an earlier one's.
+    def is_repeated(self, name: str | None, text: str, question: str, again: bool = False) -> bool:
+        """Whether a completion's id was that of another question's.
 
         Args:
             name: The id; None where the server gives none.
             text: Its text.
-            again: Whether this request was asked again over a new connection for that reason: what is repeated there
-                too is the server's way of naming, or of caching.
+            question: What was asked; the same completion may answer the same question twice, out of a cache.
+            again: Whether this request was asked again over a fresh connection for that reason.
+
+        A known id with its own text is a reply that came twice. With another text it may be too; after some of these
+        ids are taken to mean nothing here (Ollama draws them out of a thousand) and are no longer looked at.
         """
-        if name is None:
+        if name is None or self._other_texts >= _OTHER_TEXTS:
             return False
-        at, told = (int.from_bytes(hashlib.sha256(part.encode()).digest()[:7], "big") for part in (name, text))
-        known = self._texts.get(at)
+        at = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
+        told, asked = (int(hashlib.sha256(part.encode()).hexdigest()[:7], 16) for part in (text, question))
+        known = self._seen.get(at)
         if known is None:
-            self._texts.put(at, told)
+            self._seen.put(at, told << 28 | asked)
             return False
-        if again:
-            self._names_repeat = True
+        if known & (1 << 28) - 1 == asked:
             return False
-        return known == told or not self._names_repeat
+        other = known >> 28 != told
+        self._other_texts += other
+        return not (again and other)
 
 
 async def _guard(response: Any) -> None:
