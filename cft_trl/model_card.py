@@ -218,7 +218,8 @@ def run_lines(record: Mapping[str, Any]):
 def _turns(turns: Mapping[str, Any]):
     ends = [f"`{token}`" for token in turns.get("ends", {})]
     if ends and list(turns["ends"]) != [turns.get("eos_token")]:
-        yield f"Answers end with {', '.join(ends)}; the tokenizer's end token is `{turns.get('eos_token')}`. Stop at both."
+        eos = turns.get("eos_token")
+        yield f"Answers end with {', '.join(ends)}; the tokenizer's end token is `{eos}`. Stop at both."
     if header := turns.get("header"):
         shown = header.replace("\n", "⏎")
         yield f"Answers were trained behind `{shown}`, which the chat template that comes with the model writes."
