@@ -101,7 +101,8 @@ def _lora(
     if most is None:
         raise CFTError(f"an adapter has rank {rank}; vLLM serves ranks up to {_RANKS[-1]}")
     modules = [json.dumps({"name": name, "path": folder}) for name, folder in folders.items()]
-    options = ["--enable-lora", "--max-lora-rank", str(most), "--lora-modules", *modules]
+    options = ["--enable-lora", "--max-lora-rank", str(most), "--max-cpu-loras", str(len(modules))]
+    options += ["--lora-modules", *modules]
     folder = next(iter(folders.values()))
     if (Path(folder) / "tokenizer_config.json").is_file():  # with the template that it was trained with
         options += ["--tokenizer", folder]

@@ -314,6 +314,41 @@ def test_cft_select_and_again(run, capsys, monkeypatch):
     assert (run / "README.md").read_text() == card
 
 
+@pytest.mark.parametrize("adapters", [False, True])
+def test_vllm_scores_in_the_trained_type_and_all_adapters_on_one_server(run, monkeypatch, adapters):
+    from contextlib import contextmanager
+
+    served = []
+
+    class Silent:
+        def generate(self, conversations, **settings):
+            return [Generation("Conclusion: right", "stop", 1, 1)] * len(conversations)
+
+    @contextmanager
+    def serve(sources, **settings):
+        served.append((sources, settings))
+        yield dict.fromkeys(sources, Silent())
+
+    monkeypatch.setattr("cft_trl.serving.serve", serve)
+    monkeypatch.delenv("CFT_VLLM_OPTIONS", raising=False)
+    (run / "training.json").write_text(json.dumps({"turns": {"dtype": "float32"}}))
+    if adapters:
+        for step in (2, 4, 10):
+            (run / f"checkpoint-{step}" / "adapter_config.json").write_text("{}")
+    words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "3", "--backend", "vllm"]
+    assert main(words) == 0
+    folders = {step: str(run / f"checkpoint-{step}") for step in (2, 4, 10)}
+    names = "step" if adapters else "checkpoint"
+    each = [{f"{names}-{step}": folder} for step, folder in folders.items()]
+    assert [sources for sources, _ in served] == (
+        [{k: v for one in each for k, v in one.items()}] if adapters else each
+    )
+    assert json.loads((run / "selection.json").read_text())["generator"] == "vllm, float32"
+    assert main([*words, "--dtype", "bfloat16"]) == 0  # another type is another score
+    assert served[-1][1] == {"dtype": "bfloat16"}
+    assert json.loads((run / "selection.json").read_text())["generator"] == "vllm, bfloat16"
+
+
 def test_an_endpoint_serves_each_checkpoint_by_its_name(run, capsys):
     words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "6", "--backend", "endpoint"]
     with FaultyServer(faults=0.2, models="checkpoint-2,checkpoint-4,checkpoint-10") as server:

@@ -334,6 +334,7 @@ def test_adapters_of_one_base_are_served_together(started, family, tmp_path):
     [command] = started
     assert command[command.index("--model") + 1] == str(base)
     assert command[command.index("--max-lora-rank") + 1] == "32"
+    assert command[command.index("--max-cpu-loras") + 1] == "2"
     assert command[command.index("--tokenizer") + 1] == folders["step-1"]
     at = command.index("--lora-modules") + 1
     assert [json.loads(text) for text in command[at : at + 2]] == [

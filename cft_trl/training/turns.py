@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.chat_templates import answer_frame, freeze_dates, special_ids, template_of
+from cft_trl.chat_templates import AnswerFrame, answer_frame, freeze_dates, special_ids, template_of
 from cft_trl.errors import CFTError
 from cft_trl.training.record import read_record
 
@@ -84,9 +84,16 @@ def _refused(config: Any) -> str | None:
     return None
 
 
+def _frame(tokenizer: Any) -> AnswerFrame | None:
+    try:
+        return answer_frame(tokenizer)
+    except CFTError:  # rows that came tokenised need no template that renders texts
+        return None
+
+
 def turn_record(tokenizer: Any, ends: Sequence[int], dates: Mapping[str, str], model: Any) -> dict[str, Any]:
     """What a run's record holds on its prompts and end tokens (see the top of this file)."""
-    frame = answer_frame(tokenizer)
+    frame = _frame(tokenizer)
     return {
         "ends": dict(zip(tokenizer.convert_ids_to_tokens(list(ends)), ends, strict=True)),
         "eos_token": tokenizer.eos_token,
@@ -109,7 +116,7 @@ def tell_turns(tokenizer: Any, ends: Sequence[int], saved: Any) -> list[str]:
         lines.append(
             f"answers end with {names}, the tokenizer's end token is {tokenizer.eos_token}: what is saved stops at both"
         )
-    frame = answer_frame(tokenizer)
+    frame = _frame(tokenizer)
     if frame is None:
         return lines
     if frame.header and saved is not tokenizer:
