@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.evaluation.answers import clean, extract_answer, squash
+from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.benchmarks import load_benchmark
+from cft_trl.evaluation.notation import clean, squash
 
 __all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
 
