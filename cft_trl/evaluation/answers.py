@@ -138,8 +138,18 @@ def _announced(text: str) -> str | None:
     rest = text[last.end() : last.end() + _MAX_BARE + 1].partition("\n")[0]
     if stop := _SENTENCE_END.search(rest):
         rest = rest[: stop.start()]
-    rest = _REASON.sub("", rest).strip().strip("*_`").strip()
+    rest = _REASON.sub("", _until_closed(rest)).strip().strip("*_`").strip()
     return rest if rest and len(rest) <= _MAX_BARE else None
+
+
+def _until_closed(text: str) -> str:
+    r"""Up to a brace that closes what was opened before: \text{The answer is 6}."""
+    depth = 0
+    for match in re.finditer(r"\\.|[{}]", text):
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth < 0:
+            return text[: match.start()]
+    return text
 
 
 def _coordinated(text: str, at: int) -> str | None:

@@ -206,8 +206,10 @@ def circumstances() -> dict[str, Any]:
 
     import torch
 
+    from cft_trl.evaluation.grading import grader_versions
+
     versions = {}
-    for package in ("cft-trl", "torch", "transformers", "lighteval", "math-verify"):
+    for package in ("cft-trl", "torch", "transformers", "lighteval"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -216,6 +218,6 @@ def circumstances() -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     return {
         "machine": f"{processor}, {os.cpu_count()} cores, {accelerator}",
-        "versions": versions,
+        "versions": versions | grader_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -28,7 +28,6 @@ from cft_trl.evaluation.notation import (
     split_marked,
     split_top,
     squash,
-    text_key,
 )
 from cft_trl.evaluation.quantities import same_quantity
 from cft_trl.evaluation.numerals import without_thousands
@@ -172,6 +171,12 @@ def _as_lists(p: str, g: str, equal: texts.Equal) -> bool | None:
     if _and_beside_or(marked):
         return False
     a, b = (split_top(found[1]) if found else its for found, its in ((one, items[0]), (other, items[1])))
+    if not one and not other and min(len(a), len(b)) == 1:
+        # "2 - b or -b + 2" is one answer in two spellings.
+        many, marks = (a, marked[0]) if len(a) > 1 else (b, marked[1])
+        if {mark for _, mark in marks[1:]} == {r"\lor"} and all(equal(many[0], item) for item in many[1:]):
+            return equal(a[0], b[0])
+        return False
     if one or other:
         a, b = _distinct(a, equal), _distinct(b, equal)
     return _match_items(_with_shared_words(a), _with_shared_words(b), equal)
@@ -227,16 +232,15 @@ def _with_shared_words(items: Sequence[str]) -> list[str]:
 
 
 def _as_ratio(p: str, g: str, equal: texts.Equal) -> bool | None:
-    """3:1 is 6:2; beside a written fraction 2:3 is two thirds."""
+    """3:1 is 6:2; where a fraction was asked for, 2:3 is two thirds."""
     one, other = _RATIO.fullmatch(p.strip()), _RATIO.fullmatch(g.strip())
     if not one and not other:
         return None
     if not one or not other:
-        ratio, plain = (one, g) if one else (other, p)
-        if ratio is None or ratio[3] or not re.search(r"\\frac|/", plain) or re.search(r"[=<>]", plain):
+        # Asked for a fraction, 2:3 is one; asked for a ratio, a number is none.
+        if not one or one[3] or not re.search(r"\\frac|/", g) or re.search(r"[=<>]", g):
             return False
-        fraction = f"\\frac{{{ratio[1]}}}{{{ratio[2]}}}"
-        return equal(fraction, plain) if one else equal(plain, fraction)
+        return equal(f"\\frac{{{one[1]}}}{{{one[2]}}}", g)
     parts = [[part for part in match.groups() if part] for match in (one, other)]
     if len(parts[0]) != len(parts[1]):
         return False
@@ -271,19 +275,21 @@ def _match_items(p_items: Sequence[str], g_items: Sequence[str], equal: texts.Eq
 
 def _as_one_text(p: str, g: str, equal: texts.Equal) -> bool | None:
     """ "6m" beside "6\\text{ m}": the same letters."""
-    same = re.match(r"-?[\d.]", p) and re.match(r"-?[\d.]", g) and "\\text" in p + g
-    return True if same and text_key(p) == text_key(g) and " " not in p.split("\\text")[0].strip() else None
+    if not re.match(r"-?[\d.]", p) or not re.match(r"-?[\d.]", g) or "\\text" not in p + g:
+        return None
+    one, other = (re.sub(r"\\text\{([^{}]*)\}", r"\1", answer) for answer in (p, g))
+    return True if re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", one) == re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", other) else None
 
 
 _DECISIONS = (
     texts.same_option,
     _as_words,
     equations.as_approximate,
+    _as_set,
     texts.same_text,
     _as_base,
     equations.as_congruence,
     equations.as_parameters,
-    _as_set,
     equations.as_equations,
     equations.as_plus_minus,
     same_matrix,

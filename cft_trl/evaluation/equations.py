@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from cft_trl.evaluation import values
 from cft_trl.evaluation.formulas import Node, try_parse
-from cft_trl.evaluation.notation import key, split_top, squash
+from cft_trl.evaluation.notation import key, split_at, split_top, squash
 
 Equal = Callable[[str, str], bool]
 
@@ -70,7 +70,7 @@ def _near(parts: Sequence[str]) -> bool:
     """Whether what is called about equal is: within 2%, where both are numbers."""
     found = []
     for part in parts:
-        node = try_parse(_EQUALS.split(part)[-1].strip())
+        node = try_parse(split_at(part, _EQUALS)[0][-1])
         value = values.constant(node) if node is not None and not node.symbols() else None
         if value is not None:
             found.append(values.inexact(value))
@@ -85,7 +85,7 @@ _CONGRUENCE = re.compile(
 )
 _PARAMETER = re.compile(
     r"\s*[,;:]?\s*\(?\s*(?:\\text\{\s*,?\s*(?:for|where|with)?\s*(?:all|any|some|every|each)?\s*\}|for|where)?\s*"
-    r"(?P<name>[a-zC](?:_\w)?(?:\s*,\s*[a-z])*)\s*\\in\s*\\(?:mathbb|mathbf|text)?\s*\{?\s*(?P<set>[ZRNQC])\s*\}?(?:\^\+|_\+)?\s*\)?$"
+    r"(?<![A-Za-z\\])(?P<name>[a-zC](?:_\w)?(?:\s*,\s*[a-z])*)\s*\\in\s*\\(?:mathbb|mathbf|text)?\s*\{?\s*(?P<set>[ZRNQC])\s*\}?(?:\^\+|_\+)?\s*\)?$"
 )
 _IN_WORDS = re.compile(
     r"\s*[,;]?\s*(?:\\text\{\s*,?\s*\(?(?:for|where|with|and)\s*(?:all|any|some|every|each|an|the)?\s*(?P<set>integers?|real numbers?|"
@@ -167,7 +167,7 @@ def as_equations(p: str, g: str, equal: Equal) -> bool | None:
             return verdict
     if len(split_top(p)) > 1 or len(split_top(g)) > 1:
         return None
-    p_sides, g_sides = ([side.strip() for side in _EQUALS.split(answer)] for answer in (p, g))
+    p_sides, g_sides = (split_at(answer, _EQUALS)[0] for answer in (p, g))
     if len(p_sides) == 1 and len(g_sides) == 1:
         if not _RELATION.search(p) and not _RELATION.search(g):
             return None
@@ -186,7 +186,7 @@ def _consistent(sides: Sequence[str]) -> bool:
     found = []
     for side in sides:
         node = try_parse(side)
-        if node is not None and not node.symbols():
+        if node is not None and not node.symbols() and not any(child.op == "call" for child in node.walk()):
             value = values.constant(node)
             if value is None:
                 return False
@@ -196,13 +196,10 @@ def _consistent(sides: Sequence[str]) -> bool:
 
 def _stated(sides: Sequence[str]) -> list[str]:
     """The value that a chain of equations states of what was asked for; empty where it states none."""
-    if _asks(sides[0]):
-        return [sides[-1]]
-    last = try_parse(sides[-1])
-    first = try_parse(sides[0])
+    first, last = try_parse(sides[0]), try_parse(sides[-1])
     if last is not None and last.op == "sym" and first is not None and not first.symbols():
         return [sides[0]]
-    return []
+    return [sides[-1]] if _asks(sides[0], sides[-1]) else []
 
 
 _GEOMETRY = re.compile(
@@ -219,7 +216,7 @@ _APPLIED = re.compile(
 )
 
 
-def _asks(left: str) -> bool:
+def _asks(left: str, right: str = "") -> bool:
     """Whether a left side names what was asked for: a name, a function's value, a combination of names, plain numbers."""
     left = re.sub(r"\s*\(\s*in [a-z]+\s*\)$", "", left.strip())
     if _LEFT_SIDE.fullmatch(left) or _GEOMETRY.fullmatch(left) or _APPLIED.fullmatch(left):
@@ -227,7 +224,19 @@ def _asks(left: str) -> bool:
     node = try_parse(left)
     if node is None:
         return False
-    return not node.symbols() or len(node.symbols()) >= 2
+    return not node.symbols() or (len(node.symbols()) >= 2 and _is_combination(node, left, right))
+
+
+def _is_combination(node: Node, left: str, right: str) -> bool:
+    """ "m + n", "100a + b", "x/y": a quantity made of others, and no equation of a line or a circle."""
+    value = try_parse(right)
+    if value is None or value.symbols() or re.fullmatch(r"\s*0\s*", right):
+        return re.fullmatch(r"[A-Za-z]\s*[-+]\s*[A-Za-z]", left) is not None
+    terms = [term.args[0] if term.op == "neg" else term for term in (node.args if node.op == "add" else (node,))]
+    if any(not term.symbols() for term in terms):
+        return False
+    plotted = bool(node.symbols() & {"x", "y", "z"}) and node.op == "add"
+    return not plotted or all(term.op == "sym" for term in terms)
 
 
 def _both_equations(p_sides: Sequence[str], g_sides: Sequence[str], equal: Equal) -> bool:
@@ -238,7 +247,7 @@ def _both_equations(p_sides: Sequence[str], g_sides: Sequence[str], equal: Equal
     one, other = _DEFINITION.fullmatch(p_left), _DEFINITION.fullmatch(g_left)
     if one and other and one[1] == other[1]:
         return equal(_substituted(p_sides[-1], one[2], other[2]), g_sides[-1])
-    if key(p_left) == key(g_left) and _asks(g_left):
+    if key(p_left) == key(g_left) and _asks(g_left, g_sides[-1]):
         return equal(p_sides[-1], g_sides[-1])
     if key(p_sides[-1]) == key(g_sides[-1]) and len(p_sides) == len(g_sides) == 2 and equal(p_left, g_left):
         return True
@@ -301,8 +310,8 @@ _TURNED = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne"}
 
 
 def _relation_parts(answer: str) -> tuple[list[str], list[str]]:
-    signs = [match[0].lstrip("\\") for match in _RELATION.finditer(answer)]
-    return [side.strip() for side in _RELATION.split(answer)], signs
+    parts, signs = split_at(answer, _RELATION)
+    return parts, [sign.lstrip("\\") for sign in signs]
 
 
 def as_plus_minus(p: str, g: str, equal: Equal) -> bool | None:
@@ -335,7 +344,7 @@ def named_values(items: Sequence[str]) -> dict[str, str] | None:
     """ "x = 1", "y = 2" -> their values by name; `None` where an item is nothing of the kind or a name comes twice."""
     found: dict[str, str] = {}
     for item in items:
-        sides = _EQUALS.split(item)
+        sides, _ = split_at(item, _EQUALS)
         if len(sides) != 2 or not re.fullmatch(rf"\s*{_NAME}\s*", sides[0]):
             return None
         name = squash(sides[0])
@@ -347,7 +356,7 @@ def named_values(items: Sequence[str]) -> dict[str, str] | None:
 
 def _named_tuple_beside(answer: str, other: str, equal: Equal) -> bool | None:
     """ "(a, b) = (1, 3)" beside "1, 3", in this order, and beside "a = 1, b = 3"."""
-    sides = _EQUALS.split(answer)
+    sides, _ = split_at(answer, _EQUALS)
     if len(sides) != 2 or not re.fullmatch(_ARGUMENTS, sides[0].strip()):
         return None
     names, entries = (split_top(side.strip()[1:-1]) for side in sides)

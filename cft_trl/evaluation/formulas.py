@@ -154,6 +154,9 @@ class _Parser:
         if not self.tokens:
             raise Unreadable("empty")
         found = self.expression()
+        if self.peek() == r"\choose":
+            self.take()
+            found = Node("fn", (found, self.expression()), "binom")
         if self.at < len(self.tokens):
             raise Unreadable(f"unexpected {self.peek()!r}")
         return found
@@ -363,6 +366,9 @@ class _Parser:
                     return Node("fn", tuple(self.arguments()), "binom")
             elif plain == "f" or inverse or "'" in name or simple or arguments:
                 return Node("call", tuple(self.arguments()), name + inverse)
+        elif self.peek() == "(" and re.fullmatch(r"\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+)*\s*", _inside(self.text, self.tokens[self.at].start) or ""):
+            # Nobody writes a product of a name and a number so: I(0) is a value of I.
+            return Node("call", tuple(self.arguments()), name)
         self.at = start
         return Node("sym", (), name)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖ", "0123456789nk")
@@ -101,6 +100,43 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
 ]
 
 
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?\.?")
+_KNOWN = frozenset(
+    (
+        "frac dfrac tfrac cfrac sqrt pi sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp alpha "
+        "beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+        "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega le leq ge geq ne neq lt gt in "
+        "infty int to times cdot div pm mp cup cap triangle angle circ text mathrm mathbf mathbb binom choose left right "
+        "lfloor rfloor lceil rceil sum prod lim approx equiv pmod mod bmod overline bar hat vec dot ddot tilde boxed quad "
+        "qquad degree prime emptyset varnothing land lor setminus mid dots ldots cdots begin end min max gcd det deg ell "
+        "partial nabla hbar langle rangle lvert rvert vert lbrace rbrace big Big bigg Bigg bigl bigr star ast top perp "
+        "parallel sim cong because therefore Rightarrow rightarrow leftarrow implies iff forall exists not notin subset "
+        "subseteq operatorname displaystyle textstyle large Large color textcolor underline boldsymbol textbf textit "
+        "mathcal mathit mathsf mbox hbox tag phantom hspace vspace limits small tiny huge Huge dbinom tbinom leqslant "
+        "geqslant overrightarrow widehat widetilde stackrel underbrace overbrace oint iint arg Re Im sup inf ker dim Pr "
+        "coth sech csch arccot arcsec arccsc arsinh arcosh artanh intercal leftrightarrow Leftrightarrow longrightarrow aleph Box square blacksquare checkmark dagger bullet oplus otimes wedge vee bf it rm emph fbox smallmatrix array"
+    ).split()
+)
+_RUN_ON = re.compile(r"\\([A-Za-z]{3,})")
+
+
+def _parted(match: re.Match[str]) -> str:
+    r"""\pir, from a text that lost its spaces, is \pi r."""
+    name = match[1]
+    if name in _KNOWN or name.startswith(("begin", "end", "text", "math")):
+        return match[0]
+    for length in range(len(name) - 1, 1, -1):
+        if name[:length] in _PARTED:
+            return f"\\{name[:length]} {name[length:]}"
+    return match[0]
+
+
+_PARTED = frozenset(
+    "pi sin cos tan cot sec csc log ln alpha beta gamma delta theta lambda mu phi psi omega rho sigma tau le leq ge geq ne "
+    "neq times cdot triangle angle cup cap circ pm".split()
+)
+
+
 def clean(answer: str) -> str:
     r"""The answer in one way of writing; its meaning is kept.
 
@@ -110,13 +146,15 @@ def clean(answer: str) -> str:
         >>> clean(r"\textbf{42}\,"), clean("1½"), clean(r"x \text{ or } y")
         ('\\text{42}', '1\\frac{1}{2}', 'x \\lor y')
     """
+    if _PLAIN_NUMBER.fullmatch(answer):
+        return answer.rstrip(".")
     answer = _characters(answer.strip().strip("*` "))
     answer = _without_ends(answer)
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
         if answer.startswith(opening) and answer.endswith(closing):
             answer = answer[2:-2]
     answer = re.sub(r"(?<!\\)\$", "", answer)
-    answer = _opened(answer)
+    answer = _opened(_RUN_ON.sub(_parted, answer) if "\\" in answer else answer)
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)
     return _without_ends(answer)
@@ -193,17 +231,19 @@ def _rewritten(text: str, depth: int) -> str:
         if match[1] in _DROP:
             # \color{red}{42} and \textcolor{red}{42}: the second argument stays where it is.
             continue
-        parts.append(_as_written(match[1], inner, depth))
+        behind = text[: match.start()].rstrip("\\,;:! ~")[-1:]
+        parts.append(_as_written(match[1], inner, depth, behind))
     return "".join([*parts, text[at:]])
 
 
-def _as_written(command: str, inner: str, depth: int) -> str:
+def _as_written(command: str, inner: str, depth: int, behind: str) -> str:
     inner = _rewritten(inner, depth + 1)
     if command in _FONT:
         return "{" + inner + "}" if len(inner.strip()) > 1 and not inner.strip().isdigit() else inner + " "
     bare = re.sub(r"\\[,;:! ]|\s", "", inner)
     if command in ("mathrm", "rm", "operatorname", "text", "textrm"):
-        if bare in _FUNCTION_NAMES:
+        # Behind a number, min and sec are units.
+        if bare in _FUNCTION_NAMES and not (bare in ("min", "sec", "deg") and re.match(r"[\d)}]", behind)):
             return f"\\{bare} "
         if bare in ("e", "i", "d") and command != "text":
             return bare + " "
@@ -259,7 +299,7 @@ def text_key(answer: str) -> str:
     """
     opened = re.sub(r"\\text\{([^{}]*)\}", r"\1", answer.replace(r"\land", "and").replace(r"\lor", "or"))
     opened = re.sub(r"^\s*(?:an?|the)\s+(?=\w{2})", "", opened, flags=re.IGNORECASE)
-    return re.sub(r"\.(?!\d)|[\s'\"!*~-]|\\", "", opened).casefold()
+    return re.sub(r"\.(?!\d)|'(?=[a-z])|[\s\"!*~-]|\\", "", opened).casefold()
 
 
 _MARKS = re.compile(r"\\[{}]|\\(?:[lr]angle|land|lor|cup|cap|[lr]floor|[lr]ceil)(?![A-Za-z])|\\[A-Za-z]+|\\.|[()\[\]{},;|]", re.DOTALL)
@@ -292,6 +332,29 @@ def split_marked(text: str, separators: frozenset[str] = COMMAS) -> list[tuple[s
     return [part for part in parts if part[0]] if len(parts) > 1 else parts
 
 
+def split_at(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """Splits where a pattern matches outside of brackets -> (the parts, what stood between them).
+
+    Example:
+        >>> split_at("P(X=3) = 2", re.compile("="))
+        (['P(X=3)', '2'], ['='])
+    """
+    depths, depth = [], 0
+    for match in _MARKS.finditer(text):
+        depth += _OPEN.get(match[0], 0) - _CLOSE.get(match[0], 0)
+        depths.append((match.end(), depth))
+    parts, between, start, at, depth = [], [], 0, 0, 0
+    for match in pattern.finditer(text):
+        while at < len(depths) and depths[at][0] <= match.start():
+            depth = depths[at][1]
+            at += 1
+        if depth == 0:
+            parts.append(text[start : match.start()].strip())
+            between.append(match[0])
+            start = match.end()
+    return [*parts, text[start:].strip()], between
+
+
 def closes_at_end(text: str) -> bool:
     """Whether the bracket that opens a text is closed by its last one."""
     depth = 0
@@ -313,9 +376,3 @@ def bracketed(answer: str) -> tuple[str, str, str] | None:
     if opener == "(" and closer == ")" and len(split_top(inner)) == 1:
         return None
     return opener, inner.strip(), closer
-
-
-def replaced(pattern: re.Pattern[str], text: str, by: str | Callable[[re.Match[str]], str]) -> str | None:
-    """The text with the pattern replaced, or `None` where it does not occur."""
-    found, count = pattern.subn(by, text)
-    return found if count else None

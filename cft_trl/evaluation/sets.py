@@ -18,7 +18,7 @@ import mpmath
 
 from cft_trl.evaluation import values
 from cft_trl.evaluation.formulas import Node, try_parse
-from cft_trl.evaluation.notation import split_marked, split_top, squash
+from cft_trl.evaluation.notation import split_at, split_marked, split_top, squash
 
 _INF = mpmath.inf
 
@@ -221,12 +221,8 @@ def _common(one: Sequence[Piece], other: Sequence[Piece]) -> list[Piece]:
 
 
 def _inequality(answer: str) -> RealSet | None:
-    signs, sides, start = [], [], 0
-    for match in _RELATION.finditer(answer):
-        signs.append(match[0].lstrip("\\"))
-        sides.append(answer[start : match.start()].strip())
-        start = match.end()
-    sides.append(answer[start:].strip())
+    sides, found = split_at(answer, _RELATION)
+    signs = [sign.lstrip("\\") for sign in found]
     nodes = [try_parse(side) for side in sides]
     if None in nodes or not 2 <= len(nodes) <= 3 or (len(nodes) == 3 and {"=", "ne"} & set(signs)):
         return None

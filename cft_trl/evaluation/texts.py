@@ -112,7 +112,7 @@ def same_text(p: str, g: str, equal: Equal) -> bool | None:
         return equal(*numbers)
     if all(texts):
         one, other = (words_of(answer) for answer in opened)
-        return bool(one) and one == other and len(opened[0].split()) == len(opened[1].split()) == 1
+        return bool(one) and one == other and "'" not in p + g and len(opened[0].split()) == len(opened[1].split()) == 1
     return False
 
 

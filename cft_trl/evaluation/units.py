@@ -63,7 +63,7 @@ $: $ dollar usd buck USD 1; cent ¢ penny pennie 1/100; nickel 1/20; dime 1/10; 
 ₹: ₹ rupee Rs INR 1
 percent: % percent pct percentage 1
 unit: unit 1
-bit: bit ~1; B byte ~8; b ~1
+bit: bit ~1; B byte ~8
 rev: revolution rev 1; turn 1
 person: person people 1
 """
@@ -89,7 +89,6 @@ _PREFIX_WORDS = {
     "tera": 12, "giga": 9, "mega": 6, "kilo": 3, "hecto": 2, "deci": -1, "centi": -2, "milli": -3, "micro": -6,
     "nano": -9, "pico": -12, "femto": -15,
 }  # fmt: skip
-_SYMBOL_ONLY = {"kWh": "k", "KB": "k"}
 
 
 def _read_tables() -> dict[str, tuple[Fraction, bool, dict[str, int]]]:
@@ -288,6 +287,8 @@ def _split(answer: str) -> tuple[str, str | None]:
         core = answer[:place].strip()
         percent = re.search(r"\s*(?:\\?%|\^\s*\\circ)$", core)
         tail = answer[place:]
+        if core.endswith("/"):
+            core, tail = core[:-1].strip(), "/" + tail
         if percent:
             core, tail = core[: percent.start()], percent[0] + " " + tail
         return core, _untexted(tail)
@@ -319,6 +320,10 @@ def _top_level_text(answer: str) -> int | None:
     return None
 
 
+# Of two letters outside \\text{} only these are units; "2 ab" is a product.
+_SHORT = frozenset("cm mm km nm μm kg mg gm μg lb oz ft yd mi in hr ml mL dL kJ MJ kW MW kV mV mA kN Hz eV Pa ms μs GB MB KB kB".split())
+
+
 def _bare_words(answer: str) -> tuple[str, str | None]:
     """Words behind a number that is not in \\text{}: known units of two letters or more, or plain words."""
     match = re.match(
@@ -332,7 +337,8 @@ def _bare_words(answer: str) -> tuple[str, str | None]:
     if not names or any(_FORMULA_WORDS.fullmatch(name) for name in names):
         return answer, None
     unit, rest = read_unit(words)
-    if unit is not None and (len(names[0]) > 1 or words.startswith("/")) and (not rest or match["gap"]):
+    known = len(names[0]) > 2 or names[0] in _SHORT or words.startswith("/")
+    if unit is not None and known and (not rest or match["gap"]):
         return match["core"].strip(), words
     wordy = match["gap"] and any(len(name) > 3 for name in names)
     spoken = all(re.search(r"[aeiouy]", name.lower()) for name in names if len(name) > 3)

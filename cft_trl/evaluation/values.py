@@ -5,8 +5,8 @@ r"""The value of a formula, exactly where it can be exact, and whether two formu
     equal(parse(r"\sqrt{x^2}"), parse("x"))                       # False: they differ at negative points
 
 A difference that is no exact number is computed twice: once to learn how large and how small the parts of both formulas
-become, and once with as many digits as lie between them and 60 more, so that no term is lost whatever its size. There
-is no absolute floor. Functions are compared at unrelated points: small and large, positive and negative, whole and not.
+become, and once with twice as many digits as lie between them and 60 more, so that no term is lost whatever its size.
+There is no absolute floor. Functions are compared at unrelated points: small and large, positive and negative, whole and not.
 Odd roots of negative numbers are real, other powers principal. A "log" without base is read as ln or as log10, the same
 on both sides.
 """
@@ -126,16 +126,16 @@ def _same_at(a: Node, b: Node, point: dict[str, Fraction], log: str) -> bool | N
             return x == y
         if mpmath.isinf(inexact(x)) or mpmath.isinf(inexact(y)):
             return bool(inexact(x) == inexact(y))
-        if low + high + _SPARE > _MAX_DIGITS:
+        digits = 2 * (low + high) + _SPARE
+        if digits > _MAX_DIGITS:
             return None
         with mp.workdps(50):
             # A difference far above what rounding can make needs no second look.
             if high < 8 and abs(inexact(x) - inexact(y)) > mpmath.mpf(10) ** -15:
                 return False
-        digits = low + high + _SPARE
         x, y, _, _ = _pair(a, b, point, log, digits)
         with mp.workdps(digits):
-            return bool(abs(inexact(x) - inexact(y)) <= mpmath.mpf(10) ** -(low + _SPARE // 2))
+            return bool(abs(inexact(x) - inexact(y)) <= mpmath.mpf(10) ** (high + _SPARE // 2 - digits))
     except (Unreadable, ArithmeticError, ValueError, TypeError, RecursionError):
         return None
 
