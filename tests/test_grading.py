@@ -17,7 +17,7 @@ from cft_trl.evaluation.benchmarks import load_benchmark
 from cft_trl.evaluation.grading import grade, grade_many, grader_versions, self_test
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import to_number
-from cft_trl.evaluation.units import quantity
+from cft_trl.evaluation.measures import quantity
 
 pytest.importorskip("math_verify")
 

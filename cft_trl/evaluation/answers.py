@@ -15,7 +15,9 @@ from typing import NamedTuple
 from cft_trl.evaluation.paper_notation import published_answer
 
 _BRACES = re.compile(r"(\\(?:boxed|fbox)\s*\{)|(\\.)|([{}])", re.DOTALL)
-_UNBRACED = re.compile(r"\\boxed\s*(?!\s*\{)(\\[dt]?frac\s*(?:\d\s*\d|\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\})|[^\s{}$\\][^\s{}$\\]{0,40})")
+_UNBRACED = re.compile(
+    r"\\boxed\s*(?!\s*\{)(\\[dt]?frac\s*(?:\d\s*\d|\{[^{}]{1,40}\}\s*\{[^{}]{1,40}\})|[^\s{}$\\][^\s{}$\\]{0,40})"
+)
 _BETWEEN_BOXES = re.compile(r"[\s$]*(?:\\text\s*\{\s*(?:and|or)\s*\}|and|or|,|,\s*and|,\s*or)[\s$]*")
 _ANNOUNCED = re.compile(
     r"\banswers?\b(?:\s+(?:to|for|of)\s[^.:\n]{0,80}?)?[*_]{0,3}\s*(?:\b(?:is|are)\b|:|=)[:=\s*_]{0,8}(?=\S)",
@@ -24,7 +26,9 @@ _ANNOUNCED = re.compile(
 _HEADED = re.compile(r"^[ \t#*_>]*(?:the\s+)?(?:final\s+)?answer[ \t*_:#]*\n\s*(?=\S)", re.IGNORECASE | re.MULTILINE)
 _LINE_A = re.compile(r"^[*_]{0,2}(?:A|Ans)[*_]{0,2}[ \t]*[:.][*_]{0,2}[ \t]*(\S[^\n]*)", re.MULTILINE)
 _LINE_B = re.compile(r"^[*_(]{0,2}B[*_)]{0,2}[ \t]*[:.)]", re.MULTILINE)
-_JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*("(?:[^"\\\n]|\\.){1,400}"|-?\d[\d.]{0,30}|true|false)', re.IGNORECASE)
+_JSON = re.compile(
+    r'"(?:final[_ ]?)?answer"\s*:\s*("(?:[^"\\\n]|\\.){1,400}"|-?\d[\d.]{0,30}|true|false)', re.IGNORECASE
+)
 _TAGGED = re.compile(r"<answer>\s*(.{1,400}?)\s*</answer>", re.DOTALL | re.IGNORECASE)
 _MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BETWEEN_MATHS = re.compile(r"\s*(,\s*and|,\s*or|,|and|or)\s*(?=\$|\\\()")

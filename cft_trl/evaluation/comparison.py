@@ -20,18 +20,11 @@ from itertools import product
 
 from cft_trl.evaluation import equations, texts
 from cft_trl.evaluation.matrices import same_matrix
-from cft_trl.evaluation.notation import (
-    bracketed,
-    clean,
-    closes_at_end,
-    key,
-    split_marked,
-    split_top,
-    squash,
-)
-from cft_trl.evaluation.quantities import same_quantity
+from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import without_thousands
+from cft_trl.evaluation.quantities import same_quantity
 from cft_trl.evaluation.sets import same_set
+from cft_trl.evaluation.structure import bracketed, closes_at_end, key, split_marked, split_top, squash
 
 # An answer longer than this equals the gold only as text; the longest gold of the benchmarks has 223 characters.
 _MAX_LENGTH = 1500
@@ -39,7 +32,9 @@ _MAX_NESTING = 40
 _MAX_ITEMS = 60
 
 _BASE = re.compile(r"(-?)\(?(?:\\text\{)?([0-9A-Za-z.]+)\}?\)?_\{?(?:\\text\{)?([0-9]+|[a-z]+)\}?\}?")
-_RATIO = re.compile(r"([^:]+?)\s*(?::|\\colon|(?<=\d)\s+to\s+(?=\d)|\\text\{\s*to\s*\})\s*([^:]+?)(?:\s*(?::|\\colon)\s*([^:]+?))?")
+_RATIO = re.compile(
+    r"([^:]+?)\s*(?::|\\colon|(?<=\d)\s+to\s+(?=\d)|\\text\{\s*to\s*\})\s*([^:]+?)(?:\s*(?::|\\colon)\s*([^:]+?))?"
+)
 _BASE_NAMES = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen"),
@@ -114,7 +109,10 @@ def strip_group(answer: str) -> str:
     answer = answer.strip()
     while True:
         inner = None
-        if match := re.fullmatch(r"\\text\{\s*([-+\d.,/: $%^()]*\d[-+\d.,/: $%^()]*)\s*\}", answer):
+        if match := re.fullmatch(
+            r"\\text\{\s*((?:[-+\d.,/: $%^()]|\\[$%])*\d(?:[-+\d.,/: $%^()]|\\[$%])*|[^{}\\]{1,40}=[^{}\\]{1,40}|[^{}]{1,30}=[^{}]*\\lor[^{}]*)\s*\}",
+            answer,
+        ):
             inner = match[1]
         elif answer.startswith("{") and closes_at_end(answer):
             inner = answer[1:-1]

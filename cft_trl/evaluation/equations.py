@@ -1,7 +1,7 @@
 r"""Equations, congruences, and what stands beside an answer: approximations, parameters, remarks.
 
-    "x = 3" and "m + n = 17" state the values 3 and 17, "x^2 = 3" and "x + 1 = 3" do not state 3
-    "x + y = 3" is "2x + 2y = 6"; "f(t) = t^2" is "f(x) = x^2"; "3 + 4 = 8" is nothing
+"x = 3" and "m + n = 17" state the values 3 and 17, "x^2 = 3" and "x + 1 = 3" do not state 3
+"x + y = 3" is "2x + 2y = 6"; "f(t) = t^2" is "f(x) = x^2"; "3 + 4 = 8" is nothing
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from cft_trl.evaluation import values
-from cft_trl.evaluation.formulas import Node, try_parse
-from cft_trl.evaluation.notation import key, split_at, split_top, squash
+from cft_trl.evaluation.formulas import try_parse
+from cft_trl.evaluation.nodes import Node
+from cft_trl.evaluation.structure import key, split_at, split_top, squash
 
 Equal = Callable[[str, str], bool]
 
 _NAME = r"(?:\\?[A-Za-z]+(?:_(?:\w|\{[^{}]{1,20}\}))?'{0,2})"
 _ARGUMENTS = rf"\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)"
 _LEFT_SIDE = re.compile(rf"\s*(?:{_NAME}\s*(?:{_ARGUMENTS})?|{_ARGUMENTS})\s*")
-_EQUALS = re.compile(r"(?<![<>!:\\=])=(?!=)")
+_EQUALS = re.compile(r"(?<![<>:\\=])=(?!=)")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _MEMBER = re.compile(rf"^\s*({_NAME}|{_ARGUMENTS})\s*\\in(?![A-Za-z])\s*")
 _DEFINITION = re.compile(r"\s*([A-Za-z])\s*\(\s*(\\?[a-zA-Z]+)\s*\)\s*")
@@ -32,10 +33,15 @@ _BECAUSE = (
 )
 _REMARKS = [
     re.compile(rf"\s*\\text\s*\{{\s*[,;]?\s*\(\s*(?:{_BECAUSE}).*$", re.DOTALL | re.IGNORECASE),
-    re.compile(rf"(?<=[\d}})a-zA-Z])\s*\(\s*(?:\\text\s*\{{\s*)?(?:{_BECAUSE})[^()]*(?:\([^()]*\)[^()]*)*\)?\s*$", re.DOTALL),
+    re.compile(
+        rf"(?<=[\d}})a-zA-Z])\s*\(\s*(?:\\text\s*\{{\s*)?(?:{_BECAUSE})[^()]*(?:\([^()]*\)[^()]*)*\)?\s*$", re.DOTALL
+    ),
     re.compile(r"\s*\\text\s*\{\s*,?\s*(?:since|because)\b.*$", re.DOTALL | re.IGNORECASE),
 ]
-_LEADING = re.compile(r"^\s*(?:\\(?:approx|Rightarrow|therefore|implies|to)(?![A-Za-z])|=(?!=)|~(?=\s*\d))\s*")
+_LEADING = re.compile(
+    r"^\s*(?:\\(?:approx|sim|Rightarrow|therefore|implies|to)(?![A-Za-z])|=(?!=)"
+    r"|\\text\{\s*(?:approximately|about|roughly|around|approx\.?)\s*(?:\}|(?=\d[^{}]*\}$))|(?:approximately|about|roughly)\s+(?=[\d\\]))\s*"
+)
 
 
 def without_remarks(answer: str) -> str:
@@ -49,7 +55,8 @@ def without_remarks(answer: str) -> str:
         shorter = pattern.sub("", answer)
         if shorter.strip():
             answer = shorter
-    return _LEADING.sub("", answer).strip()
+    shorter = _LEADING.sub("", answer).strip()
+    return shorter.removesuffix("}") if shorter.count("}") == shorter.count("{") + 1 else shorter
 
 
 def as_approximate(p: str, g: str, equal: Equal) -> bool | None:
@@ -209,7 +216,7 @@ _GEOMETRY = re.compile(
 )
 _APPLIED = re.compile(
     r"(?:\\(?:lim|int|sum|prod|max|min|gcd|det|sup|inf|iint|oint)(?![A-Za-z]).*"
-    r"|\\?(?:max|min|gcd|lcm|det|Pr?|E|Var|area|dim|rank|deg|arg|Re|Im)\s*[({\[].*"
+    r"|\\?(?:max|min|gcd|lcm|det|Pr?|E|mathbb\s*\{?\s*[EP]\s*\}?|Var|area|dim|rank|deg|arg|Re|Im)\s*[({\[].*"
     r"|\\text\{[a-zA-Z]+\}\s*\(.*\)|[A-Za-z](?:_\w|_\{\w+\}|')?\s*(?:\^\s*\{?\s*(?:-\s*1|\(\w+\))\s*\}?)?\s*\(.{1,30}\)|\(\s*[a-z]\s*\\circ\s*[a-z]\s*\)\s*\(.{1,20}\)"
     r"|\\(?:sin|cos|tan|cot|sec|csc)(?:\^2)?\s*(?:\(\s*)?(?:[A-Z]{1,3}|\\angle\s*[A-Z]{1,3}|\\(?:theta|alpha|beta|gamma|phi))(?:\s*\))?)",
     re.DOTALL,
@@ -224,6 +231,8 @@ def _asks(left: str, right: str = "") -> bool:
     node = try_parse(left)
     if node is None:
         return False
+    if node.op == "sym" and node.value.startswith("d") and "/d " in node.value:
+        return True
     return not node.symbols() or (len(node.symbols()) >= 2 and _is_combination(node, left, right))
 
 
@@ -242,11 +251,16 @@ def _is_combination(node: Node, left: str, right: str) -> bool:
 def _both_equations(p_sides: Sequence[str], g_sides: Sequence[str], equal: Equal) -> bool:
     if _DERIVATIVE.search(p_sides[0] + g_sides[0]):
         # x(t) is x where the equation says of what it is a function.
-        p_sides, g_sides = ([re.sub(r"(?<=[a-z])\((?:t|x)\)", "", side) for side in sides] for sides in (p_sides, g_sides))
+        p_sides, g_sides = (
+            [re.sub(r"(?<=[a-z])\((?:t|x)\)", "", side) for side in sides] for sides in (p_sides, g_sides)
+        )
     p_left, g_left = p_sides[0], g_sides[0]
     one, other = _DEFINITION.fullmatch(p_left), _DEFINITION.fullmatch(g_left)
     if one and other and one[1] == other[1]:
         return equal(_substituted(p_sides[-1], one[2], other[2]), g_sides[-1])
+    if _is_function(p_left, other) or _is_function(g_left, one):
+        # y = x^2 is the function f(x) = x^2.
+        return equal(p_sides[-1], g_sides[-1])
     if key(p_left) == key(g_left) and _asks(g_left, g_sides[-1]):
         return equal(p_sides[-1], g_sides[-1])
     if key(p_sides[-1]) == key(g_sides[-1]) and len(p_sides) == len(g_sides) == 2 and equal(p_left, g_left):
@@ -254,11 +268,19 @@ def _both_equations(p_sides: Sequence[str], g_sides: Sequence[str], equal: Equal
     return _proportional(_difference(p_sides), _difference(g_sides))
 
 
+def _is_function(left: str, definition: re.Match[str] | None) -> bool:
+    return left.strip() == "y" and definition is not None and definition[1] == "f" and definition[2] == "x"
+
+
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)|d[a-z]\s*/\s*d[a-z]|'|\\dot")
 
 
 def _substituted(text: str, name: str, by: str) -> str:
-    pattern = re.escape(name) + r"(?![A-Za-z])" if name.startswith("\\") else rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])|(?<=\d){re.escape(name)}(?![A-Za-z])"
+    pattern = (
+        re.escape(name) + r"(?![A-Za-z])"
+        if name.startswith("\\")
+        else rf"(?<![A-Za-z\\]){re.escape(name)}(?![A-Za-z])|(?<=\d){re.escape(name)}(?![A-Za-z])"
+    )
     return re.sub(pattern, lambda _: by, text)
 
 
@@ -318,6 +340,7 @@ def as_plus_minus(p: str, g: str, equal: Equal) -> bool | None:
     r"""3 \pm 2 stands for 5, 1."""
     if r"\pm" not in p + g and r"\mp" not in p + g:
         return None
+    p, g = (answer[2:-2] if re.fullmatch(r"\\\{[^{}]*\\\}", answer) else answer for answer in (p, g))
     p_items, g_items = ([x for item in split_top(answer) for x in _both_signs(item)] for answer in (p, g))
     if r"\pm" in "".join(p_items + g_items) or r"\mp" in "".join(p_items + g_items):
         return key(p.replace(r"\mp", r"\pm")) == key(g.replace(r"\mp", r"\pm")) and p.count(r"\mp") == g.count(r"\mp")

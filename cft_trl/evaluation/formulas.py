@@ -11,62 +11,30 @@ equal only as texts. Recursive descent; one pass over the tokens; brackets nest 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
 
-from cft_trl.evaluation.notation import argument
+from cft_trl.evaluation.nodes import Node, Token, Tokens, Unreadable, based_value, inside, mixed, negative, renamed
+from cft_trl.evaluation.structure import words
 
 _MAX_DEPTH = 60
 
-
-class Unreadable(ValueError):
-    """A text is no formula, or its value cannot be told within bounds."""
-
-
-class Node(NamedTuple):
-    """A formula: `op` says what `args` are to each other; `value` is a number, a name, or a function's name.
-
-    op is one of num, const (pi, e, i, inf), sym, based (digits in a base), add, mul, div, neg, pow, fact (value 1 or 2),
-    percent, deg, fn (a known function), call (an unknown one), sum and prod (index, from, to, term).
-    """
-
-    op: str
-    args: tuple[Node, ...] = ()
-    value: Any = None
-
-    def walk(self) -> Iterator[Node]:
-        yield self
-        for child in self.args:
-            yield from child.walk()
-
-    def symbols(self) -> set[str]:
-        """Names of the free symbols."""
-        if self.op == "sym":
-            return {self.value}
-        found = set().union(*(child.symbols() for child in self.args)) if self.args else set()
-        return found - {self.value} if self.op in ("sum", "prod") else found
-
-
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh "
-    "ln log lg exp sqrt abs floor ceil gcd lcm min max sgn Re Im".split()
+    words(
+        "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh "
+        "ln log lg exp sqrt abs floor ceil gcd lcm min max sgn Re Im"
+    )
 )
 _ALSO = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "sign": "sgn"}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar partial nabla".split()
+    words(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+        "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar partial nabla"
+    )
 )
 _MARKED = frozenset(
-    "bar overline hat widehat tilde widetilde dot ddot vec overrightarrow overleftrightarrow overarc wideparen".split()
-)
-_TOKEN = re.compile(
-    r"(?P<mixed>\d+\s*\\frac\s*\{\s*\d+\s*\}\s*\{\s*\d+\s*\}|\d+\s+\d+\s*/\s*\d+(?![\d.]))"
-    r"|(?P<number>(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][-+]?\d+(?![\d.]))?)"
-    r"|(?P<command>\\[A-Za-z]+|\\.)|(?P<word>[A-Za-z]+)|(?P<space>\s+)|(?P<other>.)",
-    re.DOTALL,
+    words("bar overline hat widehat tilde widetilde dot ddot vec overrightarrow overleftrightarrow overarc wideparen")
 )
 _NAME_AFTER_D = r"(?:\\partial|d)\s*(?:\^\s*(?:\{(\d)\}|(\d)))?\s*(\\?[A-Za-z]+?(?:_(?:\w|\{\w+\}))?)\s*(?:\([a-z]\))?"
 _DERIVATIVE = (
@@ -74,13 +42,6 @@ _DERIVATIVE = (
     re.compile(r"(?:\\partial|d)\s*(\\[A-Za-z]+|[A-Za-z])\s*(?:\^\s*(?:\{(\d)\}|(\d)))?"),
 )
 _PLAIN_DERIVATIVE = re.compile(r"(?<![A-Za-z\\])d([a-z])/d([a-z])(?![A-Za-z])")
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    end: int
 
 
 @lru_cache(maxsize=4096)
@@ -99,48 +60,10 @@ def parse(text: str) -> Node:
     return _Parser(text).whole()
 
 
-class _Parser:
+class _Parser(Tokens):
     def __init__(self, text: str) -> None:
-        self.text = text = _PLAIN_DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text)
-        self.tokens = [
-            _Token(match.lastgroup or "other", match[0], match.start(), match.end())
-            for match in _TOKEN.finditer(text)
-            if match.lastgroup != "space"
-        ]
-        self.at = self.depth = 0
-        self.bars = 0
-
-    # ---- tokens ----
-
-    def peek(self) -> str:
-        return self.tokens[self.at].text if self.at < len(self.tokens) else ""
-
-    def kind(self) -> str:
-        return self.tokens[self.at].kind if self.at < len(self.tokens) else ""
-
-    def take(self, expected: str | None = None) -> str:
-        if self.at >= len(self.tokens) or (expected is not None and self.peek() != expected):
-            raise Unreadable(f"{expected or 'more'} expected")
-        self.at += 1
-        return self.tokens[self.at - 1].text
-
-    def raw_argument(self) -> str:
-        """The next token or group as text."""
-        if self.at >= len(self.tokens):
-            raise Unreadable("argument expected")
-        if self.peek() != "{":
-            # Of a run of letters or digits a command takes the first.
-            token = self.tokens[self.at]
-            if token.kind in ("word", "number") and len(token.text) > 1:
-                self.tokens[self.at] = _Token(token.kind, token.text[1:], token.start + 1, token.end)
-                return token.text[0]
-            return self.take()
-        inner, end = argument(self.text, self.tokens[self.at].start)
-        if inner is None:
-            raise Unreadable("open brace")
-        while self.at < len(self.tokens) and self.tokens[self.at].start < end:
-            self.at += 1
-        return inner
+        super().__init__(_PLAIN_DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text))
+        self.depth = self.bars = 0
 
     def node_argument(self) -> Node:
         if self.peek() == "{":
@@ -166,11 +89,11 @@ class _Parser:
         if self.depth > _MAX_DEPTH:
             raise Unreadable("too deep")
         sign = self.take() if self.peek() in ("+", "-") else "+"
-        terms = [_negative(self.term()) if sign == "-" else self.term()]
+        terms = [negative(self.term()) if sign == "-" else self.term()]
         while self.peek() in ("+", "-"):
             sign = self.take()
             term = self.term()
-            terms.append(_negative(term) if sign == "-" else term)
+            terms.append(negative(term) if sign == "-" else term)
         self.depth -= 1
         return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
 
@@ -214,7 +137,7 @@ class _Parser:
         if self.peek() in ("+", "-"):
             sign = self.take()
             found = self.factor()
-            return _negative(found) if sign == "-" else found
+            return negative(found) if sign == "-" else found
         return self.power()
 
     def power(self) -> Node:
@@ -230,16 +153,13 @@ class _Parser:
         if self.peek() in ("+", "-"):
             sign = self.take()
             exponent = self.atom()
-            return Node("pow", (base, _negative(exponent) if sign == "-" else exponent))
+            return Node("pow", (base, negative(exponent) if sign == "-" else exponent))
         if self.peek() == "{" and (marked := re.fullmatch(r"\s*(\*|\\dagger|\\top|\+|-)\s*", self.group_text())):
             self.raw_argument()
             return Node("call", (base,), f"^{marked[1]}")
         if self.kind() == "number":
             return Node("pow", (base, self.atom()))
         return Node("pow", (base, self.group("{", "}") if self.peek() == "{" else self.atom()))
-
-    def group_text(self) -> str:
-        return argument(self.text, self.tokens[self.at].start)[0] or ""
 
     def postfix(self, base: Node) -> Node:
         while True:
@@ -279,7 +199,7 @@ class _Parser:
         if kind == "number":
             return self.number(self.take())
         if kind == "mixed":
-            return _mixed(self.take())
+            return mixed(self.take())
         if kind == "word":
             return self.word()
         if kind == "command":
@@ -327,8 +247,8 @@ class _Parser:
     def _split(self, length: int) -> None:
         token = self.tokens[self.at]
         if len(token.text) > length:
-            rest = _Token("word", token.text[length:], token.start + length, token.end)
-            self.tokens[self.at : self.at + 1] = [_Token("word", token.text[:length], token.start, rest.start), rest]
+            rest = Token("word", token.text[length:], token.start + length, token.end)
+            self.tokens[self.at : self.at + 1] = [Token("word", token.text[:length], token.start, rest.start), rest]
         self.at += 1
 
     def name(self, letter: str) -> Node:
@@ -358,7 +278,7 @@ class _Parser:
             else:
                 self.at = start
         if self.peek() == "(" and (plain in ("f", "g", "h", "F", "G", "H", "C") or inverse or "'" in name):
-            inner = _inside(self.text, self.tokens[self.at].start)
+            inner = inside(self.text, self.tokens[self.at].start)
             simple = inner is not None and re.fullmatch(r"\s*(?:[a-zA-Z]|-?\d+|\\?[a-z]+|[fgh]\s*\(.*\))\s*", inner)
             arguments = inner is not None and re.fullmatch(r"\s*(\d+|[nmk])\s*,\s*(\d+|[nmkr])\s*", inner)
             if plain == "C":
@@ -366,7 +286,9 @@ class _Parser:
                     return Node("fn", tuple(self.arguments()), "binom")
             elif plain == "f" or inverse or "'" in name or simple or arguments:
                 return Node("call", tuple(self.arguments()), name + inverse)
-        elif self.peek() == "(" and re.fullmatch(r"\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+)*\s*", _inside(self.text, self.tokens[self.at].start) or ""):
+        elif self.peek() == "(" and re.fullmatch(
+            r"\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+)*\s*", inside(self.text, self.tokens[self.at].start) or ""
+        ):
             # Nobody writes a product of a name and a number so: I(0) is a value of I.
             return Node("call", tuple(self.arguments()), name)
         self.at = start
@@ -450,7 +372,7 @@ class _Parser:
         index = lower[1]
         term = self.term()
         if index in ("i", "e"):
-            term = _renamed(term, index)
+            term = renamed(term, index)
         return Node(name, (_Parser(lower[2]).whole(), upper, term), index)
 
     def function(self, name: str) -> Node:
@@ -481,7 +403,7 @@ class _Parser:
         if self.peek() in ("-", "+"):
             sign = self.take()
             found = self.function_argument()
-            return _negative(found) if sign == "-" else found
+            return negative(found) if sign == "-" else found
         found = self.power()
         while self.starts_factor() and self.peek() not in ("(", "[", "|", "{") and not self.at_function():
             found = Node("mul", (found, self.power()))
@@ -492,58 +414,9 @@ class _Parser:
         return token in FUNCTIONS or self.peek() in (r"\sum", r"\prod") or token[:3] in ("sin", "cos", "tan", "log")
 
 
-def _negative(node: Node) -> Node:
-    return Node("neg", (node,))
-
-
-def _inside(text: str, at: int) -> str | None:
-    """What stands in the parentheses that open at a place."""
-    depth = 0
-    for place in range(at, len(text)):
-        depth += (text[place] == "(") - (text[place] == ")")
-        if depth == 0:
-            return text[at + 1 : place]
-    return None
-
-
-def _renamed(node: Node, index: str) -> Node:
-    """The index of a sum is no constant, though it be called i."""
-    if node.op == "const" and node.value == index:
-        return Node("sym", (), index)
-    return Node(node.op, tuple(_renamed(child, index) for child in node.args), node.value)
-
-
-def _mixed(text: str) -> Node:
-    whole, above, below = re.findall(r"\d+", text)
-    if int(below) == 0:
-        raise Unreadable("a zero below")
-    return Node("num", (), int(whole) + Fraction(int(above), int(below)))
-
-
-_BASE_NAMES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-)
-
-
-def based_value(digits: str, base: str) -> tuple[int, int]:
-    """A numeral in a base, "1200" and "7" or "seven" -> (its value, the base).
-
-    Raises:
-        Unreadable: No base, or digits that it does not have.
-    """
-    number = _BASE_NAMES.index(base) if base in _BASE_NAMES else int(base) if re.fullmatch(r"\d{1,2}", base) else 0
-    if not 2 <= number <= 36 or not re.fullmatch("[0-9A-Za-z]{1,400}", digits):
-        raise Unreadable("no numeral in a base")
-    try:
-        return int(digits, number), number
-    except ValueError as error:
-        raise Unreadable(str(error)) from None
-
-
 def try_parse(text: str) -> Node | None:
     """`parse`, or `None` for a text that is no formula; the text is cleaned if need be."""
     try:
         return parse(text)
     except (Unreadable, RecursionError, ValueError):
         return None
-

@@ -36,7 +36,8 @@ from typing import Any
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.evaluation.notation import clean, squash
+from cft_trl.evaluation.notation import clean
+from cft_trl.evaluation.structure import squash
 
 __all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "grader_versions", "self_test"]
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from cft_trl.evaluation import values
 from cft_trl.evaluation.formulas import try_parse
-from cft_trl.evaluation.notation import bracketed, closes_at_end, split_top
+from cft_trl.evaluation.structure import bracketed, closes_at_end, split_top
 
 Equal = Callable[[str, str], bool]
 
 _MATRIX = re.compile(
     r"(?P<before>.*?)(?P<open>[\[(|]?)\s*\\begin\{(?P<kind>[pbBvV]?(?:small)?matrix|array)\}(?:\{[^{}]*\})?(?P<body>.*)"
-    r"\\end\{(?P=kind)\}\s*(?P<close>[\])|]?)\s*(?P<after>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
+    r"\\end\{(?P=kind)\}\s*(?P<close>[\])|]?)\s*(?P<after>\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?(?:\s*/\s*(?P<below>\d+))?",
     re.DOTALL,
 )
 
@@ -62,7 +62,10 @@ def _matrix(answer: str) -> Matrix | None:
         determinant = match["kind"][0] in "vV" or match["open"] == "|"
         if match["after"]:
             rows = [list(column) for column in zip(*rows, strict=False)]
-        return _scaled(match["before"], rows, determinant)
+        before = match["before"].strip()
+        if match["below"]:
+            before = f"\\frac{{{before or 1}}}{{{match['below']}}}"
+        return _scaled(before, rows, determinant)
     if match_angle := re.fullmatch(r"\\langle(.*)\\rangle", answer, re.DOTALL):
         return Matrix([split_top(match_angle[1])], vector=True, angled=True)
     if answer.startswith("[") and (found := bracketed(answer)):

@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from cft_trl.evaluation.structure import argument, words
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙₖ", "0123456789nk")
 _CHARACTERS = {
-    **{dash: "-" for dash in "−–‐‑"},
+    **dict.fromkeys("−–‐‑", "-"),
     **{"×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "⁄": "/", "∕": "/", "π": r"\pi ", "°": r"^\circ "},
     **{"∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∓": r"\mp ", "≈": r"\approx "},
     **{"≡": r"\equiv ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R} "},
@@ -27,9 +29,9 @@ _CHARACTERS = {
         f"\\{name} " for name in ("alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi "
         "chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega").split()], strict=True)),
 }  # fmt: skip
-_FUNCTION_NAMES = (
+_FUNCTION_NAMES = words(
     "arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh sinh cosh tanh coth sech csch sin cos tan cot sec "
-    "csc log ln lg exp lcm gcd min max sgn deg det arg".split()
+    "csc log ln lg exp lcm gcd min max sgn deg det arg"
 )
 _FONTS = "mathbf boldsymbol bm mathit mathsf mathtt mathnormal bold pmb underline uline cancel mathcal mathscr hbox*"
 _TEXTS = "text textbf textrm textit textnormal textsf texttt textsc textup mbox hbox emph mathrm rm operatorname"
@@ -55,7 +57,7 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\\(?:geqslant|geqq|geq)(?![A-Za-z])", r"\\ge"),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\neq(?![A-Za-z])|\\not\s*=|!=(?!=)", r"\\ne "),
+        (r"\\neq(?![A-Za-z])|\\not\s*=|(?<=\s)!=(?!=)", r"\\ne "),
         (r"<=", r"\\le "),
         (r"(?<!=)>=", r"\\ge "),
         (r"\\(?:varnothing|empty|O)(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset"),
@@ -86,6 +88,8 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\+\s*\\infty", r"\\infty"),
         (r"(?<![A-Za-z\\])(?:np|math)\.(?=[a-z])", r"\\"),
         (r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\times "),
+        (r"(?<![A-Za-z0-9}])(\d{1,3})C(\d{1,3})(?![\dA-Za-z])", r"\\binom{\1}{\2}"),
+        (r"\\text\{\s*([-+=])\s*\}", r"\1"),
         (r"\\frac\s*(\d)\s*(\d)(?!\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"(\\frac\s*\{[^{}]{1,40}\})\s*(\d)", r"\1{\2}"),
@@ -132,8 +136,10 @@ def _parted(match: re.Match[str]) -> str:
 
 
 _PARTED = frozenset(
-    "pi sin cos tan cot sec csc log ln alpha beta gamma delta theta lambda mu phi psi omega rho sigma tau le leq ge geq ne "
-    "neq times cdot triangle angle cup cap circ pm".split()
+    words(
+        "pi sin cos tan cot sec csc log ln alpha beta gamma delta theta lambda mu phi psi omega rho sigma tau le leq ge geq ne "
+        "neq times cdot triangle angle cup cap circ pm"
+    )
 )
 
 
@@ -148,7 +154,7 @@ def clean(answer: str) -> str:
     """
     if _PLAIN_NUMBER.fullmatch(answer):
         return answer.rstrip(".")
-    answer = _characters(answer.strip().strip("*` "))
+    answer = _characters(answer.strip().strip('*` "'))
     answer = _without_ends(answer)
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
         if answer.startswith(opening) and answer.endswith(closing):
@@ -169,7 +175,7 @@ def _without_ends(answer: str) -> str:
     while True:
         shorter = re.sub(r"^(?:[\s,;:]|\.(?!\d))+", "", answer)
         shorter = re.sub(r"(?:(?<!\\)[\s,;:]|(?<![.\\])\.|(?<!\\)\\[,;:! ]?)$", "", shorter)
-        shorter = re.sub(r"(?<!\\)\\q?quad$", "", shorter)
+        shorter = re.sub(r"(?<!\\)\\q?quad$|\\\\$|\\checkmark$", "", shorter)
         if shorter == answer:
             return answer
         answer = shorter
@@ -203,7 +209,11 @@ _COMMAND = re.compile(
     + "|".join(sorted({*_FONTS.replace("*", "").split(), *_TEXTS.split(), *_DROPPED.split()}, key=len, reverse=True))
     + r")(?![A-Za-z])\*?\s*(?=\{|[A-Za-z0-9\\])"
 )
-_DROP, _FONT, _TEXT = set(_DROPPED.split()), {*_FONTS.replace(" hbox*", "").split(), "boxed", "fbox"}, set(_TEXTS.split())
+_DROP, _FONT, _TEXT = (
+    set(_DROPPED.split()),
+    {*_FONTS.replace(" hbox*", "").split(), "boxed", "fbox"},
+    set(_TEXTS.split()),
+)
 
 
 def _opened(text: str) -> str:
@@ -252,127 +262,3 @@ def _as_written(command: str, inner: str, depth: int, behind: str) -> str:
     if "\\text{" in inner:
         inner = re.sub(r"\\text\{([^{}]*)\}", r"\1", inner)
     return f"\\text{{{inner}}}"
-
-
-def argument(text: str, at: int) -> tuple[str | None, int]:
-    """The argument that begins at a place, without its braces, and where it ends; `None` where its brace stays open."""
-    if at >= len(text) or text[at] != "{":
-        match = re.compile(r"\\[A-Za-z]+|\\.|.", re.DOTALL).match(text, at)
-        return (match[0], match.end()) if match else (None, at)
-    depth = 0
-    for match in _BRACES.finditer(text, at):
-        depth += (match[0] == "{") - (match[0] == "}")
-        if depth == 0:
-            return text[at + 1 : match.start()], match.end()
-    return None, at
-
-
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-
-
-# ---- comparing and splitting texts -----------------------------------------------------------------------------------
-
-
-def squash(answer: str) -> str:
-    """The answer without whitespace."""
-    return re.sub(r"\s+", "", answer)
-
-
-def key(answer: str) -> str:
-    """The answer without the spaces that mean nothing; "1 1/2" stays apart from "11/2".
-
-    Example:
-        >>> key("x + 1") == key("x+1"), key("1 1/2") == key("11/2"), key("E_{1}") == key("E_1")
-        (True, False, True)
-    """
-    answer = re.sub(r"(?<![\w.)}])\s+|\s+(?![\w.({\\])|(?<=[A-Za-z)}])\s+(?=[\d.({])|(?<=\d)\s+(?=[A-Za-z(\\])", "", answer)
-    answer = re.sub(r"([_^])\{(\w)\}", r"\1\2", answer)
-    return re.sub(r"\s+", " ", answer).strip()
-
-
-def text_key(answer: str) -> str:
-    r"""What two spellings of a text answer share: letters folded, \text{} opened, spaces and full stops left out.
-
-    Example:
-        >>> text_key(r"4:30 \text{ p.m.}") == text_key("4:30 PM"), text_key(r"\text{an ellipse}") == text_key("ellipse")
-        (True, True)
-    """
-    opened = re.sub(r"\\text\{([^{}]*)\}", r"\1", answer.replace(r"\land", "and").replace(r"\lor", "or"))
-    opened = re.sub(r"^\s*(?:an?|the)\s+(?=\w{2})", "", opened, flags=re.IGNORECASE)
-    return re.sub(r"\.(?!\d)|'(?=[a-z])|[\s\"!*~-]|\\", "", opened).casefold()
-
-
-_MARKS = re.compile(r"\\[{}]|\\(?:[lr]angle|land|lor|cup|cap|[lr]floor|[lr]ceil)(?![A-Za-z])|\\[A-Za-z]+|\\.|[()\[\]{},;|]", re.DOTALL)
-_OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\langle": 1, r"\lfloor": 1, r"\lceil": 1}
-_CLOSE = {")": 1, "]": 1, "}": 1, r"\}": 1, r"\rangle": 1, r"\rfloor": 1, r"\rceil": 1}
-COMMAS = frozenset({",", ";", r"\land", r"\lor"})
-
-
-def split_top(text: str, separators: frozenset[str] = COMMAS) -> list[str]:
-    r"""Splits at separators that stand in no bracket: commas, semicolons, \land and \lor unless others are given.
-
-    Example:
-        >>> split_top(r"(1, 2), \frac{a, b}{c}; 3 \lor 4")
-        ['(1, 2)', '\\frac{a, b}{c}', '3', '4']
-    """
-    return [item for item, _ in split_marked(text, separators)]
-
-
-def split_marked(text: str, separators: frozenset[str] = COMMAS) -> list[tuple[str, str]]:
-    """As `split_top`, each item with the separator before it (the first with "")."""
-    parts, depth, start, before = [], 0, 0, ""
-    for match in _MARKS.finditer(text):
-        mark = match[0]
-        depth += _OPEN.get(mark, 0) - _CLOSE.get(mark, 0)
-        if depth == 0 and mark in separators:
-            parts.append((text[start : match.start()].strip(), before))
-            start, before = match.end(), mark
-    parts.append((text[start:].strip(), before))
-    # ", \land" is one separator.
-    return [part for part in parts if part[0]] if len(parts) > 1 else parts
-
-
-def split_at(text: str, pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """Splits where a pattern matches outside of brackets -> (the parts, what stood between them).
-
-    Example:
-        >>> split_at("P(X=3) = 2", re.compile("="))
-        (['P(X=3)', '2'], ['='])
-    """
-    depths, depth = [], 0
-    for match in _MARKS.finditer(text):
-        depth += _OPEN.get(match[0], 0) - _CLOSE.get(match[0], 0)
-        depths.append((match.end(), depth))
-    parts, between, start, at, depth = [], [], 0, 0, 0
-    for match in pattern.finditer(text):
-        while at < len(depths) and depths[at][0] <= match.start():
-            depth = depths[at][1]
-            at += 1
-        if depth == 0:
-            parts.append(text[start : match.start()].strip())
-            between.append(match[0])
-            start = match.end()
-    return [*parts, text[start:].strip()], between
-
-
-def closes_at_end(text: str) -> bool:
-    """Whether the bracket that opens a text is closed by its last one."""
-    depth = 0
-    for match in _MARKS.finditer(text):
-        depth += _OPEN.get(match[0], 0) - _CLOSE.get(match[0], 0)
-        if depth == 0 and match[0] in _CLOSE:
-            return match.end() == len(text)
-    return False
-
-
-def bracketed(answer: str) -> tuple[str, str, str] | None:
-    r"""Opening bracket, content and closing bracket when one pair holds the whole answer; \{ \} counts as a set."""
-    answer = answer.strip()
-    opener = next((o for o in ("(", "[", r"\{", r"\langle") if answer.startswith(o)), None)
-    if opener is None or not closes_at_end(answer):
-        return None
-    closer = next((c for c in (r"\}", r"\rangle") if answer.endswith(c)), answer[-1])
-    inner = answer[len(opener) : -len(closer)]
-    if opener == "(" and closer == ")" and len(split_top(inner)) == 1:
-        return None
-    return opener, inner.strip(), closer

@@ -11,6 +11,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from cft_trl.evaluation.structure import words
+
 _SIGN = r"(?P<sign>[-+]?)\s*"
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _PLAIN = re.compile(
@@ -105,12 +107,21 @@ def without_thousands(answer: str) -> str:
 _SMALL = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen".split()
+        words(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+            "eighteen nineteen"
+        )
     )
 }
-_TENS = {word: 10 * (at + 2) for at, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())}
-_LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_TENS = {word: 10 * (at + 2) for at, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"))}
+_LARGE = {
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "quadrillion": 10**15,
+    "quintillion": 10**18,
+}
 _PARTS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "sixteenth": 16, "twentieth": 20, "hundredth": 100,
@@ -118,7 +129,10 @@ _PARTS = {
 }  # fmt: skip
 # What a word after a number makes of it: 3 million, 9 tenths, 3 dozen.
 MAGNITUDES: dict[str, Fraction] = {
-    **{word: Fraction(value) for word, value in {"hundred": 100, **_LARGE, "dozen": 12, "score": 20, "gross": 144}.items()},
+    **{
+        word: Fraction(value)
+        for word, value in {"hundred": 100, **_LARGE, "dozen": 12, "score": 20, "gross": 144}.items()
+    },
     **{word: Fraction(1, value) for word, value in _PARTS.items()},
     **{"halves": Fraction(1, 2)},
 }
@@ -136,6 +150,8 @@ def number_words(text: str) -> Fraction | None:
     words = re.findall(r"[a-z]+", text.lower())
     if not 0 < len(words) <= 12 or re.search(r"[^A-Za-z\s,-]", text):
         return None
+    if words in (["half"], ["a", "half"], ["one", "half"]):
+        return Fraction(1, 2)
     sign = 1
     if words[0] in ("negative", "minus"):
         sign, words = -1, words[1:]
@@ -147,7 +163,7 @@ def number_words(text: str) -> Fraction | None:
 
 
 def _cardinal(words: list[str]) -> int | None:
-    total, group, room = 0, 0, 10**15
+    total, group, room = 0, 0, 10**21
     unit_room = 100  # what a further small number must stay under
     for place, word in enumerate(words):
         if word == "and" and 0 < place < len(words) - 1:
@@ -160,7 +176,7 @@ def _cardinal(words: list[str]) -> int | None:
             group, unit_room = group + _SMALL[word], 0
         elif word == "hundred" and 0 < group < 100 and unit_room != 100:
             group, unit_room = 100 * group, 100
-        elif word in _LARGE and 0 < group and _LARGE[word] < room:
+        elif word in _LARGE and group > 0 and _LARGE[word] < room:
             total, room, group, unit_room = total + group * _LARGE[word], _LARGE[word], 0, 100
         else:
             return None

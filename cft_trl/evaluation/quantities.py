@@ -14,10 +14,12 @@ from itertools import permutations
 import mpmath
 
 from cft_trl.evaluation import values
-from cft_trl.evaluation.formulas import Node, try_parse
-from cft_trl.evaluation.notation import closes_at_end, key
+from cft_trl.evaluation.formulas import try_parse
+from cft_trl.evaluation.measures import Quantity, quantity, words_agree
+from cft_trl.evaluation.nodes import Node
 from cft_trl.evaluation.numerals import Number, to_number
-from cft_trl.evaluation.units import Quantity, Unit, quantity, words_agree
+from cft_trl.evaluation.structure import closes_at_end, key
+from cft_trl.evaluation.units import Unit
 
 _ENOUGH_DIGITS = 6
 _HUNDREDTH, _DEGREE = r"\frac{1}{100}", r"\frac{\pi}{180}"
@@ -120,7 +122,7 @@ def same_value(p: str, g: str) -> bool:
     for decimal, node in ((one, b), (other, a)):
         if decimal and not node.symbols() and not any(child.op == "based" for child in node.walk()):
             return _agrees_with_value(decimal, node)
-    return _same_up_to_constants(a, b)
+    return _same_up_to_constants(a, b) or _same_up_to_constants(b, a)
 
 
 def _agree_as_rounded(decimal: Number, exact: Number) -> bool:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import mpmath
 
 from cft_trl.evaluation import values
-from cft_trl.evaluation.formulas import Node, try_parse
-from cft_trl.evaluation.notation import split_at, split_marked, split_top, squash
+from cft_trl.evaluation.formulas import try_parse
+from cft_trl.evaluation.nodes import Node
+from cft_trl.evaluation.structure import split_at, split_marked, split_top, squash
 
 _INF = mpmath.inf
 
@@ -46,15 +47,24 @@ class RealSet(NamedTuple):
 
 
 LINE = Piece(-_INF, False, _INF, False)
-_RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]|(?<![<>!:\\=])=(?!=)")
+_RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]|(?<![<>:\\=])=(?!=)")
 _ALL = re.compile(
     r"\\mathbb\s*\{?\s*R\s*\}?|\\text\{\s*(?:the set of )?(?:all|any|every) real(?: numbers?| values?)?(?: of \w)?\s*\}"
     r"|(?:all|any|every) real(?: numbers?| values?)?|\\text\{\s*all reals?\s*\}|all reals?|(?<![A-Za-z])R(?=\s*\\setminus)"
 )
-_BUILDER = re.compile(r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:|\\colon)\s*(?P<what>.+?)\s*\\\}")
+_EXCEPT = re.compile(
+    r"(?:\\text\{\s*)?(?:all|any|every) real(?: numbers?| values?)?,?\s*(?:except(?: for)?|other than|but)\s*\}?\s*"
+    r"(?:[a-z]\s*=\s*)?([^{}a-z]+)\}?",
+    re.IGNORECASE,
+)
+_BUILDER = re.compile(
+    r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:|\\colon)\s*(?P<what>.+?)\s*\\\}"
+)
 _IN = re.compile(r"^\s*(?P<name>\\?[A-Za-z]+(?:_\w|_\{\w+\})?)\s*\\in(?![A-Za-z])\s*")
 _REAL_TOO = re.compile(r"\s*(?:,|\\land)?\s*(?:\\?[A-Za-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*$")
-_EVIDENCE = re.compile(r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne|in)(?![A-Za-z])|[<>]|all real|any real|^\s*\]|\[\s*$")
+_EVIDENCE = re.compile(
+    r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne|in)(?![A-Za-z])|[<>]|all real|any real|^\s*\]|\[\s*$"
+)
 
 
 def looks_like_set(answer: str) -> bool:
@@ -94,6 +104,8 @@ def real_set(answer: str) -> RealSet | None:
     answer = _REAL_TOO.sub("", answer.strip()) if not _IN.match(answer) else answer.strip()
     if _ALL.fullmatch(answer):
         return RealSet((LINE,))
+    if match := _EXCEPT.fullmatch(answer):
+        return _without(rf"\mathbb{{R}} \setminus {{{match[1].strip(' .')}}}")
     if match := _BUILDER.fullmatch(answer):
         found = real_set(match["what"])
         return found if found and found.name in (None, match["name"]) else None
@@ -199,7 +211,9 @@ def _union(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
         last = merged[-1] if merged else None
         gap = _order(piece.low) - _order(last.high) if last and piece.low != last.high else 0
         if last and (gap < 0 or (gap == 0 and (piece.low_in or last.high_in))):
-            high, high_in = max((last.high, last.high_in), (piece.high, piece.high_in), key=lambda e: (_order(e[0]), e[1]))
+            high, high_in = max(
+                (last.high, last.high_in), (piece.high, piece.high_in), key=lambda e: (_order(e[0]), e[1])
+            )
             merged[-1] = Piece(last.low, last.low_in, high, high_in)
         else:
             merged.append(piece)
@@ -247,8 +261,9 @@ def _solved(left: Node, sign: str, right: Node, name: str) -> tuple[Piece, ...] 
     for node, other, which in ((left, right, sign), (right, left, _MIRRORED[sign])):
         if node.op == "fn" and node.value == "abs" and not other.symbols():
             return _absolute(node.args[0], which, values.constant(other), name)
-    difference = _linear(Node("add", (left, Node("neg", (right,)))), name)
-    return None if difference is None else _half(*difference, sign)
+    node = Node("add", (left, Node("neg", (right,))))
+    difference = _linear(node, name)
+    return _quadratic(node, sign, name) if difference is None else _half(*difference, sign)
 
 
 def _absolute(inner: Node, sign: str, bound: Any, name: str) -> tuple[Piece, ...] | None:
@@ -265,6 +280,29 @@ def _absolute(inner: Node, sign: str, bound: Any, name: str) -> tuple[Piece, ...
     if sign in (">", "ge"):
         return Piece(-_INF, False, low, sign == "ge"), Piece(high, sign == "ge", _INF, False)
     return None
+
+
+def _quadratic(node: Node, sign: str, name: str) -> tuple[Piece, ...] | None:
+    """Where a quadratic with rational coefficients and two real zeros is less than 0, and so on."""
+    found = [values.at(node, {name: Fraction(x)}) for x in (0, 1, -1, 2, 7, -5)]
+    if not all(isinstance(value, Fraction) for value in found):
+        return None
+    c, square, line = found[0], (found[1] + found[2]) / 2 - found[0], (found[1] - found[2]) / 2
+    if not square or any(square * x * x + line * x + c != y for x, y in zip((2, 7, -5), found[3:], strict=True)):
+        return None
+    inside = line * line - 4 * square * c
+    if inside <= 0 or sign in ("=", "ne"):
+        return None
+    root = values.constant(Node("fn", (Node("num", (), inside),), "sqrt"))
+    if not isinstance(root, Fraction):
+        line, square = _order(line), _order(square)
+    with mpmath.workdps(60):
+        low, high = sorted([(-line - root) / (2 * square), (-line + root) / (2 * square)], key=_order)
+    if square < 0:
+        sign = _MIRRORED[sign]
+    if sign in ("<", "le"):
+        return (Piece(low, sign == "le", high, sign == "le"),)
+    return Piece(-_INF, False, low, sign == "ge"), Piece(high, sign == "ge", _INF, False)
 
 
 def _linear(node: Node, name: str) -> tuple[Any, Any] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cft_trl.evaluation.notation import split_top, text_key
-from cft_trl.evaluation.units import changes, text_number, words_of
+from cft_trl.evaluation.measures import changes, text_number, words_of
+from cft_trl.evaluation.structure import split_top, text_key
 
 Equal = Callable[[str, str], bool]
 
@@ -119,7 +119,9 @@ def same_text(p: str, g: str, equal: Equal) -> bool | None:
 def _match_texts(one: list[str], other: list[str], equal: Equal) -> bool:
     left = list(other)
     for item in one:
-        match = next((at for at, each in enumerate(left) if text_key(each) == text_key(item) or equal(item, each)), None)
+        match = next(
+            (at for at, each in enumerate(left) if text_key(each) == text_key(item) or equal(item, each)), None
+        )
         if match is None:
             return False
         left.pop(match)
