@@ -1,7 +1,7 @@
 """(7) Grading: seconds for MATH's 5,000 answers, this checkout against another one, strict grader.
 
     git worktree add ../before 0fd08ab
-    python benchmarks/grading.py --against ../before             MATH's test problems, from the Hub or CFT_BENCHMARKS_DIR
+    python benchmarks/grading.py --against ../before             MATH's problems, from the Hub or CFT_BENCHMARKS_DIR
     python benchmarks/grading.py --against ../before --items 500
 
 Half of the items are the golds spelled otherwise (right), half the gold of the next problem (wrong). A process of each

@@ -1,4 +1,5 @@
-r"""Hard pairs by kind, `prediction || gold`, a line each: what the strict grader once got wrong, in variations of our own."""
+# ruff: noqa: RUF001
+r"""Hard pairs by kind, `prediction || gold`, a line each: what the strict grader once got wrong, varied by us."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from cft_trl.evaluation import grading
 from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.benchmarks import load_benchmark
 from cft_trl.evaluation.grading import grade, grade_many, grader_versions, self_test
+from cft_trl.evaluation.measures import quantity
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import to_number
-from cft_trl.evaluation.measures import quantity
 
 pytest.importorskip("math_verify")
 
@@ -213,6 +213,8 @@ HOSTILE = [
     ("\x00\ud800\u202e", "1"),
     ("\n\n\\", "1"),
 ]
+
+
 def test_hostile_input_is_wrong_and_the_pool_survives():
     found = grade_many([*HOSTILE, ("3", "3"), ("x+1", "1+x")], limit_s=1)
     assert found == [False] * len(HOSTILE) + [True, True]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from cft_trl.evaluation import values
 from cft_trl.evaluation.formulas import try_parse
@@ -81,7 +82,7 @@ def _near(parts: Sequence[str]) -> bool:
         value = values.constant(node) if node is not None and not node.symbols() else None
         if value is not None:
             found.append(values.inexact(value))
-    return all(abs(x - y) <= 0.02 * max(abs(x), abs(y)) for x, y in zip(found, found[1:], strict=False))
+    return all(abs(x - y) <= 0.02 * max(abs(x), abs(y)) for x, y in pairwise(found))
 
 
 # ---- congruences, parameters -----------------------------------------------------------------------------------------
@@ -97,7 +98,8 @@ _PARAMETER = re.compile(
 _IN_WORDS = re.compile(
     r"\s*[,;]?\s*(?:\\text\{\s*,?\s*\(?(?:for|where|with|and)\s*(?:all|any|some|every|each|an|the)?\s*(?P<set>integers?|real numbers?|"
     r"real constants?|constants?|arbitrary constants?)\s*\}?\s*(?P<name>[a-zC](?:_\w)?)\s*\)?\}?"
-    r"|\\text\{\s*,?\s*\(?(?:for|where|with)\s*\}?\s*(?P<name2>[a-zC](?:_\w)?)\s*(?:\\text\{)?\s*is\s+(?:an?|any|some)\s+(?:arbitrary\s+)?"
+    r"|\\text\{\s*,?\s*\(?(?:for|where|with)\s*\}?\s*(?P<name2>[a-zC](?:_\w)?)\s*(?:\\text\{)?\s*"
+    r"is\s+(?:an?|any|some)\s+(?:arbitrary\s+)?"
     r"(?P<set2>integer|real number|constant)\s*\)?\}?\)?)$"
 )
 
@@ -198,7 +200,7 @@ def _consistent(sides: Sequence[str]) -> bool:
             if value is None:
                 return False
             found.append(value)
-    return all(values.same_number(x, y) for x, y in zip(found, found[1:], strict=False))
+    return all(values.same_number(x, y) for x, y in pairwise(found))
 
 
 def _stated(sides: Sequence[str]) -> list[str]:
@@ -224,7 +226,7 @@ _APPLIED = re.compile(
 
 
 def _asks(left: str, right: str = "") -> bool:
-    """Whether a left side names what was asked for: a name, a function's value, a combination of names, plain numbers."""
+    """Whether a left side names what was asked for: a name, a function's value, a combination of names, numbers."""
     left = re.sub(r"\s*\(\s*in [a-z]+\s*\)$", "", left.strip())
     if _LEFT_SIDE.fullmatch(left) or _GEOMETRY.fullmatch(left) or _APPLIED.fullmatch(left):
         return True

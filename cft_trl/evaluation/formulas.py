@@ -14,28 +14,25 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from cft_trl.evaluation.nodes import Node, Token, Tokens, Unreadable, based_value, inside, mixed, negative, renamed
-from cft_trl.evaluation.structure import words
+from cft_trl.evaluation.nodes import (
+    ALSO_CALLED,
+    FUNCTIONS,
+    GREEK,
+    INVERSES,
+    MARKED,
+    Node,
+    Token,
+    Tokens,
+    Unreadable,
+    based_value,
+    inside,
+    mixed,
+    negative,
+    renamed,
+)
 
 _MAX_DEPTH = 60
 
-FUNCTIONS = frozenset(
-    words(
-        "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh "
-        "ln log lg exp sqrt abs floor ceil gcd lcm min max sgn Re Im"
-    )
-)
-_ALSO = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "sign": "sgn"}
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}
-_GREEK = frozenset(
-    words(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-        "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar partial nabla"
-    )
-)
-_MARKED = frozenset(
-    words("bar overline hat widehat tilde widetilde dot ddot vec overrightarrow overleftrightarrow overarc wideparen")
-)
 _NAME_AFTER_D = r"(?:\\partial|d)\s*(?:\^\s*(?:\{(\d)\}|(\d)))?\s*(\\?[A-Za-z]+?(?:_(?:\w|\{\w+\}))?)\s*(?:\([a-z]\))?"
 _DERIVATIVE = (
     re.compile(_NAME_AFTER_D),
@@ -126,8 +123,8 @@ class _Parser(Tokens):
             name = token[1:]
             return (
                 name in FUNCTIONS
-                or name in _GREEK
-                or name in _MARKED
+                or name in GREEK
+                or name in MARKED
                 or name in ("frac", "sqrt", "pi", "binom", "lfloor", "lceil", "text", "infty", "sum", "prod", "angle",
                             "triangle", "mathbb", "overparen")
             )  # fmt: skip
@@ -228,11 +225,11 @@ class _Parser(Tokens):
         """A run of letters: a known function or constant, else the first letter as a name."""
         token = self.tokens[self.at]
         run = token.text
-        for name in (*FUNCTIONS, *_ALSO):
+        for name in (*FUNCTIONS, *ALSO_CALLED):
             if run == name and len(name) > 1 and name not in ("Re", "Im", "sgn"):
                 self.take()
-                return self.function(_ALSO.get(name, name))
-        if run in ("pi", "Pi", "PI") or run in _GREEK:
+                return self.function(ALSO_CALLED.get(name, name))
+        if run in ("pi", "Pi", "PI") or run in GREEK:
             self.take()
             return Node("const", (), "pi") if run.lower() == "pi" else self.name(run)
         for name in ("sin", "cos", "tan", "log", "ln"):
@@ -252,7 +249,7 @@ class _Parser(Tokens):
         self.at += 1
 
     def name(self, letter: str) -> Node:
-        """A letter with all that belongs to its name: index, primes; then what it is applied to, if it is a function."""
+        """A letter with all that belongs to its name: index, primes; then its arguments, if it is a function."""
         name = letter
         if self.peek() == "_":
             self.take()
@@ -311,13 +308,13 @@ class _Parser(Tokens):
         name = token[1:]
         if name in FUNCTIONS and name != "sqrt":
             return self.function(name)
-        if name in _GREEK:
+        if name in GREEK:
             return self.name(name)
         if name in ("pi", "infty"):
             return Node("const", (), "pi" if name == "pi" else "inf")
         if name == "frac":
             return self.fraction()
-        if name in _MARKED:
+        if name in MARKED:
             inner = re.sub(r"\s|^\{|\}$", "", self.raw_argument())
             mark = {"overline": "bar", "widehat": "hat", "widetilde": "tilde"}.get(name, name)
             if not re.fullmatch(r"\\?[A-Za-z]+(?:_\w|_\{\w+\})?", inner):
@@ -387,8 +384,8 @@ class _Parser(Tokens):
             else:
                 power = Node("num", (), Fraction(self.take())) if self.kind() == "number" else self.node_argument()
         found = self.function_argument()
-        if power is not None and power == Node("neg", (Node("num", (), Fraction(1)),)) and name in _INVERSES:
-            name, power = _INVERSES[name], None
+        if power is not None and power == Node("neg", (Node("num", (), Fraction(1)),)) and name in INVERSES:
+            name, power = INVERSES[name], None
         if name == "log" and base is None:
             node = Node("fn", (found,), "log?")
         elif name == "lg":

@@ -8,9 +8,9 @@ r"""Grading answers: `strict` (mathematically equal) and `paper` (the published 
 math-verify, as the published figures were measured.
 
 Reading mathematics can take for ever, inside C code that no Python signal interrupts, or all the memory there is. So
-every item is graded in a worker process, which the kernel kills at the limit of CPU time and the parent at four times as
-much wall time; the worker is replaced and the item counts as wrong. CPU time decides, for a busy machine must not turn
-right answers into wrong ones. The workers are plain subprocesses that speak lines of JSON: they need no
+every item is graded in a worker process, which the kernel kills at the limit of CPU time and the parent at four times
+as much wall time; the worker is replaced and the item counts as wrong. CPU time decides, for a busy machine must not
+turn right answers into wrong ones. The workers are plain subprocesses that speak lines of JSON: they need no
 `if __name__ == "__main__"`, work from threads and notebooks, and carry none of the parent's memory. They stay for the
 next call and end with the process.
 """

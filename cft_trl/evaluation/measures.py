@@ -3,8 +3,8 @@ r"""Answers as quantities: a number or formula, the unit it is in, and the words
     quantity(r"20\%\text{ increase}")          # core 20, unit percent, words {"increase"}
     quantity(r"3\text{ million}")              # core (3)*1000000
 
-Two answers whose words differ ("profit", "loss"; "boys", "girls") differ, and words that change what is said ("or more",
-"if n is even") may not be left out.
+Two answers whose words differ ("profit", "loss"; "boys", "girls") differ, and words that change what is said
+("or more", "if n is even") may not be left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from cft_trl.evaluation.numerals import MAGNITUDES, number_words, to_number
@@ -85,7 +86,8 @@ def _split(answer: str) -> tuple[str, str | None]:
     if match := re.match(
         r"^(.*?[\d})a-zA-Z])\s*((?:\\?%|\^\s*\\circ)\s*(?:\\text\{[^{}]*\}|[A-Z])?\s*)$", answer, re.DOTALL
     ):
-        if "%" in match[2] or not re.search(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)", match[1]):
+        angle = re.search(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)", match[1])
+        if "%" in match[2] or not angle:
             return match[1].strip(), _untexted(match[2])
     if match := re.match(r"^(.*[\d)}])\s*(\\\$|[€£¥₹])$", answer, re.DOTALL):
         return match[1], match[2]
@@ -227,7 +229,7 @@ def _compound(text: str) -> Quantity | None:
         found.append((value.value, unit))
     first = found[0][1]
     if any(unit.dimension != first.dimension for _, unit in found) or any(
-        later.factor >= earlier.factor for (_, earlier), (_, later) in zip(found, found[1:], strict=False)
+        later.factor >= earlier.factor for (_, earlier), (_, later) in pairwise(found)
     ):
         return None
     total = sum((value * unit.factor for value, unit in found), Fraction(0)) / first.factor

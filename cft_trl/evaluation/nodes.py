@@ -17,8 +17,8 @@ class Unreadable(ValueError):
 class Node(NamedTuple):
     """A formula: `op` says what `args` are to each other; `value` is a number, a name, or a function's name.
 
-    op is one of num, const (pi, e, i, inf), sym, based (digits in a base), add, mul, div, neg, pow, fact (value 1 or 2),
-    percent, deg, fn (a known function), call (an unknown one), sum and prod (index, from, to, term).
+    op is one of num, const (pi, e, i, inf), sym, based (digits in a base), add, mul, div, neg, pow, fact (value 1 or
+    2), percent, deg, fn (a known function), call (an unknown one), sum and prod (index, from, to, term).
     """
 
     op: str
@@ -36,6 +36,27 @@ class Node(NamedTuple):
             return {self.value}
         found = set().union(*(child.symbols() for child in self.args)) if self.args else set()
         return found - {self.value} if self.op in ("sum", "prod") else found
+
+
+# ---- names ----
+
+FUNCTIONS = frozenset(
+    words(
+        "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc "
+        "arsinh arcosh artanh ln log lg exp sqrt abs floor ceil gcd lcm min max sgn Re Im"
+    )
+)
+ALSO_CALLED = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil", "sign": "sgn"}
+INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}
+GREEK = frozenset(
+    words(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+        "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar partial nabla"
+    )
+)
+MARKED = frozenset(
+    words("bar overline hat widehat tilde widetilde dot ddot vec overrightarrow overleftrightarrow overarc wideparen")
+)
 
 
 # ---- tokens ----

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 r"""One way of writing: what an answer looks like before anything of it is read.
 
     clean(r"$\left( \dfrac 12,\, 12{,}000 \right]$.")       # ( \frac{1}{2}, 12000 ]
@@ -26,12 +27,12 @@ _CHARACTERS = {
     **{"\u200b": "", "\ufeff": "", "…": r"\dots ", "’": "'", "¬": r"\lnot ", "∧": r" \land ", "∨": r" \lor "},
     **{"µ": "μ", "⟹": r"\Rightarrow ", "→": r"\to ", "∠": r"\angle ", "△": r"\triangle ", "⇒": r"\Rightarrow "},
     **dict(zip("αβγδεζηθκλμνξρστφχψωΓΔΘΛΣΦΨΩ", [
-        f"\\{name} " for name in ("alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi "
-        "chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega").split()], strict=True)),
+        f"\\{name} " for name in words("alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma "
+        "tau phi chi psi omega Gamma Delta Theta Lambda Sigma Phi Psi Omega")], strict=True)),
 }  # fmt: skip
 _FUNCTION_NAMES = words(
-    "arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh sinh cosh tanh coth sech csch sin cos tan cot sec "
-    "csc log ln lg exp lcm gcd min max sgn deg det arg"
+    "arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh sinh cosh tanh coth sech csch sin "
+    "cos tan cot sec csc log ln lg exp lcm gcd min max sgn deg det arg"
 )
 _FONTS = "mathbf boldsymbol bm mathit mathsf mathtt mathnormal bold pmb underline uline cancel mathcal mathscr hbox*"
 _TEXTS = "text textbf textrm textit textnormal textsf texttt textsc textup mbox hbox emph mathrm rm operatorname"
@@ -106,20 +107,24 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
 
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?\.?")
 _KNOWN = frozenset(
-    (
-        "frac dfrac tfrac cfrac sqrt pi sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp alpha "
-        "beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
-        "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega le leq ge geq ne neq lt gt in "
-        "infty int to times cdot div pm mp cup cap triangle angle circ text mathrm mathbf mathbb binom choose left right "
-        "lfloor rfloor lceil rceil sum prod lim approx equiv pmod mod bmod overline bar hat vec dot ddot tilde boxed quad "
-        "qquad degree prime emptyset varnothing land lor setminus mid dots ldots cdots begin end min max gcd det deg ell "
-        "partial nabla hbar langle rangle lvert rvert vert lbrace rbrace big Big bigg Bigg bigl bigr star ast top perp "
-        "parallel sim cong because therefore Rightarrow rightarrow leftarrow implies iff forall exists not notin subset "
-        "subseteq operatorname displaystyle textstyle large Large color textcolor underline boldsymbol textbf textit "
-        "mathcal mathit mathsf mbox hbox tag phantom hspace vspace limits small tiny huge Huge dbinom tbinom leqslant "
-        "geqslant overrightarrow widehat widetilde stackrel underbrace overbrace oint iint arg Re Im sup inf ker dim Pr "
-        "coth sech csch arccot arcsec arccsc arsinh arcosh artanh intercal leftrightarrow Leftrightarrow longrightarrow aleph Box square blacksquare checkmark dagger bullet oplus otimes wedge vee bf it rm emph fbox smallmatrix array"
-    ).split()
+    words(
+        "frac dfrac tfrac cfrac sqrt pi sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln "
+        "lg exp alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu "
+        "xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi "
+        "Psi Omega le leq ge geq ne neq lt gt in infty int to times cdot div pm mp cup cap triangle angle "
+        "circ text mathrm mathbf mathbb binom choose left right lfloor rfloor lceil rceil sum prod lim "
+        "approx equiv pmod mod bmod overline bar hat vec dot ddot tilde boxed quad qquad degree prime "
+        "emptyset varnothing land lor setminus mid dots ldots cdots begin end min max gcd det deg ell "
+        "partial nabla hbar langle rangle lvert rvert vert lbrace rbrace big Big bigg Bigg bigl bigr star "
+        "ast top perp parallel sim cong because therefore Rightarrow rightarrow leftarrow implies iff "
+        "forall exists not notin subset subseteq operatorname displaystyle textstyle large Large color "
+        "textcolor underline boldsymbol textbf textit mathcal mathit mathsf mbox hbox tag phantom hspace "
+        "vspace limits small tiny huge Huge dbinom tbinom leqslant geqslant overrightarrow widehat "
+        "widetilde stackrel underbrace overbrace oint iint arg Re Im sup inf ker dim Pr coth sech csch "
+        "arccot arcsec arccsc arsinh arcosh artanh intercal leftrightarrow Leftrightarrow longrightarrow "
+        "aleph Box square blacksquare checkmark dagger bullet oplus otimes wedge vee bf it rm emph fbox "
+        "smallmatrix array"
+    )
 )
 _RUN_ON = re.compile(r"\\([A-Za-z]{3,})")
 
@@ -137,8 +142,8 @@ def _parted(match: re.Match[str]) -> str:
 
 _PARTED = frozenset(
     words(
-        "pi sin cos tan cot sec csc log ln alpha beta gamma delta theta lambda mu phi psi omega rho sigma tau le leq ge geq ne "
-        "neq times cdot triangle angle cup cap circ pm"
+        "pi sin cos tan cot sec csc log ln alpha beta gamma delta theta lambda mu phi psi omega rho sigma "
+        "tau le leq ge geq ne neq times cdot triangle angle cup cap circ pm"
     )
 )
 

@@ -1,4 +1,4 @@
-r"""Single expressions for the `paper` grader: read with math-verify's parser, compared as when its figures were measured.
+r"""Single expressions for the `paper` grader: read by math-verify, compared as when its figures were measured.
 
     r"2 \sin x \cos x" and r"\sin 2x" agree to 25 digits at six unrelated points, real and negative ones among them;
     r"\sqrt{x^2}" and "x" do not. "0.333333" stands for 1/3 and "0.333" does not (six significant digits are asked for).

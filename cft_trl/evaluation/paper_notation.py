@@ -1,7 +1,7 @@
 r"""What the `paper` grader reads and how it writes it: kept as it was when its figures were measured.
 
-Nothing here follows changes of the strict grader (`answers.py`, `notation.py`, `numerals.py`): the published leniency is
-a fixed thing to compare with.
+Nothing here follows changes of the strict grader (`answers.py`, `notation.py`, `numerals.py`): the published leniency
+is a fixed thing to compare with.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ LINE = Piece(-_INF, False, _INF, False)
 _RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]|(?<![<>:\\=])=(?!=)")
 _ALL = re.compile(
     r"\\mathbb\s*\{?\s*R\s*\}?|\\text\{\s*(?:the set of )?(?:all|any|every) real(?: numbers?| values?)?(?: of \w)?\s*\}"
-    r"|(?:all|any|every) real(?: numbers?| values?)?|\\text\{\s*all reals?\s*\}|all reals?|(?<![A-Za-z])R(?=\s*\\setminus)"
+    r"|(?:all|any|every) real(?: numbers?| values?)?|\\text\{\s*all reals?\s*\}|all reals?"
+    r"|(?<![A-Za-z])R(?=\s*\\setminus)"
 )
 _EXCEPT = re.compile(
     r"(?:\\text\{\s*)?(?:all|any|every) real(?: numbers?| values?)?,?\s*(?:except(?: for)?|other than|but)\s*\}?\s*"

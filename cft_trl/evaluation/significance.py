@@ -143,15 +143,15 @@ def compare_averages(
     """The difference of two runs' averages over benchmarks, each benchmark with the same weight.
 
     The benchmarks' own intervals are joined by recovering their variances (Zou and Donner 2008), so that the interval
-    keeps its width where no problem of a benchmark tells the runs apart. The test is a paired randomisation test: of runs
-    that are equally good either could have had each problem's better score (10,000 draws).
+    keeps its width where no problem of a benchmark tells the runs apart. The test is a paired randomisation test: of
+    runs that are equally good either could have had each problem's better score (10,000 draws).
 
     Args:
         first, second: Per benchmark the per-problem scores, as in `compare`.
 
     Returns:
-        The difference (second minus first), its 95% interval, and the p value: `None`, not known, where no problem tells
-        the runs apart.
+        The difference (second minus first), its 95% interval, and the p value: `None`, not known, where no problem
+        tells the runs apart.
 
     Example:
         >>> zeros, ones = [0.0] * 20, [1.0] * 20

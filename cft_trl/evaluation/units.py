@@ -31,7 +31,8 @@ _TABLE = """
 m: m ~1; meter metre ~1; in inch inche 0.0254; ft foot feet 0.3048; yd yard 0.9144; mi mile 1609.344; micron 1e-6
 m: angstrom Å 1e-10; AU au 149597870700; ly lightyear light-year 9460730472580800; pc parsec ~30856775814913673
 m: furlong 201.168; fathom 1.8288
-g: g gm gram gramme ~1; t ton tonne 1000000; lb lbs pound 453.59237; oz ounce 28.349523125; stone 6350.29318; amu u dalton 1.66053906660e-24
+g: g gm gram gramme ~1; t ton tonne 1000000; lb lbs pound 453.59237; oz ounce 28.349523125; stone 6350.29318
+g: amu u dalton 1.66053906660e-24
 s: s sec second ~1; min minute 60; h hr hour 3600; d day 86400; week wk 604800; fortnight 1209600
 month: month mo 1; yr year 12; decade 120; century centurie 1200
 A: A amp ampere ~1
@@ -62,12 +63,14 @@ T tesla ~1000 g1 s-2 A-1; Wb weber ~1000 m2 g1 s-2 A-1; H henry ~1000 m2 g1 s-2 
 L l liter litre ~1/1000 m3; gal gallon 0.003785411784 m3; qt quart 0.000946352946 m3; pt pint 0.000473176473 m3
 cup 0.0002365882365 m3; tbsp tablespoon 0.00001478676478125 m3; tsp teaspoon 0.00000492892159375 m3; cc 1e-6 m3
 floz 0.0000295735295625 m3
-eV electronvolt ~1.602176634e-16 m2 g1 s-2; cal calorie ~4184 m2 g1 s-2; Cal 4184000 m2 g1 s-2; BTU btu 1055055.85262 m2 g1 s-2
+eV electronvolt ~1.602176634e-16 m2 g1 s-2; cal calorie ~4184 m2 g1 s-2; Cal 4184000 m2 g1 s-2
+BTU btu 1055055.85262 m2 g1 s-2
 erg 1/10000 m2 g1 s-2; dyn dyne 1/100 m1 g1 s-2; hp horsepower 745699.87158227 m2 g1 s-3; Wh ~3600000 m2 g1 s-2
-atm atmosphere 101325000 m-1 g1 s-2; bar ~100000000 m-1 g1 s-2; mmHg torr 133322.387415 m-1 g1 s-2; psi 6894757.293168 m-1 g1 s-2
+atm atmosphere 101325000 m-1 g1 s-2; bar ~100000000 m-1 g1 s-2; mmHg torr 133322.387415 m-1 g1 s-2
+psi 6894757.293168 m-1 g1 s-2
 mph 0.44704 m1 s-1; kmh kph 5/18 m1 s-1; knot 463/900 m1 s-1; fps 0.3048 m1 s-1
 acre 4046.8564224 m2; ha hectare 10000 m2; sqft 0.09290304 m2; sqm 1 m2; sqcm 0.0001 m2; M molar ~1000 mol1 m-3
-Bq becquerel ~1 s-1; Gy gray ~1 m2 s-2; rpm 1/60 rev1 s-1; P poise ~100 m-1 g1 s-1; G gauss 1/10 g1 s-2 A-1; D debye 1 debye1
+Bq becquerel ~1 s-1; Gy gray ~1 m2 s-2; rpm 1/60 rev1 s-1; P poise ~100 m-1 g1 s-1; G gauss 1/10 g1 s-2 A-1
 """
 _PREFIXES = {
     "Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "d": -1, "c": -2, "m": -3,

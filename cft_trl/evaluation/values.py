@@ -5,10 +5,10 @@ r"""The value of a formula, exactly where it can be exact, and whether two formu
     equal(parse(r"\sqrt{x^2}"), parse("x"))                       # False: they differ at negative points
 
 A difference that is no exact number is computed twice: once to learn how large and how small the parts of both formulas
-become, and once with four times the digits that lie between them and 60 more, so that no term is lost whatever its size.
-There is no absolute floor. Functions are compared at unrelated points: small and large, positive and negative, whole and not.
-Odd roots of negative numbers are real, other powers principal. A "log" without base is read as ln or as log10, the same
-on both sides.
+become, and once with four times the digits that lie between them and 60 more, so that no term is lost whatever its
+size. There is no absolute floor. Functions are compared at unrelated points: small and large, positive and negative,
+whole and not. Odd roots of negative numbers are real, other powers principal. A "log" without base is read as ln or as
+log10, the same on both sides.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _same_function(a: Node, b: Node, names: list[str], nodes: list[Node], log: s
 
 
 def coordinate(name: str, index: int) -> Fraction:
-    """A number for a symbol: of several sizes and signs, the first six not whole, unrelated to that of other symbols."""
+    """A number for a symbol: of several sizes and signs, the first six not whole, unrelated to other symbols'."""
     seed = zlib.crc32(f"{name}/{index}".encode())
     if index < 6:
         value = Fraction(1009 + seed % 8837, 4001 if index < 4 else 401)
