@@ -96,8 +96,9 @@ _PARAMETER = re.compile(
     r"(?<![A-Za-z\\])(?P<name>[a-zC](?:_\w)?(?:\s*,\s*[a-z])*)\s*\\in\s*\\(?:mathbb|mathbf|text)?\s*\{?\s*(?P<set>[ZRNQC])\s*\}?(?:\^\+|_\+)?\s*\)?$"
 )
 _IN_WORDS = re.compile(
-    r"\s*[,;]?\s*(?:\\text\{\s*,?\s*\(?(?:for|where|with|and)\s*(?:all|any|some|every|each|an|the)?\s*(?P<set>integers?|real numbers?|"
-    r"real constants?|constants?|arbitrary constants?)\s*\}?\s*(?P<name>[a-zC](?:_\w)?)\s*\)?\}?"
+    r"\s*[,;]?\s*(?:\\text\{\s*,?\s*\(?(?:for|where|with|and)\s*(?:all|any|some|every|each|an|the)?\s*"
+    r"(?P<set>integers?|real numbers?|real constants?|constants?|arbitrary constants?)\s*\}?\s*"
+    r"(?P<name>[a-zC](?:_\w)?)\s*\)?\}?"
     r"|\\text\{\s*,?\s*\(?(?:for|where|with)\s*\}?\s*(?P<name2>[a-zC](?:_\w)?)\s*(?:\\text\{)?\s*"
     r"is\s+(?:an?|any|some)\s+(?:arbitrary\s+)?"
     r"(?P<set2>integer|real number|constant)\s*\)?\}?\)?)$"

@@ -11,34 +11,29 @@ equal only as texts. Recursive descent; one pass over the tokens; brackets nest 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 
 from cft_trl.evaluation.nodes import (
-    ALSO_CALLED,
     FUNCTIONS,
     GREEK,
     INVERSES,
     MARKED,
     Node,
-    Token,
     Tokens,
     Unreadable,
+    application,
     based_value,
+    derivative,
     inside,
     mixed,
     negative,
     renamed,
+    typed_function,
 )
 
 _MAX_DEPTH = 60
-
-_NAME_AFTER_D = r"(?:\\partial|d)\s*(?:\^\s*(?:\{(\d)\}|(\d)))?\s*(\\?[A-Za-z]+?(?:_(?:\w|\{\w+\}))?)\s*(?:\([a-z]\))?"
-_DERIVATIVE = (
-    re.compile(_NAME_AFTER_D),
-    re.compile(r"(?:\\partial|d)\s*(\\[A-Za-z]+|[A-Za-z])\s*(?:\^\s*(?:\{(\d)\}|(\d)))?"),
-)
-_PLAIN_DERIVATIVE = re.compile(r"(?<![A-Za-z\\])d([a-z])/d([a-z])(?![A-Za-z])")
 
 
 @lru_cache(maxsize=4096)
@@ -59,7 +54,7 @@ def parse(text: str) -> Node:
 
 class _Parser(Tokens):
     def __init__(self, text: str) -> None:
-        super().__init__(_PLAIN_DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text))
+        super().__init__(text)
         self.depth = self.bars = 0
 
     def node_argument(self) -> Node:
@@ -225,28 +220,20 @@ class _Parser(Tokens):
         """A run of letters: a known function or constant, else the first letter as a name."""
         token = self.tokens[self.at]
         run = token.text
-        for name in (*FUNCTIONS, *ALSO_CALLED):
-            if run == name and len(name) > 1 and name not in ("Re", "Im", "sgn"):
-                self.take()
-                return self.function(ALSO_CALLED.get(name, name))
+        if known := typed_function(run):
+            self.take()
+            return self.function(known)
         if run in ("pi", "Pi", "PI") or run in GREEK:
             self.take()
             return Node("const", (), "pi") if run.lower() == "pi" else self.name(run)
         for name in ("sin", "cos", "tan", "log", "ln"):
             if run.startswith(name) and len(run) <= len(name) + 2:
-                self._split(len(name))
+                self.take_letters(len(name))
                 return self.function(name)
         if len(run) > 5:
             raise Unreadable("a word")
-        self._split(1)
+        self.take_letters(1)
         return self.name(run[0])
-
-    def _split(self, length: int) -> None:
-        token = self.tokens[self.at]
-        if len(token.text) > length:
-            rest = Token("word", token.text[length:], token.start + length, token.end)
-            self.tokens[self.at : self.at + 1] = [Token("word", token.text[:length], token.start, rest.start), rest]
-        self.at += 1
 
     def name(self, letter: str) -> Node:
         """A letter with all that belongs to its name: index, primes; then its arguments, if it is a function."""
@@ -274,20 +261,11 @@ class _Parser(Tokens):
                 inverse = "^-1"
             else:
                 self.at = start
-        if self.peek() == "(" and (plain in ("f", "g", "h", "F", "G", "H", "C") or inverse or "'" in name):
-            inner = inside(self.text, self.tokens[self.at].start)
-            simple = inner is not None and re.fullmatch(r"\s*(?:[a-zA-Z]|-?\d+|\\?[a-z]+|[fgh]\s*\(.*\))\s*", inner)
-            arguments = inner is not None and re.fullmatch(r"\s*(\d+|[nmk])\s*,\s*(\d+|[nmkr])\s*", inner)
-            if plain == "C":
-                if arguments:
-                    return Node("fn", tuple(self.arguments()), "binom")
-            elif plain == "f" or inverse or "'" in name or simple or arguments:
-                return Node("call", tuple(self.arguments()), name + inverse)
-        elif self.peek() == "(" and re.fullmatch(
-            r"\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+)*\s*", inside(self.text, self.tokens[self.at].start) or ""
-        ):
-            # Nobody writes a product of a name and a number so: I(0) is a value of I.
-            return Node("call", tuple(self.arguments()), name)
+        if self.peek() == "(":
+            kind = application(name, inverse, inside(self.text, self.tokens[self.at].start) or "")
+            if kind:
+                of = tuple(self.arguments())
+                return Node("fn", of, "binom") if kind == "binom" else Node("call", of, name + inverse)
         self.at = start
         return Node("sym", (), name)
 
@@ -337,9 +315,8 @@ class _Parser(Tokens):
 
     def fraction(self) -> Node:
         above, below = self.raw_argument(), self.raw_argument()
-        top, bottom = _DERIVATIVE[0].fullmatch(above.strip()), _DERIVATIVE[1].fullmatch(below.strip())
-        if top and bottom and (top[1] or top[2]) == (bottom[2] or bottom[3]):
-            return Node("sym", (), f"d{top[1] or top[2] or ''} {top[3]}/d {bottom[1]}")
+        if name := derivative(above, below):
+            return Node("sym", (), name)
         return Node("div", (_Parser(above).whole(), _Parser(below).whole()))
 
     def root(self, name: str) -> Node:
@@ -412,8 +389,7 @@ class _Parser(Tokens):
 
 
 def try_parse(text: str) -> Node | None:
-    """`parse`, or `None` for a text that is no formula; the text is cleaned if need be."""
-    try:
+    """`parse`, or `None` for a text that is no formula."""
+    with suppress(Unreadable, RecursionError, ValueError):
         return parse(text)
-    except (Unreadable, RecursionError, ValueError):
-        return None
+    return None

@@ -80,7 +80,7 @@ class Tokens:
     """A text's tokens, taken one after the other."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = text = _PLAIN_DERIVATIVE.sub(r"\\frac{d\1}{d\2}", text)
         self.tokens = [
             Token(match.lastgroup or "other", match[0], match.start(), match.end())
             for match in _TOKEN.finditer(text)
@@ -99,6 +99,14 @@ class Tokens:
             raise Unreadable(f"{expected or 'more'} expected")
         self.at += 1
         return self.tokens[self.at - 1].text
+
+    def take_letters(self, length: int) -> None:
+        """Takes so many letters of a run."""
+        token = self.tokens[self.at]
+        if len(token.text) > length:
+            rest = Token("word", token.text[length:], token.start + length, token.end)
+            self.tokens[self.at : self.at + 1] = [Token("word", token.text[:length], token.start, rest.start), rest]
+        self.at += 1
 
     def group_text(self) -> str:
         return argument(self.text, self.tokens[self.at].start)[0] or ""
@@ -171,3 +179,41 @@ def based_value(digits: str, base: str) -> tuple[int, int]:
         return int(digits, number), number
     except ValueError as error:
         raise Unreadable(str(error)) from None
+
+
+_NAME_AFTER_D = r"(?:\\partial|d)\s*(?:\^\s*(?:\{(\d)\}|(\d)))?\s*(\\?[A-Za-z]+?(?:_(?:\w|\{\w+\}))?)\s*(?:\([a-z]\))?"
+_DERIVATIVE = (
+    re.compile(_NAME_AFTER_D),
+    re.compile(r"(?:\\partial|d)\s*(\\[A-Za-z]+|[A-Za-z])\s*(?:\^\s*(?:\{(\d)\}|(\d)))?"),
+)
+_PLAIN_DERIVATIVE = re.compile(r"(?<![A-Za-z\\])d([a-z])/d([a-z])(?![A-Za-z])")
+
+
+def derivative(above: str, below: str) -> str | None:
+    """The name of dx/dt, or of a higher derivative; `None` for any other fraction."""
+    top, bottom = _DERIVATIVE[0].fullmatch(above.strip()), _DERIVATIVE[1].fullmatch(below.strip())
+    if not top or not bottom or (top[1] or top[2]) != (bottom[2] or bottom[3]):
+        return None
+    return f"d{top[1] or top[2] or ''} {top[3]}/d {bottom[1]}"
+
+
+def application(name: str, inverse: str, inner: str) -> str | None:
+    """What a name before parentheses is: "call", "binom" for C(10, 3), or `None` for a factor."""
+    plain = name.rstrip("'").partition("_")[0]
+    pair = re.fullmatch(r"\s*(\d+|[nmk])\s*,\s*(\d+|[nmkr])\s*", inner)
+    if plain == "C" and not inverse and "'" not in name and pair:
+        return "binom"
+    if plain == "f" or inverse or "'" in name:
+        return "call"
+    simple = re.fullmatch(r"\s*(?:[a-zA-Z]|\\?[a-z]+|[fgh]\s*\(.*\))\s*", inner)
+    if plain in ("g", "h", "F", "G", "H") and (simple or pair):
+        return "call"
+    # Nobody writes a product of a name and a number so: I(0) is a value of I.
+    return "call" if re.fullmatch(r"\s*-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+)*\s*", inner) else None
+
+
+def typed_function(run: str) -> str | None:
+    """The function that a run of plain letters names: "sqrt", "atan"."""
+    if run in FUNCTIONS and run not in ("Re", "Im", "sgn"):
+        return run
+    return ALSO_CALLED.get(run)
