@@ -30,8 +30,11 @@ print(json.dumps(grade_many([tuple(pair) for pair in json.load(sys.stdin)])))
 def pairs_by_kind(cases: list[Path]) -> dict[str, list[tuple[str, str, bool]]]:
     """The title of each set -> its (text, gold, right)."""
     sys.path.insert(0, str(HERE / "tests"))
-    from grading_kinds import ANNOUNCED, EQUAL_KINDS, UNEQUAL_KINDS
+    from grading_kinds import ANNOUNCED, EQUAL_KINDS
+    from grading_kinds_unequal import UNEQUAL_KINDS
     from grading_pairs import EQUAL, UNEQUAL, pairs_of
+    from grading_variations import EQUAL_VARIATIONS
+    from grading_variations_unequal import UNEQUAL_VARIATIONS
 
     found = {"pairs": [(p, g, right) for text, right in ((EQUAL, True), (UNEQUAL, False)) for p, g in pairs_of(text)]}
     found["kinds"] = [
@@ -40,6 +43,8 @@ def pairs_by_kind(cases: list[Path]) -> dict[str, list[tuple[str, str, bool]]]:
         for text in kinds.values()
         for p, g in pairs_of(text)
     ]
+    sides = ((EQUAL_VARIATIONS, True), (UNEQUAL_VARIATIONS, False))
+    found["variations"] = [(p, g, right) for text, right in sides for p, g in pairs_of(text)]
     found["announcements"] = list(ANNOUNCED)
     for path in cases:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -7,8 +7,11 @@ import threading
 import time
 
 import pytest
-from grading_kinds import ANNOUNCED, EQUAL_KINDS, UNEQUAL_KINDS
+from grading_kinds import ANNOUNCED, EQUAL_KINDS
+from grading_kinds_unequal import UNEQUAL_KINDS
 from grading_pairs import EQUAL, UNEQUAL, pairs_of
+from grading_variations import EQUAL_VARIATIONS
+from grading_variations_unequal import UNEQUAL_VARIATIONS
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import grading
@@ -55,6 +58,14 @@ def test_what_only_looks_equal_by_kind(kind):
     # A difference is one from either side.
     turned = [(gold, prediction) for prediction, gold in pairs if (prediction, gold) != (r"\frac12", "1:2")]
     assert [pair for pair, hit in zip(turned, grade_many(turned), strict=True) if hit] == []
+
+
+def test_variations_of_every_kind():
+    equal, unequal = pairs_of(EQUAL_VARIATIONS), pairs_of(UNEQUAL_VARIATIONS)
+    assert (len(equal) > 250, len(unequal) > 250) == (True, True)
+    assert [pair for pair, hit in zip(equal, grade_many(equal), strict=True) if not hit] == []
+    for pairs in (unequal, [(gold, prediction) for prediction, gold in unequal]):
+        assert [pair for pair, hit in zip(pairs, grade_many(pairs), strict=True) if hit] == []
 
 
 def test_there_are_many_pairs_of_every_kind():
