@@ -1,6 +1,6 @@
 """What of the extras is installed, asked before anything is loaded or generated that would be lost without it.
 
-require("eval", "grading", "math_verify")   # cft: grading needs math-verify, which is not installed; pip install …
+require("grade", "grading", "mpmath")   # cft: grading needs mpmath, which is not installed; pip install …
 """
 
 from __future__ import annotations

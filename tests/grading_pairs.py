@@ -162,6 +162,10 @@ Option C || C
 [-3,-2] \cup [0,1] || [0, 1] \cup [-3, -2]
 1,000,000 \text{ dollars} || \$1000000
 |x| || \left|x\right|
+1:3 || 1/3
+x=1,y=2 || (1,2)
+12 \text{ inches} || 1 \text{ foot}
+6,3 || 6.3
 """
 UNEQUAL = r"""
 0 || 4e-5
@@ -292,7 +296,6 @@ none || 0
 no || 0
 3:1 || 1:3
 3:1 || 3
-1:3 || 1/3
 \text{June 20} || \text{June 2}
 \text{June 20} || 20
 5 || 5, 6
@@ -316,12 +319,9 @@ f(x)=x || f(x)=2-x
 n = 2k-1 || k = 2n-1
 1.4142 || \sqrt2
 x=1,y=2 || x=2,y=1
-(1,2) || x=1,y=2
-12 \text{ inches} || 1 \text{ foot}
 \text{DNE} || 0
 5\% || 0.5
 1 \text{ or } 2 || 1
-6,3 || 6.3
 (B) the second one || A
 Option C || D
 A B || A

@@ -85,7 +85,7 @@ def test_the_package_says_that_it_is_typed():
 @pytest.mark.parametrize(
     ("module", "words", "extra"),
     [
-        ("math_verify", "select RUN --benchmark problems.jsonl", "eval"),
+        ("mpmath", "select RUN --benchmark problems.jsonl", "grade"),
         ("lighteval", "eval RUN --tasks gsm8k:2", "eval"),
         ("peft", "train --model_name_or_path RUN --dataset_name arithmetic --use_peft true --output_dir out", "lora"),
         ("openai", "solve name --base-url http://127.0.0.1:9/v1 Why?", "synth"),
@@ -116,7 +116,7 @@ def test_what_is_missing_is_told_before_a_model_is_loaded(
 def test_verdicts_need_no_grader(without):
     from cft_trl.evaluation.validation import load_validation
 
-    without("math_verify")
+    without("mpmath")
     assert load_validation("arithmetic-critic", 2).kind == "verdicts"
 
 
@@ -125,7 +125,7 @@ def test_verdicts_need_no_grader(without):
     [
         ({"near_duplicates": 0.9}, ("datasketch",), "filter.near_duplicates needs datasketch"),
         ({"language": "en"}, ("py3langid",), "filter.language needs py3langid"),
-        ({}, ("math_verify",), "need math-verify"),
+        ({}, ("mpmath",), "need mpmath"),
     ],
 )
 def test_a_build_asks_for_its_filters_before_its_teacher(tmp_path, without, monkeypatch, settings, modules, needs):

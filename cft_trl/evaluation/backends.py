@@ -285,8 +285,10 @@ def circumstances() -> dict[str, Any]:
 
     import torch
 
+    from cft_trl.evaluation.grading import grader_versions
+
     versions = {}
-    for package in ("cft-trl", "torch", "transformers", "lighteval", "math-verify"):
+    for package in ("cft-trl", "torch", "transformers", "lighteval"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -295,6 +297,6 @@ def circumstances() -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     return {
         "machine": f"{processor}, {os.cpu_count()} cores, {accelerator}",
-        "versions": versions,
+        "versions": versions | grader_versions(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -21,7 +21,7 @@ from cft_trl.digests import code_digest
 # intervals are no part of a verdict.
 _ROOTS = ("grading", "generations", "ifeval")
 _NOT = ("benchmarks", "intervals", "lighteval_model", "lighteval_tasks", "revisions", "grader_version")
-_READERS = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
+_READERS = ("mpmath", "math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
 
 
 @cache

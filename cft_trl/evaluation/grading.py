@@ -4,12 +4,15 @@ r"""Grading answers: `strict` (mathematically equal) and `paper` (the published 
     grade_many([("The answer is 3.", "3"), (r"\boxed{0}", "4e-5")], "strict")         # [True, False]
     grade_many([(r"\boxed{0}", "4e-5")], "paper")                                     # [True]: do not believe it
 
-Reading mathematics can take for ever, inside C code that no Python signal interrupts (9^{9^{9^{9}}} is evaluated by
-int's own power), or all the memory there is. So every item is graded in a worker process, which the kernel kills at the
-limit of CPU time and the parent at four times as much wall time; the worker is replaced and the item counts as wrong.
-CPU time decides, for a busy machine must not turn right answers into wrong ones. The workers are plain subprocesses
-that speak lines of JSON: they need no `if __name__ == "__main__"`, work from threads and notebooks, and carry none of
-the parent's memory. They stay for the next call and end with the process.
+`strict` is this package's own reader and comparison (`comparison.py`) and needs mpmath only; `paper` reads with
+math-verify, as the published figures were measured.
+
+Reading mathematics can take for ever, inside C code that no Python signal interrupts, or all the memory there is. So
+every item is graded in a worker process, which the kernel kills at the limit of CPU time and the parent at four times
+as much wall time; the worker is replaced and the item counts as wrong. CPU time decides, for a busy machine must not
+turn right answers into wrong ones. The workers are plain subprocesses that speak lines of JSON: they need no
+`if __name__ == "__main__"`, work from threads and notebooks, and carry none of the parent's memory. They stay for the
+next call and end with the process.
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.evaluation.answers import clean, extract_answer, squash
+from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.benchmarks import load_benchmark
+from cft_trl.evaluation.notation import clean
+from cft_trl.evaluation.structure import squash
 from cft_trl.installed import require
 
-__all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
+__all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "grader_versions", "self_test"]
 
 GRADERS = ("strict", "paper")
+# Of the strict grader's decisions: raised whenever an answer may be judged otherwise than before.
+STRICT_VERSION = "2"
 
 # Starting a worker imports sympy: a second when idle, much more on a busy machine.
 _START_LIMIT_S = 180.0
@@ -55,7 +62,7 @@ def grade(prediction: str, gold: str, grader: str = "strict", *, limit_s: float 
         limit_s: Seconds of CPU time (four times as many of wall time) after which the answer counts as wrong.
 
     Raises:
-        CFTError: An unknown grader, or math-verify is not installed.
+        CFTError: An unknown grader, or math-verify, which "paper" reads with, is not installed.
 
     Example:
         >>> grade(r"Hence $x = \boxed{\sqrt{8}}$.", r"2\sqrt{2}")
@@ -79,7 +86,8 @@ def grade_many(
         One bool per pair, in their order.
 
     Raises:
-        CFTError: An unknown grader, math-verify is not installed, or a limit or pool size that is not positive.
+        CFTError: An unknown grader, math-verify (which "paper" needs) is not installed, or a limit or pool size that is
+            not positive.
 
     Example:
         >>> grade_many([("x = 3", "3"), ("0", "0.01")])
@@ -89,7 +97,8 @@ def grade_many(
         raise CFTError(f"grader {grader!r} is unknown{nearest(str(grader), GRADERS)}; give strict or paper")
     if processes < 1 or limit_s <= 0:
         raise CFTError(f"grading needs processes >= 1 and limit_s > 0; got {processes} and {limit_s}")
-    require("eval", "grading", "math_verify")
+    if grader == "paper":
+        require("grade", "the paper grader", "math_verify")
     results: dict[int, bool] = {}
     todo: deque[tuple[int, str]] = deque()
     for index, (prediction, gold) in enumerate(pairs):
@@ -98,10 +107,26 @@ def grade_many(
         else:
             # What is read of an over-long generation is its end, where the answer stands.
             text = str(prediction)[-_MAX_PREDICTION:]
-            todo.append((index, json.dumps([text, str(gold)[:_MAX_PREDICTION], grader, limit_s])))
+            todo.append((index, json.dumps([text, str(gold)[:_MAX_PREDICTION], limit_s])))
     with _LOCK:
-        _run(todo, results, min(processes, max(len(todo), 1)), limit_s)
+        _run(todo, results, grader, min(processes, max(len(todo), 1)), limit_s)
     return [results[index] for index in range(len(results))]
+
+
+def grader_versions() -> dict[str, str]:
+    """What verdicts depend on: the strict grader's version, and the libraries that the graders compute and read with.
+
+    Example:
+        >>> grader_versions()["strict grader"]
+        '2'
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"strict grader": STRICT_VERSION}
+    for package in ("mpmath", "math-verify", "latex2sympy2_extended"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 # ---- the self-test ---------------------------------------------------------------------------------------------------
@@ -186,11 +211,14 @@ def _plain_float(gold: str) -> float | None:
 class _Worker:
     """A subprocess that answers one line with one line; `deadline` is when the item it holds, if any, is given up."""
 
-    def __init__(self) -> None:
+    program = "from cft_trl.evaluation.grading import _serve; _serve({grader!r})"
+
+    def __init__(self, grader: str) -> None:
+        self.grader = grader
         paths = [str(Path(__file__).parents[2]), *(path for path in sys.path if path)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from cft_trl.evaluation.grading import _serve; _serve()"],
+            [sys.executable, "-c", self.program.format(grader=grader)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -243,13 +271,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _run(todo: deque[tuple[int, str]], results: dict[int, bool], processes: int, limit_s: float) -> None:
+def _run(todo: deque[tuple[int, str]], results: dict[int, bool], grader: str, processes: int, limit_s: float) -> None:
     """Hands the items to the workers until every one has a result."""
     failed_starts = 0
     with selectors.DefaultSelector() as selector:
 
         def add() -> None:
-            worker = _Worker()
+            worker = _Worker(grader)
             _WORKERS.append(worker)
             selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
 
@@ -268,7 +296,7 @@ def _run(todo: deque[tuple[int, str]], results: dict[int, bool], processes: int,
             for dead in [worker for worker in _WORKERS if worker.process.poll() is not None]:
                 _WORKERS.remove(dead)
                 dead.kill()
-            for worker in _WORKERS[:processes]:
+            for worker in [worker for worker in _WORKERS if worker.grader == grader][:processes]:
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
                 if worker.ready:
                     feed(worker)
@@ -297,15 +325,15 @@ def _run(todo: deque[tuple[int, str]], results: dict[int, bool], processes: int,
                         failed_starts += 1
                         drop(worker)
                 if failed_starts > 3:
-                    raise RuntimeError("the grading worker does not start: run python -c 'import math_verify'")
+                    raise RuntimeError("the grading worker does not start: run python -c 'import mpmath, math_verify'")
         except BaseException:
             # After an interruption a worker may hold an item whose answer nobody waits for.
             _close()
             raise
 
 
-def _serve() -> None:
-    """The worker: reads items from standard input, writes b"1\\n" or b"0\\n" to standard output."""
+def _serve(grader: str) -> None:
+    """The worker of one grader: reads items from standard input, writes b"1\\n" or b"0\\n" to standard output."""
     lines, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=0)
     # math-verify prints; what it prints must not be taken for an answer.
     os.dup2(2, 1)
@@ -313,23 +341,25 @@ def _serve() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    from cft_trl.evaluation.comparison import strict_equal
-    from cft_trl.evaluation.paper_grader import paper_equal
+    # One worker knows one grader: the strict one need not load sympy.
+    if grader == "strict":
+        from cft_trl.evaluation.comparison import strict_equal as equal
+    else:
+        from cft_trl.evaluation.paper_grader import paper_equal as equal
 
-    strict_equal("x+1", "1+x")  # imports sympy and builds the parser's tables before the clock runs
+    equal("x+1", "1+x")  # imports what is needed and builds tables before the clock runs
     answers.write(b"ready\n")
     for line in lines:
-        text, gold, grader, limit_s = json.loads(line)
+        text, gold, limit_s = json.loads(line)
         _kill_after(limit_s)
-        equal = False
+        hit = False
         # Whatever a library raises on strange text (recursion, memory, its own errors), the answer was not readable.
         with contextlib.suppress(Exception):
             answer = extract_answer(text, last_number=grader == "paper")
             gold = extract_answer(gold) if "\\boxed" in gold else gold
-            if answer and gold:
-                equal = strict_equal(answer, gold) if grader == "strict" else paper_equal(answer, gold)
+            hit = bool(answer and gold) and equal(answer, gold)
         _kill_after(0)
-        answers.write(b"1\n" if equal else b"0\n")
+        answers.write(b"1\n" if hit else b"0\n")
 
 
 def _kill_after(seconds: float) -> None:

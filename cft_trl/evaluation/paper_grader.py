@@ -16,9 +16,8 @@ import math
 import re
 from typing import Any
 
-from cft_trl.evaluation.answers import clean, squash, text_key, to_number
-from cft_trl.evaluation.comparison import split_top
-from cft_trl.evaluation.expressions import expression_value, parse_expression, same_value
+from cft_trl.evaluation.paper_expressions import expression_value, parse_expression, same_value
+from cft_trl.evaluation.paper_notation import clean, split_top, squash, text_key, to_number
 
 _DROPPED = re.compile(r"\\text\{[^{}]*\}(?:\^\{?\d\}?)?|\^\\circ|\\?%|\\\$|(?<=\d)\s+(?:[a-z]{2,}[ .]*)+$")
 _ASSIGNED = re.compile(r"^\s*\\?[A-Za-z]\w{0,2}\s*(?:\([a-z]\)\s*)?=(?!=)")
@@ -29,7 +28,7 @@ def paper_equal(prediction: str, gold: str) -> bool:
     """Whether the published grader would call two bare answers equal; for comparison only.
 
     Args:
-        prediction: What `extract_answer(text, last_number=True)` returned.
+        prediction: What `published_answer` returned.
         gold: The benchmark's answer, bare.
 
     Example:

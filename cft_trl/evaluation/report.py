@@ -144,8 +144,10 @@ def bounds(interval: Sequence[float] | None, signed: bool = False) -> str:
     return "" if not interval else f"{write(interval[0])} to {write(interval[1])}"
 
 
-def p_value(p: float) -> str:
-    """0.00002 -> "<0.0001", 0.0312 -> "0.031"."""
+def p_value(p: float | None) -> str:
+    """0.00002 -> "<0.0001", 0.0312 -> "0.031"; without one "not known"."""
+    if p is None:
+        return "not known"
     return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
@@ -234,7 +236,7 @@ def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 shares = [{task: run.tasks[task].shares["strict"] for task in averaged} for run in (first, second)]
                 difference, interval, p = compare_averages(*shares)
                 of_pair.append({"task": "average", "difference": difference, "interval_95": interval, "p": p,
-                                "test": "paired bootstrap"})  # fmt: skip
+                                "test": "paired randomisation"})  # fmt: skip
             found += [{"first": first.name, "second": second.name, **line} for line in of_pair]
             advance(1)
     return found

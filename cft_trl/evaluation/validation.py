@@ -136,13 +136,13 @@ def load_validation(
         benchmark = BENCHMARKS[known]
         if benchmark.answer not in ("math", "letter"):
             raise CFTError(f"benchmark {known} has no answers to grade; choose on math-validation")
-        require("eval", f"choosing on {known}", "math_verify")  # before a model answers anything
+        require("grade", f"choosing on {known}", "mpmath")  # before a model answers anything
         kind, rows = "answers", load_benchmark(known)
         system, tokens, drawn = benchmark.system, benchmark.max_new_tokens, benchmark.drawn is not None
     elif Path(name).is_file():
         kind, rows = _read_file(name)
         if kind == "answers":
-            require("eval", f"choosing on {name}", "math_verify")
+            require("grade", f"choosing on {name}", "mpmath")
         system, tokens, drawn = (MATH_SYSTEM, 2048, False) if kind == "answers" else (None, 512, False)
     else:
         hint = nearest(name, [*BENCHMARKS, ARITHMETIC_CRITIC])

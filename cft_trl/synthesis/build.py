@@ -186,10 +186,10 @@ def _check_installed(job: Build, stage: str) -> None:
         require("synth", "filter.near_duplicates", "datasketch")
     if settings.language:
         require("synth", "filter.language", "py3langid")
-    if not is_installed("math_verify"):
+    if not is_installed("mpmath"):
         rows = RowFile(stage_path(job.folder, "source"))
         if any(needs_grader(row, settings.agree, settings.boxed) for row in rows):
-            require("synth", "comparing verdicts with reference answers (filter.agree, filter.boxed)", "math_verify")
+            require("grade", "comparing verdicts with reference answers (filter.agree, filter.boxed)", "mpmath")
 
 
 def _run(job: Build, stage: str, progress: Callable[[Any], None]) -> StageReport | None:

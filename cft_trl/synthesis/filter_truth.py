@@ -27,7 +27,7 @@ def verdict_agrees(rows: Sequence[Row]) -> list[Finding]:
         response, which may be right all the same.
 
     Raises:
-        CFTError: math-verify is needed and not installed.
+        CFTError: The strict grader is needed, and mpmath is not installed.
 
     Example:
         >>> row = {"response": "So the answer is 43.", "reference_answer": "42", "verdict": "right", "meta": None}

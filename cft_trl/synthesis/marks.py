@@ -37,7 +37,7 @@ from cft_trl.synthesis.recipe import Recipe, plain
 EARLIER = ".earlier"
 _SEEN = "seen"
 _COMMIT = re.compile("[0-9a-f]{40}")
-_LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "py3langid")
+_LIBRARIES = ("mpmath", "py3langid")
 
 
 class Marks:

@@ -92,7 +92,7 @@ def run_respond(
         The stage's report.
 
     Raises:
-        CFTError: As for `ask_rows`; or rows have reference answers and there is no math-verify to grade with.
+        CFTError: As for `ask_rows`; or rows have reference answers and there is no mpmath to grade with.
     """
     if settings.answers == "corpus":
         with StageWriter(folder, "respond", shard) as out:

@@ -30,10 +30,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from cft_trl import reservations, statements, verdict, verdict_forms
 from cft_trl.chat_templates import as_trained
-from cft_trl.digests import code_digest
+from cft_trl.digests import code_digest, content_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
+from cft_trl.evaluation.grader_version import grader_version
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.folders import write_text
 from cft_trl.generators import Generation, LocalModel
@@ -224,13 +226,9 @@ def choose(curve: Sequence[Mapping[str, Any]], available: Collection[int]) -> di
 
 @cache
 def grader_digest() -> str:
-    """A digest of the code that makes hits of texts."""
-    from cft_trl import statements, verdict
-    from cft_trl.evaluation import answers, comparison, expressions, grading
-
-    return code_digest(
-        *(str(module.__file__) for module in (statements, verdict, answers, comparison, expressions, grading))
-    )
+    """A digest of what makes hits of texts: our code, and the libraries that it reads with."""
+    reading = (reservations, statements, verdict, verdict_forms)
+    return content_digest([grader_version(), code_digest(*(str(module.__file__) for module in reading))])
 
 
 def select(

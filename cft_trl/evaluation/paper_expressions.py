@@ -1,4 +1,4 @@
-r"""Single expressions: reading one with math-verify's parser and telling whether two have the same value.
+r"""Single expressions for the `paper` grader: read by math-verify, compared as when its figures were measured.
 
     r"2 \sin x \cos x" and r"\sin 2x" agree to 25 digits at six unrelated points, real and negative ones among them;
     r"\sqrt{x^2}" and "x" do not. "0.333333" stands for 1/3 and "0.333" does not (six significant digits are asked for).
@@ -13,7 +13,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from cft_trl.evaluation.answers import Number, to_number
+from cft_trl.evaluation.paper_notation import Number, to_number
 
 _ENOUGH_DIGITS = 6
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\\circ")
