@@ -44,7 +44,6 @@ CHAT = [
 ]
 
 _PLAIN = {"rope_type": "default", "rope_theta": 1e6}
-_SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 128}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {
         "rope_parameters": {
@@ -68,7 +67,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
-        **_SLIDING,
+        "num_hidden_layers": 6, "sliding_window": 128,  # five of six slide, as mlx-lm takes for granted
+        "layer_types": [*["sliding_attention"] * 5, "full_attention"],
     },
     "olmo3": {
         "rope_parameters": {
@@ -77,7 +77,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
             },
             "sliding_attention": {"rope_type": "default", "rope_theta": 5e5},
         },
-        **_SLIDING,
+        "sliding_window": 128, "layer_types": ["sliding_attention", "full_attention"],
     },
     "phi3": {
         "rope_parameters": {
@@ -85,7 +85,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 512,
         }
     },
-    "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.5}},
+    "gpt_neox": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.5},
+        "intermediate_size": 128,  # four times hidden_size, as mlx-lm takes for granted
+    },
 }  # fmt: skip
 
 
@@ -177,6 +180,7 @@ def make_artifacts(folder: Path, *, portable: bool = True) -> None:
             "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 4096,
             "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None,
+            "initializer_range": 0.3,  # of the usual 0.02 attention, and with it rope, would hardly be seen
         }  # fmt: skip
         config = AutoConfig.for_model(family, **sizes | settings)
         made[family] = AutoModelForCausalLM.from_config(config, attn_implementation="eager"), tokenizer

@@ -36,7 +36,8 @@ DISTRIBUTION = "cft-trl"
 EXTRAS = {
     "quickstart": "the bundled small model and the plots",
     "lora": "--use_peft",
-    "eval": "cft eval, grade and report; cft select and select_benchmark on problems with answers",
+    "eval": "cft eval, grade and report",
+    "grade": "the paper grader (the strict one needs nothing more)",
     "synth": "teachers and models at an endpoint or a vLLM server; cft build's filters and --executor",
     "ray": "cft build --executor ray",
     "space": "cft demo and --deploy",

@@ -125,7 +125,7 @@ def test_verdicts_need_no_grader(without):
     [
         ({"near_duplicates": 0.9}, ("datasketch",), "filter.near_duplicates needs datasketch"),
         ({"language": "en"}, ("py3langid",), "filter.language needs py3langid"),
-        ({}, ("mpmath",), "need mpmath"),
+        ({}, ("mpmath",), "(filter.agree, filter.boxed) needs mpmath"),
     ],
 )
 def test_a_build_asks_for_its_filters_before_its_teacher(tmp_path, without, monkeypatch, settings, modules, needs):
