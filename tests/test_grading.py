@@ -3,8 +3,10 @@ r"""Grading: extraction, the hard pairs, the limits of the pool, and the two gra
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from grading_kinds import ANNOUNCED, EQUAL_KINDS
@@ -66,6 +68,15 @@ def test_variations_of_every_kind():
     assert [pair for pair, hit in zip(equal, grade_many(equal), strict=True) if not hit] == []
     for pairs in (unequal, [(gold, prediction) for prediction, gold in unequal]):
         assert [pair for pair, hit in zip(pairs, grade_many(pairs), strict=True) if hit] == []
+
+
+def test_the_conventions_are_as_the_page_says():
+    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| (yes|no) \|", page, re.MULTILINE)
+    assert len(rows) > 15
+    pairs = [(answer, gold, right == "yes") for answer, golds, right in rows for gold in golds.split("`, `")]
+    found = grade_many([pair[:2] for pair in pairs])
+    assert [pair for pair, hit in zip(pairs, found, strict=True) if hit != pair[2]] == []
 
 
 def test_there_are_many_pairs_of_every_kind():
