@@ -20,6 +20,7 @@ from typing import Any
 from cft_trl.endpoint import Endpoint
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generators import STOP_STRINGS, Generation, LocalModel, Message, cut_at_stop, render_prompt, seeds_of
+from cft_trl.markup import spoken
 from cft_trl.prompts import Prompting, chat_messages
 from cft_trl.verdict import parse_verdict
 
@@ -298,7 +299,9 @@ def _work(
         solution = yield _Ask("solution", len(rounds) + 1, first)
         if solution.refused:
             return _outcome(solution, [*rounds, Round(solution.text)], [*spent, solution])
-        asked = mode_conversation("critique", query, solution.text, prompt_preset=preset)
+        start, end = spoken(solution.text)
+        shown = solution.text[start:end].strip() or solution.text  # what a reader would get, without the thinking
+        asked = mode_conversation("critique", query, shown, prompt_preset=preset)
         critiqued = yield _Ask("critique", len(rounds) + 1, asked)
         rounds.append(Round(solution.text, critiqued.text, parse_verdict(critiqued.text)))
         spent += [solution, critiqued]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -323,6 +324,20 @@ def test_two_stage_goes_on_until_it_is_told_right():
     assert "Solution:\ntry 1 of eva" in judged[0]["content"]
     seeds = [seed for call in model.calls for seed in call["seed"]]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_the_critic_sees_a_solution_without_its_thinking():
+    class Thinks(Scripted):
+        def write(self, conversation):
+            made = super().write(conversation)
+            return made if "Critique" in made.text else replace(made, text=f"<think>Is it?</think>\n\n{made.text}")
+
+    model = Thinks(ann=[RIGHT])
+    [outcome] = run_mode(model, ["ann?"], "two_stage")
+    assert outcome.text == "<think>Is it?</think>\n\ntry 1 of ann", "what was written is kept whole"
+    asked = model.calls[1]["conversations"][0][-1]["content"]
+    assert "Solution:\ntry 1 of ann" in asked
+    assert "Is it?" not in asked
 
 
 def test_two_stage_at_temperature_0_has_one_round():
