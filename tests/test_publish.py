@@ -145,7 +145,7 @@ def test_meta_that_is_text_takes_what_a_mapping_displaces(tmp_path):
     publish_rows(tmp_path / "out", make_rows(4), layouts=["records"])
     rows = {row["id"]: row for row in load_local(tmp_path / "out", columns={"source": "teacher"}).to_list()}
     own = {"completion_tokens": 3, "list": [3, None, {"deep": "ü"}]}
-    assert rows["row-3"]["meta"] == {**own, "source": "numbers"}
+    assert rows["row-3"]["meta"] == {**own, "source": "other"}
     assert rows["row-1"]["meta"] == {"source": "numbers"}
 
 
