@@ -366,9 +366,9 @@ def read_by(folder: Path) -> Iterator[str]:
         yield "Read by transformers 5 and what is built on it; in older tools the positions would be wrong (rope)."
         return
     yield (
-        "Read by transformers 4.46 to 5, vLLM, mlx-lm and llama.cpp's converter, as far as each knows the architecture,"
+        "Read by transformers 4.46 to 5 and mlx-lm 0.32, as far as each knows the architecture, with the same logits;"
     )
-    yield "with the same logits; the tokenizer and its chat template by transformers.js too."
+    yield "the tokenizer and its chat template by transformers.js 4.3 too."
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

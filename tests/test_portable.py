@@ -40,7 +40,8 @@ ROPES = [
             "rope_parameters": {
                 "rope_type": "longrope", "rope_theta": 2e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
                 "original_max_position_embeddings": 512,
-            }
+            },
+            "original_max_position_embeddings": 512,
         },
         {
             "rope_theta": 2e4, "original_max_position_embeddings": 512,

@@ -143,10 +143,10 @@ def test_rows_published_before_meta_was_text_are_read_as_ever(tmp_path, meta):
 
 def test_meta_that_is_text_takes_what_a_mapping_displaces(tmp_path):
     publish_rows(tmp_path / "out", make_rows(4), layouts=["records"])
-    rows = {row["id"]: row for row in load_local(tmp_path / "out", columns={"verdict": "teacher"}).to_list()}
+    rows = {row["id"]: row for row in load_local(tmp_path / "out", columns={"source": "teacher"}).to_list()}
     own = {"completion_tokens": 3, "list": [3, None, {"deep": "ü"}]}
-    assert rows["row-3"]["meta"] == {**own, "teacher": "org/teacher", "verdict": "right"}
-    assert rows["row-1"]["meta"] == {"teacher": "org/teacher", "verdict": "right"}
+    assert rows["row-3"]["meta"] == {**own, "source": "other"}
+    assert rows["row-1"]["meta"] == {"source": "numbers"}
 
 
 def test_an_earlier_publication_is_replaced_whole(tmp_path):
