@@ -179,10 +179,10 @@ def train(rows: datasets.Dataset, options: argparse.Namespace, tokenizer, shared
     with tempfile.TemporaryDirectory() as folder:
         config = CFTConfig(
             folder, use_cpu=True, bf16=options.bf16, report_to="none", disable_tqdm=True, save_strategy="no",
-            max_steps=options.steps, logging_steps=1, max_length=32_768, gradient_checkpointing=False,
+            max_steps=options.steps, logging_steps=1, max_length=4_096, gradient_checkpointing=False,
             train_sampling_strategy="sequential", shuffle_dataset=False,
             per_device_train_batch_size=1, gradient_accumulation_steps=1 if shared else options.critiques,
-            share_prefixes=str(shared).lower(),
+            share_prefixes=str(shared).lower(), pack_length=32_768 if shared else None,
             learning_rate=5e-6, lr_scheduler_type="cosine", warmup_steps=0.1, weight_decay=0.0, max_grad_norm=1.0,
         )  # fmt: skip
         trainer = CFTTrainer(options.model, config, train_dataset=rows, processing_class=tokenizer, callbacks=[Watch()])

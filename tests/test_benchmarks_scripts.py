@@ -116,7 +116,8 @@ def test_readers_compares_with_what_was_saved(script, tmp_path, monkeypatch):
     result = readers.read(reader, tmp_path / "made", tmp_path, tmp_path / "out", None)
     assert readers.summary(tmp_path / "made", result) == {"same": "llama", "not": "-"}
     config = json.loads((tmp_path / "made/models/llama/config.json").read_text())
-    config["rope_scaling"]["rope_theta"] = 1e4  # what an older reader takes where it finds none
+    for name in ("rope_parameters", "rope_scaling"):
+        config[name]["rope_theta"] = 1e4  # what an older reader takes where it finds none
     (tmp_path / "made/models/llama/config.json").write_text(json.dumps(config))
     result = readers.read(reader, tmp_path / "made", tmp_path, tmp_path / "out", None)
     assert readers.summary(tmp_path / "made", result)["not"].startswith("llama: other logits by ")

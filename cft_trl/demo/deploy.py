@@ -75,7 +75,7 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `CFT_REVISION`, `CFT_BASE_REVISION` | commit, tag or branch of the two | main |
 | `CFT_ENDPOINT`, `CFT_BASE_ENDPOINT` | an OpenAI-compatible address, `https://HOST/v1`, that serves the models | none |
 | `OPENAI_API_KEY` (secret) | the endpoint's key; `CFT_API_KEY_ENV` names another variable | none |
-| `CFT_EXTRA` | further fields of each request to it, `{reasoning_effort: low, temperature: null}` | none |
+| `CFT_EXTRA` | further fields of each request to it, `{{reasoning_effort: low, temperature: null}}` | none |
 | `CFT_PROMPT_PRESET` | wording of the critique prompt, `paper` or `compact` | the model's, else `paper` |
 | `CFT_MAX_NEW_TOKENS`, `CFT_MAX_ROUNDS` | the most a visitor can ask for | 512, 4 |
 | `CFT_MAX_QUESTION`, `CFT_MAX_SOLUTION` | longest inputs, in characters | 4000, 8000 |
