@@ -9,6 +9,7 @@ from pathlib import Path
 from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, locked, why_not_written
 from cft_trl.training.launch import agree_on
+from cft_trl.training.runs import lies_in_run
 
 _LOCK = "_lock"  # what begins with "_" is not pushed to the Hub
 _GIVE = "give another --output_dir"
@@ -57,8 +58,9 @@ def check_output(output: Path, dataset: str | None, model: str | None) -> None:
         if rows.is_file() and here == rows.parent:
             raise CFTError(f"output_dir={output} is the folder of '{dataset}'; give the run a folder of its own, "
                            f"e.g. {suggested(here)}")  # fmt: skip
-    if model and Path(model).is_dir() and here == Path(model).resolve():
-        raise CFTError(f"output_dir={output} is the folder of the model that the run begins with, which it would "
+    if lies_in_run(model, output):
+        holds = "is the folder of" if Path(model).resolve() == here else "is the folder of the run that holds"
+        raise CFTError(f"output_dir={output} {holds} the model that the run begins with, which it would "
                        f"overwrite; give another one, e.g. {suggested(here)}")  # fmt: skip
     if is_dataset(output):
         raise CFTError(f"output_dir={output} holds a dataset, whose card training would overwrite; give another one, "

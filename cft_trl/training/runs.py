@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,17 +236,20 @@ def begin_anew(output: Path, base: str | None = None) -> Path | None:
 
     Args:
         output: The folder.
-        base: What is trained; where it lies in that folder, everything stays.
+        base: What is trained; it may lie in that folder, but not in what is put aside.
 
     Returns:
         Where the old run's things lie now, below `_old`; None where there was nothing worth keeping.
 
     Raises:
-        CFTError: They cannot be moved.
+        CFTError: They cannot be moved, or the base is among them.
     """
-    if not any(next(output.glob(sign), None) for sign in _SIGNS) or _lies_in(base, output):
+    if not any(next(output.glob(sign), None) for sign in _SIGNS):
         return None
     left = sorted({path for pattern in _LEFT for path in output.glob(pattern)})
+    if lies_in_run(base, output):
+        raise CFTError(f"'{base}', with which the run begins, is what another run left in '{output}', where it would "
+                       "be put aside; give another output_dir")  # fmt: skip
     keep = any(next(output.glob(pattern), None) for pattern in _WORTH_KEEPING)
     aside = output / _OLD / (_name_of(output) or content_digest([str(path) for path in left])[:12])
     while aside.exists():
@@ -266,10 +270,15 @@ def begin_anew(output: Path, base: str | None = None) -> Path | None:
     return aside if keep else None
 
 
-def _lies_in(base: str | None, output: Path) -> bool:
-    return (
-        bool(base) and Path(base).exists() and output.resolve() in (Path(base).resolve(), *Path(base).resolve().parents)
-    )
+def lies_in_run(base: str | None, output: Path) -> bool:
+    """Whether a model is what a run left in a folder: its result, one of its checkpoints, its `best`."""
+    if not base or not Path(base).is_dir():
+        return False
+    model, here = Path(base).resolve(), output.resolve()
+    if model == here:
+        return True
+    inside = model.relative_to(here).parts[0] if here in model.parents else ""
+    return any(fnmatch(inside, pattern) for pattern in _LEFT)
 
 
 def _name_of(output: Path) -> str | None:
