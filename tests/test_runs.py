@@ -192,6 +192,18 @@ def test_a_base_model_beside_what_a_run_left_stays_where_it_is(home):
     assert sorted(os.listdir(home / "run")) == ["_lock", "_old", "base"]
 
 
+def test_the_model_whose_template_is_taken_is_part_of_a_run_whose_rows_are_not_at_hand(home, capsys):
+    """Of a stream nothing is prepared beforehand, so that other tokens would not be seen."""
+    shutil.copytree("model", "chat")
+    words = train_words("--eval_rows", "0", "--dataset_streaming", "true", "--chat_template_path", "chat")
+    words[words.index("run")] = "streamed"
+    assert main(words) == 0
+    template = home / "chat" / "chat_template.jinja"
+    template.write_text(template.read_text().replace("message['role']", "message['role'] + ':'") + " ")
+    assert main(words) == 2
+    assert "the model whose chat template it takes is another one: another chat template" in capsys.readouterr().err
+
+
 def test_another_runs_checkpoint_is_not_gone_on_from(home, capsys):
     shutil.copytree("run/checkpoint-2", "run/checkpoint-3")
     (home / "run" / "checkpoint-3" / "run.json").write_text('{"run": "8d02", "step": 3}')

@@ -25,6 +25,7 @@ from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
 from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
+from cft_trl.models import load_tokenizer
 from cft_trl.sources.local import data_identity
 from cft_trl.training.record import read_record
 
@@ -54,6 +55,7 @@ READ_COLUMNS = {
 _WORDS = {
     "base": "the model to train is another one",
     "tokenizer": "the tokenizer is another one",
+    "template_from": "the model whose chat template it takes is another one",
     "train_rows": "the training rows are other ones",
     "eval_rows": "the rows held out are other ones",
     "prepared_train": "the training rows become other tokens",
@@ -107,7 +109,8 @@ def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
 def run_identity(
     script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, rows: tuple[Any, Any], tokenizer: Any
 ) -> dict[str, Identity | None]:
-    """What a run is made of: "base", "tokenizer", "train_rows", "eval_rows" (None where there are none).
+    """What a run is made of: "base", "tokenizer", "template_from" (None where no other model's is taken),
+    "train_rows", "eval_rows" (None where there are none).
 
     Args:
         rows: Training rows and rows held out.
@@ -116,6 +119,7 @@ def run_identity(
     return {
         "base": model_identity(model.model_name_or_path, model.model_revision),
         "tokenizer": tokenizer_identity(tokenizer),
+        "template_from": _template_from(config),
         **{
             name: _identity_of_rows(script, config, of_split, split)
             for name, of_split, split in (
@@ -124,6 +128,14 @@ def run_identity(
             )
         },
     }
+
+
+def _template_from(config: CFTConfig) -> Identity | None:
+    """Of a model whose chat template is taken, its tokenizer: TRL takes end and added tokens with it."""
+    path = config.chat_template_path
+    if not path or path.endswith((".jinja", ".j2")):
+        return None
+    return tokenizer_identity(load_tokenizer(path, trust_remote_code=config.trust_remote_code))
 
 
 def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
