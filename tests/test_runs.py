@@ -204,6 +204,20 @@ def test_the_model_whose_template_is_taken_is_part_of_a_run_whose_rows_are_not_a
     assert "the model whose chat template it takes is another one: another chat template" in capsys.readouterr().err
 
 
+def test_a_finished_stream_that_is_given_again_keeps_its_counts(home):
+    """It reads no row, and must not say that it was trained on none."""
+    words = train_words("--eval_rows", "0", "--dataset_streaming", "true", "--output_dir", "streamed")
+    assert main(words) == 0
+    generation = (home / "streamed" / "generation_config.json").read_text()
+    before, card = ((home / "streamed" / name).read_text() for name in ("preparation.json", "README.md"))
+    assert json.loads(before)["train"]["rows"] > 0
+    assert main(words) == 0
+    assert (home / "streamed" / "preparation.json").read_text() == before
+    assert (home / "streamed" / "generation_config.json").read_text() == generation
+    [line] = [line for line in card.splitlines() if line.startswith("| train |")]
+    assert line in (home / "streamed" / "README.md").read_text()
+
+
 def test_another_runs_checkpoint_is_not_gone_on_from(home, capsys):
     shutil.copytree("run/checkpoint-2", "run/checkpoint-3")
     (home / "run" / "checkpoint-3" / "run.json").write_text('{"run": "8d02", "step": 3}')
