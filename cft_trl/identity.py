@@ -76,6 +76,7 @@ _WORDS = {
     "rows": "another number of rows",
     "texts": "other texts",
     "files": "other files",
+    "labels": "other names of classes",
     "round": "answers asked for anew",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from telling_server import TellingServer
 from test_publish import make_rows, publish_rows
 
+from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.hub_upload import published_files
 from cft_trl.sources.files import expand_glob, files_of_split
@@ -111,6 +113,7 @@ def test_a_model_that_is_another_by_now_is_asked_anew(tmp_path, model, what, cap
     shutil.copytree(kept, model)
     build(recipe, out)
     assert critiques(out) == first
+    assert re.search(r"; its 4 answers of \S+ are used again", capsys.readouterr().err)
     (tmp_path / "elsewhere").mkdir()
     kept.rename(tmp_path / "elsewhere" / "mine")
     build(recipe_for(f"transformers:{tmp_path / 'elsewhere' / 'mine'}"), out)
@@ -474,6 +477,8 @@ def test_the_dataset_of_a_build_that_begins_anew_is_not_taken_for_the_new_one(tm
         load_local(out)
     with pytest.raises(CFTError, match="run the build to its end"):
         published_files(out)
+    assert main(["push", str(out), "org/rows", "--dry-run"]) == 2
+    assert "a build that has not come to its end" in capsys.readouterr().err
     earlier = {path.relative_to(out / ".earlier").as_posix(): path for path in (out / ".earlier").rglob("*")}
     assert all(earlier[name].read_bytes() == content for name, content in before.items() if name in earlier)
     assert "data/arithmetic__reference/train-00000-of-00001.parquet" in earlier

@@ -124,3 +124,42 @@ def test_names_and_revisions_where_none_belong(tmp_path):
     (folder / "README.md").unlink()
     with pytest.raises(CFTError, match="no configuration 'b': there is no card"):
         load_local(folder, name="b")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_saved_dataset_is_read_as_it_is_and_nothing_is_written_into_it(tmp_path, streaming):
+    """Its own fingerprint says by what code it was made, not of what: the same code over other texts has it too."""
+    import datasets
+
+    saved = tmp_path / "saved"
+
+    def save(first, names):
+        data = datasets.Dataset.from_list([row | {"verdict": 0} for row in rows(first, 5)])
+        data = data.cast_column("verdict", datasets.ClassLabel(names=names))
+        data._fingerprint = "made by the same code"
+        data.save_to_disk(tmp_path / "scratch")
+        saved.mkdir(exist_ok=True)
+        for path in (tmp_path / "scratch").iterdir():  # written over, file by file
+            os.replace(path, saved / path.name)
+
+    save(0, ["wrong", "right"])
+    before, files = data_identity(saved), sorted(os.listdir(saved))
+    assert queries(saved, streaming=streaming) == [row["query"] for row in rows(0, 5)]
+    assert sorted(os.listdir(saved)) == files
+    save(50, ["wrong", "right"])
+    assert queries(saved, streaming=streaming) == [row["query"] for row in rows(50, 5)]
+    second = data_identity(saved)
+    assert second != before
+    save(50, ["right", "wrong"])
+    assert [row["verdict"] for row in load_local(saved, streaming=streaming)] == ["right"] * 5
+    assert data_identity(saved) != second
+
+
+def test_other_names_of_classes_make_other_rows(tmp_path):
+    head = (
+        "configs:\n- {config_name: default, data_files: data/*.parquet}\n"
+        "dataset_info:\n  features:\n  - name: verdict\n    dtype: {class_label: {names: {'0': %s, '1': %s}}}"
+    )
+    content = [row | {"verdict": 1} for row in rows(0, 3)]
+    before = data_identity(write_dataset(tmp_path / "rows", content, head % ("wrong", "right")))
+    assert data_identity(write_dataset(tmp_path / "rows", content, head % ("right", "wrong"))) != before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -286,6 +287,31 @@ def test_a_dataset_or_the_base_model_is_never_written_over(capsys, flags, tmp_pa
     assert (built / "README.md").read_text() == "the dataset's card"
     assert sorted(path.name for path in built.iterdir()) == ["README.md", "data"]
     assert run(capsys, *flags, "--dataset_name", built, "--output_dir", tmp_path / "run")[0] == 0
+
+
+@pytest.mark.parametrize(("pattern", "output", "refused"), [
+    ("own/*.jsonl", "own", True),
+    ("own/*/rows.jsonl", "own/a", True),
+    ("own/**/*.jsonl", "own", True),
+    ("own/**/*.jsonl", "own/run", True),  # its files would be read with the rows the next time
+    ("own/*.jsonl", "own/run", False),
+    ("own/**/*.jsonl", "run", False),
+])  # fmt: skip
+def test_a_run_does_not_write_among_the_files_of_a_glob(tmp_path, pattern, output, refused):
+    (tmp_path / "own" / "a").mkdir(parents=True)
+    for place in ("own", "own/a"):
+        (tmp_path / place / "rows.jsonl").write_text("{}")
+    with pytest.raises(CFTError, match="reads from; give the run a folder of its own") if refused else nullcontext():
+        check_output(tmp_path / output, str(tmp_path / pattern), None)
+
+
+def test_the_card_and_the_tables_of_other_datasets_are_not_written_over(tmp_path):
+    for name, told in (("README.md", "---\nconfigs:\n- data_files: rows.jsonl\n---\n"), ("state.json", "{}")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text(told)
+        with pytest.raises(CFTError, match="holds a dataset, whose card"):
+            check_output(folder, "arithmetic", None)
 
 
 def test_hub_names_and_new_folders_are_nobodys(tmp_path):

@@ -174,9 +174,55 @@ def test_records_of_a_run_that_saved_nothing_are_not_kept(tmp_path):
     assert (tmp_path / "README.md").is_file()
 
 
-def test_a_base_model_in_the_folder_stays_where_it_is(home):
-    assert begin_anew(home / "run", base="run/checkpoint-1") is None
-    assert (home / "run" / "checkpoint-1").is_dir()
+@pytest.mark.parametrize("base", ["run", "run/checkpoint-1", "run/best", "./run/../run/checkpoint-1"])
+def test_a_run_does_not_begin_with_what_lies_in_its_own_folder(home, base, capsys):
+    """Its id, its checkpoints and its `best` would be two runs' at once."""
+    (home / "run" / "best").symlink_to("checkpoint-1")
+    assert main(train_words("--model_name_or_path", base, "--resume", "false")) == 2
+    assert "the model that the run begins with, which it would overwrite; give another" in capsys.readouterr().err
+    with pytest.raises(CFTError, match="is what another run left in"):  # a trainer of one's own
+        begin_anew(home / "run", base=base)
+    assert (home / "run" / "checkpoint-1" / "model.safetensors").is_file()
+    assert not (home / "run" / "_old").exists()
+
+
+def test_a_base_model_beside_what_a_run_left_stays_where_it_is(home):
+    os.rename("model", "run/base")
+    assert begin_anew(home / "run", base="run/base") == home / "run" / "_old" / os.listdir(home / "run" / "_old")[0]
+    assert sorted(os.listdir(home / "run")) == ["_lock", "_old", "base"]
+
+
+def test_the_model_whose_template_is_taken_is_part_of_a_run_whose_rows_are_not_at_hand(home, capsys):
+    """Of a stream nothing is prepared beforehand, so that other tokens would not be seen."""
+    shutil.copytree("model", "chat")
+    words = train_words("--eval_rows", "0", "--dataset_streaming", "true", "--chat_template_path", "chat")
+    words[words.index("run")] = "streamed"
+    assert main(words) == 0
+    template = home / "chat" / "chat_template.jinja"
+    template.write_text(template.read_text().replace("message['role']", "message['role'] + ':'") + " ")
+    assert main(words) == 2
+    assert "the model whose chat template it takes is another one: another chat template" in capsys.readouterr().err
+
+
+def test_a_finished_stream_that_is_given_again_keeps_its_counts(home):
+    """It reads no row, and must not say that it was trained on none."""
+    words = train_words("--eval_rows", "0", "--dataset_streaming", "true", "--output_dir", "streamed")
+    assert main(words) == 0
+    generation = (home / "streamed" / "generation_config.json").read_text()
+    before, card = ((home / "streamed" / name).read_text() for name in ("preparation.json", "README.md"))
+    assert json.loads(before)["train"]["rows"] > 0
+    assert main(words) == 0
+    assert (home / "streamed" / "preparation.json").read_text() == before
+    assert (home / "streamed" / "generation_config.json").read_text() == generation
+    [line] = [line for line in card.splitlines() if line.startswith("| train |")]
+    assert line in (home / "streamed" / "README.md").read_text()
+
+
+def test_another_runs_checkpoint_is_not_gone_on_from(home, capsys):
+    shutil.copytree("run/checkpoint-2", "run/checkpoint-3")
+    (home / "run" / "checkpoint-3" / "run.json").write_text('{"run": "8d02", "step": 3}')
+    assert main(train_words()) == 2
+    assert "checkpoint-3 is of another run (8d02, not " in capsys.readouterr().err
 
 
 def test_of_another_run(tmp_path):

@@ -48,6 +48,8 @@ def run(argv: list[str]) -> int:
         "(those inside RUN are found)",
     )
     options = parser.parse_args(argv)
+    if (options.run / "stages").is_dir() and not (options.run / "README.md").is_file():
+        raise CFTError(f"'{options.run}' is a build that has not come to its end; the same `cft build` goes on with it")
     dataset = (options.run / "statistics.json").is_file() and (options.run / "data").is_dir()
     return _push_dataset(options) if dataset else _push_model(options)
 

@@ -15,6 +15,7 @@ as records such as
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -136,13 +137,21 @@ def data_identity(
     where = str(path_or_hub_id)
     found = _find_files(where, split, name, revision)
     if found is not None:
-        return local_files_identity(found[0])
-    path = Path(where).expanduser()
-    if path.is_dir():
-        return local_files_identity(
-            sorted(file for file in path.rglob("*.arrow") if not file.name.startswith("cache-"))
-        )
+        files, labels = found
+        return local_files_identity(files) | ({"labels": content_digest(labels)} if labels else {})
+    if saved := _saved_identity(where):
+        return saved
     return {"kind": "hub", "name": where, "config": name, "commit": dataset_commit(where, revision)}
+
+
+def _saved_identity(where: str) -> Identity | None:
+    """What a folder of `save_to_disk` holds: its tables and the names of their classes; None of anything else."""
+    path = Path(where).expanduser()
+    if not path.is_dir():
+        return None
+    tables = sorted(file for file in path.rglob("*.arrow") if not file.name.startswith("cache-"))
+    infos = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(path.rglob("dataset_info.json"))]
+    return local_files_identity(tables) | {"labels": content_digest([info.get("features") for info in infos])}
 
 
 def dataset_commit(hub_id: str, revision: str | None = None) -> str | None:
@@ -257,8 +266,12 @@ def _from_library(
     if not found or (isinstance(data, Dataset) and len(data) == 0):
         raise CFTError(f"{where}: it holds no rows")
     check_mapped(options["columns"], found, where)
+    cached = {}
     if isinstance(data, Dataset):
         data = data.select(range(min(limit or len(data), len(data))))
+        if saved := _saved_identity(where):
+            told = [saved, str(data.split), len(data), options, class_names(data), code_digest(__file__)]
+            cached = _cached_as(content_digest(told))
     elif limit:
         data = data.take(limit)
     data = data.with_format(None).map(
@@ -272,8 +285,22 @@ def _from_library(
             "labels": class_names(data),
             "rules": code_digest(__file__),
         },
+        **cached,
     )
     return data.select_columns(list(COLUMNS))
+
+
+def _cached_as(fingerprint: str) -> dict[str, str]:
+    """Where `map` keeps what it makes of a saved dataset, and under what.
+
+    By itself it would write into the dataset's folder, which may be read-only, under a fingerprint that the dataset
+    states of itself: another one with that statement (the same code over other texts) would be served as the first was.
+    """
+    import datasets
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "cft_trl"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"new_fingerprint": fingerprint, "cache_file_name": str(folder / f"{fingerprint}.arrow")}
 
 
 def _indexed_record(

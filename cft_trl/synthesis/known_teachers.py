@@ -210,7 +210,8 @@ class KnownTeachers:
             spec, identity = parse_teacher(teacher), self.identity(teacher)
             name, answers = name_of(spec), kept.get(key_of(identity)[:8])
             if told := self.changed.get(name):
-                lines.append(f"{stage}: {name} is another one: {told}; it is asked anew, the old answers stay")
+                then = f"its {answers} are used again, the rest is" if answers else "it is"
+                lines.append(f"{stage}: {name} is another one: {told}; {then} asked anew, the old answers stay")
             if spec.kind != "openai":
                 continue
             if answers:

@@ -32,6 +32,9 @@ class ReportRows(TrainerCallback):
         self._write(args, state)
 
     def on_train_end(self, args, state, control, train_dataloader=None, **kwargs):
+        path = Path(args.output_dir) / "preparation.json"
+        if self._nothing_read(state) and path.is_file():  # what the session before counted stands
+            self.reports["train"].take_over(json.loads(path.read_text(encoding="utf-8")).get("train", {}))
         self._write(args, state)
         if state.is_world_process_zero and isinstance(getattr(train_dataloader, "dataset", None), IterableDataset):
             print(self.reports["train"], flush=True)
@@ -39,8 +42,12 @@ class ReportRows(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         self._write(args, state)
 
+    def _nothing_read(self, state) -> bool:
+        """Of a stream that is gone on with, before its first row, or where no step is left."""
+        return state.global_step > 0 and "train" in self.reports and not self.reports["train"].rows
+
     def _write(self, args, state):
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and not self._nothing_read(state):
             folder = Path(args.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
             counts = {name: report.to_dict() for name, report in self.reports.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 OVER_LENGTH = ("shorten_response", "drop", "error")
@@ -91,6 +91,14 @@ class PreparationReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         return {"rows": self.rows, **asdict(self), "dropped": dict(self.dropped), "ends": dict(self.ends)}
+
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Takes the numbers that `to_dict` gave, as JSON has them."""
+        for one in fields(self):
+            if one.name in told:
+                value, mine = told[one.name], getattr(self, one.name)
+                setattr(self, one.name, type(mine)(value) if isinstance(mine, dict) else value)
+        self.ends = Counter({int(end): count for end, count in self.ends.items()})
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from glob import glob
+from itertools import takewhile
 from pathlib import Path
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import check_writable, locked, why_not_written
+from cft_trl.sources.described import is_described
 from cft_trl.training.launch import agree_on
+from cft_trl.training.runs import lies_in_run
 
 _LOCK = "_lock"  # what begins with "_" is not pushed to the Hub
 _GIVE = "give another --output_dir"
@@ -49,6 +53,9 @@ def check_output(output: Path, dataset: str | None, model: str | None) -> None:
         CFTError: training would overwrite it, or the dataset would be read with the run's files in it.
     """
     here = output.resolve()
+    if dataset and not Path(dataset).exists() and (folder := _folder_of_glob(dataset, here)):
+        raise CFTError(f"output_dir={output} is a folder that '{dataset}' reads from; give the run a folder of its "
+                       f"own, e.g. {suggested(folder)}")  # fmt: skip
     if dataset and Path(dataset).exists():
         rows = Path(dataset).resolve()
         if rows.is_dir() and (here == rows or rows in here.parents):
@@ -57,17 +64,33 @@ def check_output(output: Path, dataset: str | None, model: str | None) -> None:
         if rows.is_file() and here == rows.parent:
             raise CFTError(f"output_dir={output} is the folder of '{dataset}'; give the run a folder of its own, "
                            f"e.g. {suggested(here)}")  # fmt: skip
-    if model and Path(model).is_dir() and here == Path(model).resolve():
-        raise CFTError(f"output_dir={output} is the folder of the model that the run begins with, which it would "
+    if lies_in_run(model, output):
+        holds = "is the folder of" if Path(model).resolve() == here else "is the folder of the run that holds"
+        raise CFTError(f"output_dir={output} {holds} the model that the run begins with, which it would "
                        f"overwrite; give another one, e.g. {suggested(here)}")  # fmt: skip
     if is_dataset(output):
         raise CFTError(f"output_dir={output} holds a dataset, whose card training would overwrite; give another one, "
                        f"e.g. {suggested(here)}")  # fmt: skip
 
 
+def _folder_of_glob(pattern: str, output: Path) -> Path | None:
+    """The folder of a glob's files that a run's folder is, or below which it would be read with them."""
+    if not any(sign in pattern for sign in "*?["):
+        return None
+    fixed = Path(*takewhile(lambda part: not any(sign in part for sign in "*?["), Path(pattern).parts)).resolve()
+    if "**" in pattern:
+        return fixed if output == fixed or fixed in output.parents else None
+    return output if output in {Path(file).resolve().parent for file in glob(pattern)} else None
+
+
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is what `cft build` or `cft pull` leave: Parquet below data/."""
-    return any((folder / "data").glob("*.parquet"))
+    """Whether a folder is what `cft build`, `cft pull` or `save_to_disk` leave: Parquet below data/, a card that says
+    which files are the rows, or tables with their state."""
+    with suppress(CFTError):  # a card that cannot be read says nothing
+        if is_described(folder):
+            return True
+    saved = any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    return saved or any((folder / "data").glob("*.parquet"))
 
 
 def suggested(folder: Path) -> str:

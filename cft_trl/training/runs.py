@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from cft_trl.digests import content_digest
 from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
 from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
+from cft_trl.models import load_tokenizer
 from cft_trl.sources.local import data_identity
 from cft_trl.training.record import read_record
 
@@ -53,6 +55,7 @@ READ_COLUMNS = {
 _WORDS = {
     "base": "the model to train is another one",
     "tokenizer": "the tokenizer is another one",
+    "template_from": "the model whose chat template it takes is another one",
     "train_rows": "the training rows are other ones",
     "eval_rows": "the rows held out are other ones",
     "prepared_train": "the training rows become other tokens",
@@ -106,7 +109,8 @@ def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
 def run_identity(
     script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, rows: tuple[Any, Any], tokenizer: Any
 ) -> dict[str, Identity | None]:
-    """What a run is made of: "base", "tokenizer", "train_rows", "eval_rows" (None where there are none).
+    """What a run is made of: "base", "tokenizer", "template_from" (None where no other model's is taken),
+    "train_rows", "eval_rows" (None where there are none).
 
     Args:
         rows: Training rows and rows held out.
@@ -115,6 +119,7 @@ def run_identity(
     return {
         "base": model_identity(model.model_name_or_path, model.model_revision),
         "tokenizer": tokenizer_identity(tokenizer),
+        "template_from": _template_from(config),
         **{
             name: _identity_of_rows(script, config, of_split, split)
             for name, of_split, split in (
@@ -123,6 +128,14 @@ def run_identity(
             )
         },
     }
+
+
+def _template_from(config: CFTConfig) -> Identity | None:
+    """Of a model whose chat template is taken, its tokenizer: TRL takes end and added tokens with it."""
+    path = config.chat_template_path
+    if not path or path.endswith((".jinja", ".j2")):
+        return None
+    return tokenizer_identity(load_tokenizer(path, trust_remote_code=config.trust_remote_code))
 
 
 def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
@@ -235,17 +248,20 @@ def begin_anew(output: Path, base: str | None = None) -> Path | None:
 
     Args:
         output: The folder.
-        base: What is trained; where it lies in that folder, everything stays.
+        base: What is trained; it may lie in that folder, but not in what is put aside.
 
     Returns:
         Where the old run's things lie now, below `_old`; None where there was nothing worth keeping.
 
     Raises:
-        CFTError: They cannot be moved.
+        CFTError: They cannot be moved, or the base is among them.
     """
-    if not any(next(output.glob(sign), None) for sign in _SIGNS) or _lies_in(base, output):
+    if not any(next(output.glob(sign), None) for sign in _SIGNS):
         return None
     left = sorted({path for pattern in _LEFT for path in output.glob(pattern)})
+    if lies_in_run(base, output):
+        raise CFTError(f"'{base}', with which the run begins, is what another run left in '{output}', where it would "
+                       "be put aside; give another output_dir")  # fmt: skip
     keep = any(next(output.glob(pattern), None) for pattern in _WORTH_KEEPING)
     aside = output / _OLD / (_name_of(output) or content_digest([str(path) for path in left])[:12])
     while aside.exists():
@@ -266,10 +282,15 @@ def begin_anew(output: Path, base: str | None = None) -> Path | None:
     return aside if keep else None
 
 
-def _lies_in(base: str | None, output: Path) -> bool:
-    return (
-        bool(base) and Path(base).exists() and output.resolve() in (Path(base).resolve(), *Path(base).resolve().parents)
-    )
+def lies_in_run(base: str | None, output: Path) -> bool:
+    """Whether a model is what a run left in a folder: its result, one of its checkpoints, its `best`."""
+    if not base or not Path(base).is_dir():
+        return False
+    model, here = Path(base).resolve(), output.resolve()
+    if model == here:
+        return True
+    inside = model.relative_to(here).parts[0] if here in model.parents else ""
+    return any(fnmatch(inside, pattern) for pattern in _LEFT)
 
 
 def _name_of(output: Path) -> str | None:

@@ -26,7 +26,7 @@ from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
 from cft_trl.training.places import check_output, held_folder
-from cft_trl.training.runs import check_goes_on, run_identity
+from cft_trl.training.runs import check_goes_on, check_mine, run_identity, run_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -390,5 +390,6 @@ def _checkpoint_to_resume(
         print(f"{line}; it is passed over", flush=True)
     if checkpoint is None:
         return None
+    check_mine(output, checkpoint.name, run_of(checkpoint), "remove it, or give --resume false to begin anew here")
     check_goes_on(output, settings, identity)
     return str(checkpoint)
