@@ -34,7 +34,10 @@ _PLAIN_NEXT = re.compile(
 _CONTRAST = r"but|however|except(?:ing|ed)?|although|though|albeit|yet|unfortunately|nonetheless|nevertheless"
 _LIMIT = re.compile(
     rf"""\b(?: (?:{_CONTRAST}|whereas|while|despite|unless|until|till|barring|bar|apart|aside|excepting|excluding|minus
-      |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides)
+      |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides
+      |pending|once|contingent|conditional|presuming|supposing|granted|granting|ignoring|disregarding|overlooking)
+      | subject\s+to | (?:setting|leaving|putting)\s+aside | allowing\s+for
+      | after\s+(?:\w+\s+)?(?:fix\w*|correct(?:ing|ions?)|repair\w*|mend\w*|chang\w+|replac\w+)
       | up\s+to | other\s+than | with\s+(?:the|one|an|a|some|minor|small)\s+(?:\w+\s+)?
           (?:exception|error|mistake|slip)\w*
       | at\s+(?:least|first) | for\s+(?:the\s+)?(?:most\s+part|steps?|now) | to\s+(?:a|some)\s+(?:point|degree|extent)
@@ -78,6 +81,8 @@ _TAKEN_BACK = re.compile(
       | let\s+me\s+(?:re-?check|reconsider|double)
       | (?:but|however),?\s+on\s+reflection\b | upon\s+(?:reflection|re-?checking)\b
       | i\s+(?:was|made)\s+(?:wrong|a\s+mistake)\b
+      | (?:edit|update|erratum|errata|revision|revised|addendum|p\.?s\.?)\s*:
+      | i\s+(?:take\s+(?:that|it|this)\s+back|misread|misjudged|stand\s+corrected|retract)\b | sorry\b | apologies\b
       | no,\s | strike\s+that\b | in\s+fact,?\s+(?:no|it)\b
       )""",
     _FLAGS | re.VERBOSE,
@@ -87,6 +92,19 @@ _MENDED = re.compile(
     r"|recovered|repairs?|repaired|mends?|mended|catches|caught|notices?|noticed|self-corrects?|undoes|undone)\b"
     r"|\A\W*(?:at\s+first|initially|in\s+(?:an|the)\s+(?:earlier|first)\s+(?:draft|attempt|version))\b"
     r"|\A\W*(?:if|unless|only\s+if|when|assuming|provided)\b",
+    _FLAGS,
+)
+# "All right, let me sum up": nothing is praised.
+_ASIDE = re.compile(r"[\s,.!:;-]*(?:(?:so|now|then|ok(?:ay)?|well)\b[\s,]*)?(?:let(?:'s|\s+me|\s+us)|i'll|i\s+will)\b", _FLAGS)
+# "correct (wrong unit)", "it is right, which is false": fault found in the same breath.
+_BLAMED = re.compile(
+    r"\b(?:wrong|incorrect|inaccurate|erroneous)\b|,\s*(?:which|that|this|and\s+that)\s+(?:is\s+|was\s+)?"
+    r"(?:false|untrue|not\b|isn't\b|i\s+(?:doubt|deny|reject|dispute))",
+    _FLAGS,
+)
+_NOT_BLAMED = re.compile(
+    r"\b(?:not|no|nothing|never|none|neither|nor|without|rather\s+than|instead\s+of|than)\b[^,;()]{0,40}?"
+    r"\b(?:wrong|incorrect|inaccurate|erroneous)\b",
     _FLAGS,
 )
 _PLAIN_SIGNS = str.maketrans("\u2018\u2019\u2014\u2013", "''--")
@@ -107,7 +125,10 @@ def praise_is_limited(after: str, later: str = "") -> bool:
         False
     """
     after = after.translate(_PLAIN_SIGNS)
-    if not _PLAIN_NEXT.match(after):
+    if not _PLAIN_NEXT.match(after) or _ASIDE.match(after):
+        return True
+    breath = _REASON.split(_SENTENCE.split(after.lstrip(" ;"))[0])[0]
+    if _BLAMED.search(_NOT_BLAMED.sub(" ", breath)):
         return True
     for number, sentence in enumerate(_SENTENCE.split(after)):
         # A reason has its own ifs and onlys: "right because the sign matters only for x < 0".
