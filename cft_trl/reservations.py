@@ -95,7 +95,9 @@ _MENDED = re.compile(
     _FLAGS,
 )
 # "All right, let me sum up": nothing is praised.
-_ASIDE = re.compile(r"[\s,.!:;-]*(?:(?:so|now|then|ok(?:ay)?|well)\b[\s,]*)?(?:let(?:'s|\s+me|\s+us)|i'll|i\s+will)\b", _FLAGS)
+_ASIDE = re.compile(
+    r"[\s,.!:;-]*(?:(?:so|now|then|ok(?:ay)?|well)\b[\s,]*)?(?:let(?:'s|\s+me|\s+us)|i'll|i\s+will)\b", _FLAGS
+)
 # "correct (wrong unit)", "it is right, which is false": fault found in the same breath.
 _BLAMED = re.compile(
     r"\b(?:wrong|incorrect|inaccurate|erroneous)\b|,\s*(?:which|that|this|and\s+that)\s+(?:is\s+|was\s+)?"

@@ -66,7 +66,7 @@ MORE = [
     ("Step 1 seems wrong, yet it holds; step 2 is the mistake.", 2),
     ("At first step 1 appears incorrect, but it is fine. The error is in step 3.", 3),
     ("Step 1 might look odd but is valid, whereas step 4 is invalid.", 4),
-    ("Step 2 could seem mistaken; it is not. Step 3 is.", None),
+    ("Step 2 could seem mistaken; it is not. Step 3 is.", 3),
     ("Step 1 is not wrong, but step 2 is wrong.", 2),
     ("It is step 2, not step 1, that is wrong.", 2),
     ("Unlike step 1, step 2 is wrong.", 2),

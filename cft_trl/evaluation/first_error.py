@@ -50,14 +50,16 @@ _STEP_N = rf"{_UNIT}[\s*_`(\[#]{{0,6}}(?:no\.? ?|number )?(?P<n>{_DIGITS}|(?:{'|
 # "third step", "3rd step", "second calculation step", "the last step", "the second-to-last step", "the
 # penultimate step"; "the first three steps" are not one.
 _NTH_STEP = (
-    rf"\b(?P<nth>{'|'.join(_LAST)}|{'|'.join(_ORDINALS)}|last|final|\d{{1,3}}(?:st|nd|rd|th))[ -]"
+    rf"\b(?P<nth>{'|'.join(_LAST)}|{'|'.join(_ORDINALS)}|last|final|middle|\d{{1,3}}(?:st|nd|rd|th))[ -]"
     rf"(?:(?!(?:{'|'.join(_CARDINALS)}|{_BAD})\b)\w+[ -])?{_UNIT}\b"
 )
 # ProcessBench's own prompt tags paragraphs, from 0.
 _MENTION = re.compile(rf"\bparagraph_(?P<zero>\d{{1,3}})\b|\b{_STEP_N}|{_NTH_STEP}", _FLAGS)
 # "The error is not in step 1"; "as shown in step 1", "it contradicts step 1": step 1 is a witness.
 _REJECTED = re.compile(
-    r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$"
+    r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$|(?:\bnot|n't|rather than|instead of) (?:the )?$"
+    r"|\b(?:except(?: for)?|apart from|aside from|other than|save for) (?:the )?$"
+    r"|(?:\A|[.;:,] )\s*(?:using|given|based on|relying on|building on|taking) (?:the )?$"
     r"|(?:\A|[.;] )\s*unlike (?:the )?$|\b(?:according to|despite|contradict(?:s|ing|ed)?|(?:in)?consistent with"
     r"|agrees? with|compared (?:to|with)"
     r"|contrary to|matches|as (?:\w+ )?(?:explained|shown|stated|seen|found|computed|given|derived|established"
@@ -79,13 +81,21 @@ _CAUSE = re.compile(
     r"|comes? from"
     r"|results? from|resulting from|propagat\w+ (?:\w+ )?from|as a result of|originat\w+ (?:in|from)|(?:goes"
     r"|traces?|traced) back to"
-    r"|thanks to|consequence of|on account of)\b(?: \w+'?s?){0,6}? ?$",
+    r"|thanks to|consequence of|on account of"
+    r"|(?:repeats?|corrects?|fixes|keeps|copies|undoes|perpetuates|compounds) the (?:\w+ )?(?:errors?|mistakes?|slips?"
+    r"|faults?) (?:of|in|from))\b(?: \w+'?s?){0,6}? ?$",
     _FLAGS,
+)
+# "... but only because step 2 is": the fault is understood.
+_LIKEWISE = re.compile(
+    r"(?:(?:,| and| or) ?(?:steps? )?\d{1,3})* (?:is|are|was|were|does|do|did|has|have)\W*\Z", _FLAGS
 )
 _BECAUSE = re.compile(r"\b(?:because|since)\b", _FLAGS)
 # "Step 1 is right, unlike step 2": the step that is praised is not the one at fault.
 _PRAISED = re.compile(
-    r"[\s*_`)\]]*(?:(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?"
+    r"[\s*_`)\]]*(?:(?:,|and|or|&|to|through|-|–)[\s*_`]*(?:and\s+)?(?:steps?\s+)?\d{1,3}\b[\s*_`]*)*"
+    r"(?:(?:is|are|was|were)(?: not|n't) (?:where|the (?:one|culprit|source|cause|problem|error|mistake))\b"
+    r"|(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?"
     r"|all is well)\b",
     _FLAGS,
 )
@@ -115,6 +125,13 @@ _NO_FAULT = re.compile(
     r"(?:errors?|mistakes?|flaws?|problems?|issues?|faults?)(?:\s+(?:or|and|nor)\s+\w+)?\b"
     r"|(?:\b(?:not|never|nothing|no longer|neither|hardly)|n't)\s+(?:(?:say|claim|think|believe)\s+(?:\w+\s+){1,4}?)?"
     rf"(?:\w+\s+){{0,2}}?{_BAD}\b"
+    r"|(?:can(?:not|'t| not)|could(?:n't| not)|do(?:n't| not)|did(?:n't| not)|fail(?:ed)? to|unable to)\s+(?:\w+\s+)?"
+    r"(?:find|see|spot|detect|identify|locate|discover)\s+(?:\w+\s+){0,3}?(?:errors?|mistakes?|flaws?|faults?|wrong)\b"
+    r"|\bavoid(?:s|ed|ing)?\s+(?:\w+\s+){0,3}?(?:errors?|mistakes?|flaws?|slips?)\b"
+    # "It is wrong to think that step 2 fails", "the claim that step 2 is wrong is mistaken"
+    rf"|\b{_BAD} to (?:think|say|claim|believe|suppose|call|object)\b.*|\bobjections? (?:is|are) {_BAD}\b"
+    rf"|\b(?:claim|objection|idea|suspicion|view|impression|charge|criticism|belief) that [^.;]*?\b(?:{_BAD}|fails)\b"
+    rf"[^.;]*? is (?:itself |also |in turn )?(?:{_BAD}|mistaken|unfounded)\b"
     r"|\berror-free\b|\berrors? (?:bound|term|margin|estimate|propagation)\b|\bmargin of error\b",
     _FLAGS,
 )
@@ -122,6 +139,9 @@ _FAULT = re.compile(
     r"\b(?:errors?|mistakes?|mistaken(?:ly)?|wrong(?:ly)?|incorrect(?:ly)?|inaccurate(?:ly)?|erroneous(?:ly)?|invalid"
     r"|flaw(?:s|ed)?|faulty|false|mis(?:calculat|comput|read|interpret|appl|count|took|tak|stat|understood|us)\w*"
     r"|contradict\w*|unjustified|unsupported|overlook\w*|omit\w*|omission|neglect\w*|forg[eo]t\w*|fail(?:s|ed) to"
+    r"|(?:goes?|went) (?:astray|off track)|(?:breaks?|broke) down(?= (?:at|in|here|when|because|from|with)\b|\W*\Z)"
+    r"|falls? apart|slips? up|blunder\w*|botch\w*"
+    r"|off by (?:one|an?|\$?\d)|not (?:ok(?:ay)?|fine|good)"
     r"|missing|left out|skip(?:s|ped)|(?:never|not) converted|without converting"
     r"|(?:should|ought to)(?: \w+)? (?:be|been|read|give|equal|follow)|is needed"
     r"|(?:(?:is|are|was|were|does|do|did|has|have)(?: \w+)? not|(?:is|are|was|were|does|do|did|has"
@@ -135,7 +155,8 @@ _FAULT = re.compile(
 )
 # Fault that is only seeming: "step 2 looks wrong but is right".
 _SEEMING = re.compile(
-    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could)\b(?: \w+){0,3}? (?:wrong|odd|incorrect"
+    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could|would|at first (?:sight|glance)|suspect(?:s|ed)?"
+    r"|thought|object(?:s|ed)? to)\b(?: \w+){0,4}? (?:wrong|odd|incorrect"
     r"|false|mistaken|suspicious|invalid|an? (?:error|mistake))\b",
     _FLAGS,
 )
@@ -154,6 +175,43 @@ _GOES_ON = re.compile(
     r"|\d|\$)",
     _FLAGS,
 )
+# "All steps are right except step 2": the fault is in what is left out.
+_EXCEPTED = re.compile(
+    rf"(?:\A\W*(?:apart from|aside from|except(?: for)?|other than|save for|besides|with the exception of)"
+    rf"|\b(?:all|every|each|everything|the (?:rest|others?|solution|other steps))\b[^.;]*?[\s,](?:but(?: for)?|except(?:ing)?"
+    rf"(?: for| in)?|save(?: for)?|apart from|aside from|other than|barring|with the exception of))"
+    rf"\s+(?P<named>(?:the )?(?:{_STEP_N}|(?:{'|'.join(_ORDINALS)})\b(?! {_UNIT})|{_NTH_STEP}))",
+    _FLAGS,
+)
+# "Step 3 isn't." after praise; "Step 2 is." after blame that was denied.
+_ELLIPSIS = re.compile(
+    r"[\s*_`]*(?:(?P<denied>(?:is|are|does|do|was)(?:n't| not))|(?:is|are|does|was))[\s.!*_`]*\Z", _FLAGS
+)
+# "The fourth applies the wrong rate", after words about steps.
+_BARE_ORDINAL = re.compile(
+    rf"\A(\W*(?:(?:but|however|yet|and|then)\b,? )?(?:in )?the (?:{'|'.join(_ORDINALS)}|last))(?: one)?(?=,| (?:\w+ly )?(?:is|was"
+    r"|isn't|has|does|doesn't|contains?|makes?|applies|uses|divides|multiplies|adds|subtracts|takes|gives|loses|drops"
+    r"|forgets|fails|errs|misses)\b)",
+    _FLAGS,
+)
+# Which of two it is stays open.
+_OPEN = re.compile(
+    rf"\b(?:either|one of|whether)(?: in)? (?:the )?{_UNIT}\b"
+    rf"|\b(?:errors?|mistakes?|faults?|flaws?)[^.;]{{0,40}}? between {_UNIT} \d+ and\b",
+    _FLAGS,
+)
+_AFTERWARDS = re.compile(r"\s*(?:but |and )?(?:after (?:that|this|which)|from there|thereafter|afterwards)\b", _FLAGS)
+_SINCE = re.compile(r"\b(?:since|as|because|given that|where|while) (?:the )?$", _FLAGS)
+_RIGHTLY = re.compile(r"[\s*_`]*(?:\w+ )?(?:correctly|rightly|properly)\b", _FLAGS)
+_UP_TO = re.compile(r"\b(?:up to(?: and including)?|through|until) (?:the )?$", _FLAGS)
+_CHINESE = (
+    (r"第([一二三四五六七八九十]|\d{1,3})步|步骤 ?([一二三四五六七八九十]|\d{1,3})",
+     lambda m: f" step {'一二三四五六七八九十'.find(m[1] or m[2]) + 1 or (m[1] or m[2])} "),
+    (r"(?:没有|无|并无|不存在)(?:任何)?(?:错误|问题)|无误|没错", "is right"),
+    (r"不正确|不对|错误|有误|出错|错了|不成立", "is wrong"),
+    (r"正确|成立", "is right"),
+    (r"[。！]", ". "), (r"[，；]", "; "), ("：", ": "),
+)  # fmt: skip
 # What the reference teacher says of a right step.
 _FINE = re.compile(r"\bas the solution says\b|\bwhich matches\b|\bsame result\b", _FLAGS)
 
@@ -162,7 +220,7 @@ _FINE = re.compile(r"\bas the solution says\b|\bwhich matches\b|\bsame result\b"
 _SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[Nn]o\.)[\"'\u201d\u2019*_)]*\s+(?=[^a-z\s])")
 # Halves of a sentence judge by themselves: "step 1 is right, but step 2 is not".
 _HALVES = re.compile(
-    r",?\s+\b(?:but(?! (?:one|two) step)|however|whereas|while|although|though|yet)\b,?"
+    r",?\s+\b(?:but(?! (?:one|two) step| (?:only |merely |just )?(?:because|since)\b)|however|whereas|while|although|though|yet)\b,?"
     r"(?!\s+(?:the solution|in|at|on|with|rather|is|lies|occurs)\b)\s+|;\s+",
     _FLAGS,
 )
@@ -199,12 +257,20 @@ def first_error_step(critique: str | None, steps: Sequence[str] = ()) -> int | N
     before: tuple[str, int] | None = None  # the part before this one, if it mentions a step, and that step
     for k, (text, heading) in enumerate(parts):
         following = parts[k + 1][0] if k + 1 < len(parts) else ""
+        if _OPEN.search(text) and _finds_fault(text):
+            continue
         named = _mention(text, steps)
+        if k and (number := _understood(text, parts[k - 1][0], named)):
+            return number
         if _finds_fault(text) and not (_SEEMING.search(text) and _only_seems(text, following)):
             number = _cause(text, named) or named or heading
             # "Step 2 takes 5 from 24. This is wrong." and "Step 2 gives 18, but it is not right."
             if not number and before and _GOES_ON.match(text) and not _PRAISE.search(_NO_FAULT.sub(" ", before[0])):
                 number = before[1]
+            if not number and before and _AFTERWARDS.match(text):
+                number = next(
+                    (before[1] + 1 for m in _MENTION.finditer(before[0]) if _UP_TO.search(before[0][: m.start()])), None
+                )
             if number := number or _quoted(text, steps):
                 return number
         if named or not before or not _GOES_ON.match(text):
@@ -217,22 +283,41 @@ def _only_seems(text: str, following: str) -> bool:
     return any(_PRAISE.search(part) or _NO_FAULT.search(part) for part in (_SEEMING.sub(" ", text), following))
 
 
+def _understood(text: str, previous: str, named: int | None) -> int | None:
+    """The step of "step 3 is not", after praise, or of "step 2 is", after blame."""
+    match = next(_MENTION.finditer(text), None) if named else None
+    short = _ELLIPSIS.match(text, match.end()) if match and len(text[: match.start()].split()) < 3 else None
+    if short is None:
+        return None
+    blamed = (
+        bool(_FAULT.search(previous))
+        or bool(_SEEMING.search(previous))
+        or bool(re.search(r"\b(?:no|not)\W*\Z|n't\W*\Z", previous, _FLAGS))
+    )
+    praised = bool(_PRAISE.search(previous)) and not _FAULT.search(_NO_FAULT.sub(" ", previous))
+    return named if (praised if short["denied"] else blamed) else None
+
+
 def _cause(text: str, named: int | None) -> int | None:
     """The earlier step that a fault is traced to: "step 3 is wrong because of step 2"."""
+    found = None
     for match in _MENTION.finditer(text) if named else ():
         number = _numbered(match, 0)
-        before = text[: match.start()]
-        if not number or number >= (named or 0) or _REJECTED.search(before):
+        before, after = text[: match.start()], text[match.end() :]
+        if not number or number >= (found or named or 0) or _REJECTED.search(before):
             continue
         because = list(_BECAUSE.finditer(before))
-        if _CAUSE.search(before) or (because and _FAULT.search(_NO_FAULT.sub(" ", text[match.end() :]))):
-            return number
-    return None
+        if _CAUSE.search(before) or (because and (_LIKEWISE.match(after) or _FAULT.search(_NO_FAULT.sub(" ", after)))):
+            found = number  # and the cause's own cause
+    return found
 
 
 def _parts(critique: str, count: int) -> Iterator[tuple[str, int | None]]:
     """Sentences and halves of sentences, each with the number of the heading it stands under."""
-    heading, stepwise = None, False
+    heading, stepwise, of_steps = None, False, False
+    if not critique.isascii():
+        for pattern, put in _CHINESE:
+            critique = re.sub(pattern, put, critique)
     for line in re.sub(r"[^\S\n]+", " ", critique[:_MAX_CHARS]).split("\n"):
         if match := _ROW.match(line):
             heading, stepwise = int(match["row"]), True
@@ -245,6 +330,14 @@ def _parts(critique: str, count: int) -> Iterator[tuple[str, int | None]]:
         elif _OTHER_HEADING.match(line):
             heading = None
         for sentence in _SENTENCE.split(line):
+            excepted = _EXCEPTED.search(sentence)
+            if excepted and _PRAISE.search(sentence) and not _finds_fault(sentence):
+                named = excepted["named"]
+                yield f"{named}{'' if re.search(_UNIT, named, _FLAGS) else ' step'} is wrong", heading
+                continue
+            if of_steps:
+                sentence = _BARE_ORDINAL.sub(r"\1 step", sentence)
+            of_steps = of_steps or "step" in sentence.lower()
             if match := _CONCESSION.match(sentence):
                 yield sentence[: match.end()], heading
                 sentence = sentence[match.end() :]
@@ -263,6 +356,8 @@ def _mention(text: str, steps: Sequence[str]) -> int | None:
         before = text[: match.start()]
         if _REJECTED.search(before) or _PRAISED.match(text, match.end()):
             continue
+        if _SINCE.search(before) and _RIGHTLY.match(text, match.end()):
+            continue
         if number := _numbered(match, len(steps)):
             return number + 1 if _AFTER.search(before) else number
     return None
@@ -279,6 +374,8 @@ def _numbered(match: re.Match[str], count: int) -> int | None:
         return count - _LAST[word] if count > _LAST[word] else None
     if word in ("last", "final"):
         return count or None
+    if word == "middle":
+        return (count + 1) // 2 if count % 2 else None
     return _NUMBERS.get(word) or int(re.sub(r"\D", "", word)) or None
 
 
