@@ -37,6 +37,7 @@ _DIRECTIONS = frozenset(words("north south east west left right up down"))
 _CHANGES = re.compile(
     r"(?<![a-z])(?:or|not|n't|least|most|than|less|over|under|except|if|unless|when|mod|modulo|between|below|above|up"
     r"|exceed\w*|either|neither|nor|without|minus|negative|squared?|cubed?|even|odd|times"
+    r"|plus|out|multiplied|divided|power|choose|half|quarter|point|upwards?|onwards?|sqrt|root of|sin|cos|tan|log|ln"
     r"|where|with|base|remainder|factorial|infinit\w+|but|only if|provided|impossible|false|none|no|nothing)(?![a-z])"
 )
 _LABELS = re.compile(
@@ -201,6 +202,8 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def _singular(word: str) -> str:
+    if word in ("minus", "plus"):
+        return word
     if word in ("people", "persons"):
         return "people"
     if word.endswith("ies") and len(word) > 4:
@@ -247,7 +250,8 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
     """
     if one == other:
         return True
-    if changes(one ^ other):
+    # A further number is part of what is said: "3 out of 4", "4 and 5".
+    if changes(one ^ other) or any(word.isdigit() for word in one ^ other):
         return False
     if one and other and not (one <= other or other <= one):
         return bool(one <= _GENERIC or other <= _GENERIC) and not one & {"more", "fewer"}
@@ -269,6 +273,17 @@ def text_number(text: str) -> str | None:
     value = number_words(text)
     if value is not None:
         return _written(value) if value >= 0 else "-" + _written(-value)
+    # "Three apples"
+    first, _, rest = text.strip().rstrip(".!").partition(" ")
+    counted = number_words(first) if re.fullmatch(r"[A-Za-z][a-z-]+", first) else None
+    named = re.findall(r"[a-z]+", rest.lower())
+    if counted is not None and 0 < len(named) < 4 and not re.search(r"[^A-Za-z\s-]", rest):
+        if not _CHANGES.search(rest.lower()) and not any(number_words(word) is not None for word in named):
+            plain = not {"and", "more", "fewer", "th", "hundred", "thousand", "million", "billion", "dozen"} & set(
+                named
+            )
+            if plain and not any(word.rstrip("s") in MAGNITUDES or word in MAGNITUDES for word in named):
+                return f"{_written(counted)} {rest}"
     numbers = list(re.finditer(r"(?<![\w.])-?(?:\$\s*)?\d[\d,]*(?:\.\d+)?(?:/\d+)?", text))
     if len(numbers) != 1 or _CHANGES.search(text.lower()) or re.search(r"\b(?:no|and|more|fewer)\b", text.lower()):
         return None
