@@ -65,14 +65,16 @@ _OPENING = re.compile(
 )
 _ENDS = (
     r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|end_of_text\|>|<\|endoftext\|>|<\|return\|>|<\|end\|>"
-    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<\uff5cend▁of▁sentence\uff5c>|<end_of_turn>|<turn\|>"
+    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<\uff5cend▁of▁sentence\uff5c>"
+    r"|<end_of_turn>|<turn\|>"
     r"|<eos>|</s>|<seed:eos>|<\|user\|>|<\|(?:eot|EOT|eos|endofturn|endofresponse)\|>|\[\|endofturn\|\]|\[e~\["
     r"|</longcat_s>|<SPECIAL_\d+>|\[END FINAL RESPONSE\]"
 )
 # A template's own tokens: <|im_start|>, <start_of_turn> ... "|x|<|y|" holds none.
 _CONTROL = re.compile(
     r"<\|/?[A-Za-z][\w ]{2,40}\|>|<\uff5c[^\uff5c<>\n]{3,40}\uff5c>|</?(?:start|end)_of_turn>"
-    r"|<\|(?:turn|channel|tool|think)>|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>|\A</?reasoning>|\[\|(?:endofturn|assistant|user|system)\|\]|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
+    r"|<\|(?:turn|channel|tool|think)>|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>"
+    r"|\A</?reasoning>|\[\|(?:endofturn|assistant|user|system)\|\]|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
 )
 _END = re.compile(rf"(?:{_ENDS})(?=\s*(?:\Z|{_CONTROL.pattern}|</?s>))")
 

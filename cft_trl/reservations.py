@@ -61,15 +61,18 @@ _FAULT = re.compile(
     _FLAGS | re.VERBOSE,
 )
 _FAULTLESS = re.compile(
-    r"\b(?:no|any|without(?:\s+an?y?)?|free\s+(?:of|from)|not\s+an?|zero|never|avoids?(?:\s+\w+)?|despite)\s+(?:\w+\s+){0,3}?"
+    r"\b(?:no|any|without(?:\s+an?y?)?|free\s+(?:of|from)|not\s+an?|zero|never|avoids?(?:\s+\w+)?"
+    r"|despite)\s+(?:\w+\s+){0,3}?"
     r"(?:errors?|mistakes?|flaws?|gaps?|slips?|typos?)\b|\berror-free\b|\bnothing\s+is\s+missing\b"
     r"|\b(?:errors?|mistakes?|flaws?|gaps?)(?:\s+\w+)?\s+(?:were|was|are|is)\s+(?:not\s+)?(?:found|corrected|fixed)\b",
     _FLAGS,
 )
 # A remark on style is no reservation.
 _STYLE = re.compile(
-    r"\b(?:clear(?:er|ly)?|concise(?:ly)?|elegant(?:ly)?|short(?:er|ened)?|verbose|wordy|lengthy|long(?:er|-winded)?|brief"
-    r"|simpl(?:er|y|if\w+)|detail(?:s|ed)?|explain(?:ed|s)?|explanations?|present(?:ed|ation)|format\w*|style|neat(?:er|ly)?"
+    r"\b(?:clear(?:er|ly)?|concise(?:ly)?|elegant(?:ly)?|short(?:er|ened)?|verbose|wordy|lengthy|long(?:er"
+    r"|-winded)?|brief"
+    r"|simpl(?:er|y|if\w+)|detail(?:s|ed)?|explain(?:ed|s)?|explanations?|present(?:ed|ation)|format\w*"
+    r"|style|neat(?:er|ly)?"
     r"|redundant|faster|quicker|efficient|tidier|unusual|informal)\b",
     _FLAGS,
 )

@@ -79,7 +79,8 @@ _ANOTHERS = re.compile(
 # "The reviewer wrote: Conclusion: right"; "I have to end with Conclusion: right"; "If so, then conclusion: right".
 _REPORTED = re.compile(
     r"\b(?:student|solution|author|response|user|model|reviewer|critic|grader|judge|teacher|assistant|someone|colleague"
-    r"|he|she|they|it)\b[^.!?\n]{0,30}\b(?:wrote|writes?|sa(?:ys?|id)|claim(?:s|ed)?|conclude[sd]?|end(?:s|ed)?|state[sd]?"
+    r"|he|she|they|it)\b[^.!?\n]{0,30}\b(?:wrote|writes?|sa(?:ys?|id)|claim(?:s|ed)?|conclude[sd]?|end(?:s"
+    r"|ed)?|state[sd]?"
     r"|answer(?:s|ed)|gave|gives?|put|noted|with|reads?)[ \t:,*_]*$"
     r"|\b(?:must|should|have to|has to|need to|asked to|told to|instructed to|required to|supposed to|would|could|may"
     r"|might|can)\b[^.!?\n]{0,20}\b(?:finish|end|close|write|say|output|answer|reply|respond|print)\b[^.!?\n]{0,20}$"

@@ -22,6 +22,7 @@ from cft_trl.evaluation import equations, texts
 from cft_trl.evaluation.matrices import same_matrix
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import without_thousands
+from cft_trl.evaluation.parameters import as_parameters
 from cft_trl.evaluation.quantities import same_quantity
 from cft_trl.evaluation.sets import same_set
 from cft_trl.evaluation.structure import bracketed, closes_at_end, key, split_marked, split_top, squash
@@ -308,7 +309,7 @@ _DECISIONS = (
     texts.same_text,
     _as_base,
     equations.as_congruence,
-    equations.as_parameters,
+    as_parameters,
     equations.as_equations,
     equations.as_plus_minus,
     same_matrix,

@@ -273,17 +273,8 @@ def text_number(text: str) -> str | None:
     value = number_words(text)
     if value is not None:
         return _written(value) if value >= 0 else "-" + _written(-value)
-    # "Three apples"
-    first, _, rest = text.strip().rstrip(".!").partition(" ")
-    counted = number_words(first) if re.fullmatch(r"[A-Za-z][a-z-]+", first) else None
-    named = re.findall(r"[a-z]+", rest.lower())
-    if counted is not None and 0 < len(named) < 4 and not re.search(r"[^A-Za-z\s-]", rest):
-        if not _CHANGES.search(rest.lower()) and not any(number_words(word) is not None for word in named):
-            plain = not {"and", "more", "fewer", "th", "hundred", "thousand", "million", "billion", "dozen"} & set(
-                named
-            )
-            if plain and not any(word.rstrip("s") in MAGNITUDES or word in MAGNITUDES for word in named):
-                return f"{_written(counted)} {rest}"
+    if counted := _counted(text.strip().rstrip(".!")):
+        return counted
     numbers = list(re.finditer(r"(?<![\w.])-?(?:\$\s*)?\d[\d,]*(?:\.\d+)?(?:/\d+)?", text))
     if len(numbers) != 1 or _CHANGES.search(text.lower()) or re.search(r"\b(?:no|and|more|fewer)\b", text.lower()):
         return None
@@ -292,3 +283,17 @@ def text_number(text: str) -> str | None:
     if before and (len(before) == 1 or _LABELS.fullmatch(before[-1].lower())):
         return None
     return text[numbers[0].start() :].strip().rstrip(".!").replace("$", r"\$").replace(",", "")
+
+
+_MORE_THAN_NAMES = frozenset(words("and more fewer th hundred thousand million billion dozen"))
+
+
+def _counted(text: str) -> str | None:
+    """ "Three apples" as "3 apples"; `None` where the words after the number say more than what is counted."""
+    first, _, rest = text.partition(" ")
+    number = number_words(first) if re.fullmatch(r"[A-Za-z][a-z-]+", first) else None
+    named = re.findall(r"[a-z]+", rest.lower())
+    if number is None or not 0 < len(named) < 4 or re.search(r"[^A-Za-z\s-]", rest) or _CHANGES.search(rest.lower()):
+        return None
+    sizes = any(number_words(word) is not None or MAGNITUDES.get(word.rstrip("s")) for word in named)
+    return None if sizes or _MORE_THAN_NAMES & set(named) else f"{_written(number)} {rest}"

@@ -60,7 +60,8 @@ _EXCEPT = re.compile(
     re.IGNORECASE,
 )
 _BUILDER = re.compile(
-    r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:|\\colon)\s*(?P<what>.+?)\s*\\\}"
+    r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:"
+    r"|\\colon)\s*(?P<what>.+?)\s*\\\}"
 )
 _IN = re.compile(r"^\s*(?P<name>\\?[A-Za-z]+(?:_\w|_\{\w+\})?)\s*\\in(?![A-Za-z])\s*")
 _REAL_TOO = re.compile(r"\s*(?:,|\\land)?\s*(?:\\?[A-Za-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*$")

@@ -36,7 +36,8 @@ SECRET = re.compile(r"(?i)(api[_-]?key|authorization|headers|extra_headers|hf_to
 
 _RENAME = re.compile(r"max_completion_tokens\W{0,3}\s+instead|max_tokens\W.{0,40}(?:not supported|unsupported)", re.I)
 _UNSUPPORTED = re.compile(
-    r"unsupported|not support|unrecogni[sz]ed|unknown (?:parameter|field|argument|name)|cannot find field|unexpected|not permitted|"
+    r"unsupported|not support|unrecogni[sz]ed|unknown (?:parameter|field|argument|name)|cannot find field"
+    r"|unexpected|not permitted|"
     r"not allowed|only \S+ is allowed|extra inputs|only the default|cannot both|deprecated|not available|not accept",
     re.I,
 )

@@ -38,8 +38,9 @@ FINISH_REASONS = {
         "filtered",
     ),
     **dict.fromkeys(
-        ("error", "insufficient_system_resource", "abort", "aborted", "cancelled", "canceled", "timeout",
-         "network_error", "server_error", "internal_error", "model_error", "malformed_response", "malformed_function_call", "overloaded"),
+        ("error", "insufficient_system_resource", "abort", "aborted", "cancelled", "canceled",
+         "timeout", "network_error", "server_error", "internal_error", "model_error", "malformed_response",
+         "malformed_function_call", "overloaded"),
         "retry",
     ),
 }  # fmt: skip
