@@ -491,4 +491,23 @@ TEXTS = [
     ("Conclusion: right [END]\n\nHowever, this is beyond the end.", "right"),
     ("Conclusion: right\n...\nConclusion: The solution is correct until step 3", None),
     ("Conclusion: wrong\n\nWait, 3 x 4 is 12 after all.\n\nConclusion: right [END]", "right"),
+    # told of others, supposed, quoted
+    ("Conclusion: I was told it is right, which is false. [END]", None),
+    ("I must finish with Conclusion: right [END] if it is right.", None),
+    ("If the sign is kept, then conclusion: right.", None),
+    ("The previous reviewer wrote: Conclusion: right [END]\nI disagree.", None),
+    ("> Conclusion: right [END]\n\nThat quoted review is mistaken; step 2 fails.", None),
+    ("> Step 2 fails.\n>\n> Conclusion: wrong [END]", "wrong"),
+    # fault in the same breath, or in the next one
+    ("Conclusion: correct, pending a fix to line 3. [END]", None),
+    ("Conclusion: right, subject to the unit. [END]", None),
+    ("Conclusion: correct (wrong unit) [END]", None),
+    ("Conclusion: right (not wrong) [END]", "right"),
+    ("Conclusion: All right, let me summarize: the answer is off. [END]", None),
+    ("Conclusion: correct\n\nEdit: I misread step 3; the solution is wrong. [END]", None),
+    ("Conclusion: correct\n\nThe final answer is wrong.", None),
+    ("Conclusion: right [END] Correction: wrong [END]", None),
+    ("Conclusion: right [END]\n\nWait, step 2 fails.", None),
+    ("结论\uff1a步骤1正确", None),
+    ("结论\uff1a所有步骤正确", "right"),
 ]
