@@ -36,6 +36,7 @@ _LIMIT = re.compile(
     rf"""\b(?: (?:{_CONTRAST}|whereas|while|despite|unless|until|till|barring|bar|apart|aside|excepting|excluding|minus
       |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides
       |pending|once|contingent|conditional|presuming|supposing|granted|granting|ignoring|disregarding|overlooking)
+      | (?:i|we)\s+(?:was|were|am|are)\s+told | or\s+so\s+(?:the|they|he|she|it|i)\b
       | subject\s+to | (?:setting|leaving|putting)\s+aside | allowing\s+for
       | after\s+(?:\w+\s+)?(?:fix\w*|correct(?:ing|ions?)|repair\w*|mend\w*|chang\w+|replac\w+)
       | up\s+to | other\s+than | with\s+(?:the|one|an|a|some|minor|small)\s+(?:\w+\s+)?
@@ -112,6 +113,11 @@ _NOT_BLAMED = re.compile(
     r"\b(?:wrong|incorrect|inaccurate|erroneous)\b",
     _FLAGS,
 )
+# "right, not!", "correct: no", "right!?"
+_DENIED = re.compile(
+    r"[\s,.:;!=|*_\u2026-]*(?:(?:not|no|nope|none|false|0|[\u2717\u2718\u274c\u2716])[\s.!*_]*\Z|\?)", _FLAGS
+)
+_SAID_BY = re.compile(r"\W*(?:said|says|claims?|claimed|thinks?|according\s+to|or\s+so)\b", _FLAGS)
 _PLAIN_SIGNS = str.maketrans("\u2018\u2019\u2014\u2013", "''--")
 _SENTENCE = re.compile(r"[.!?;\n]+\s*")
 
@@ -130,7 +136,7 @@ def praise_is_limited(after: str, later: str = "") -> bool:
         False
     """
     after = after.translate(_PLAIN_SIGNS)
-    if not _PLAIN_NEXT.match(after) or _ASIDE.match(after):
+    if not _PLAIN_NEXT.match(after) or _ASIDE.match(after) or _DENIED.match(after):
         return True
     breath = _REASON.split(_SENTENCE.split(after.lstrip(" ;"))[0])[0]
     if _BLAMED.search(_NOT_BLAMED.sub(" ", breath)):
@@ -156,7 +162,8 @@ def blame_is_limited(after: str) -> bool:
         >>> blame_is_limited(" at first, but the student fixes it"), blame_is_limited(": 3 x 4 is 12.")
         (True, False)
     """
-    return bool(_MENDED.search(after.translate(_PLAIN_SIGNS)))
+    after = after.translate(_PLAIN_SIGNS)
+    return bool(_MENDED.search(after) or _DENIED.match(after) or _SAID_BY.match(after))
 
 
 def taken_back(later: str) -> bool:

@@ -90,6 +90,7 @@ _REPORTED = re.compile(
 _IF_AFTER = re.compile(r"[\])*_ \t\"'`]*(?:if|unless|when|whenever|or|only if|in case|otherwise)\b", _FLAGS)
 _QUOTE_BLOCK = re.compile(r"(?:^|\n)[ \t]*>[^\n]*$")
 _OWN_WORDS = re.compile(r"\n[ \t]*(?!>)(?![\[(]END)[^\W\d_]", _FLAGS)
+_NEGATING_SIGNS = tuple("\u00ac!\u2717\u2718\u274c\u2716")
 _STEP_LABEL = re.compile(r"(?:^|[\n|])[ \t>*#_|\-]*(?:step|paragraph|line|equation|part)s?[ \t*_]*#?[(\[]?\d", _FLAGS)
 _STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
 # "the correct final answer": what is said of it comes after the noun.
@@ -355,6 +356,8 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
 def _weighed(text: str, found: Said, end: int, limit: int) -> Said:
     """The conclusion without its verdict where the words after it limit it or take it back."""
     after = _NOUN.sub("", text[found.end : end], count=1)
+    if text[max(0, found.start - 3) : found.start].strip(' *_`"')[-1:] in _NEGATING_SIGNS:
+        return found._replace(verdict=None)
     stop = _STOP.search(text, found.end, limit)
     later = text[end : min(stop.start() if stop else limit, end + _MAX_CLAUSE)]
     if found.verdict == "right" and any(

@@ -29,7 +29,7 @@ _JSON_LINE = re.compile(r"^[ \t]*(?:```(?:json)?[ \t]*\n[ \t]*)?(?=[{\[])", re.M
 
 _CHINESE = re.compile(r"(?:结论|判断|判定|评判|裁决|评价)(?:是|为)?[*_ \t]*[:\uff1a][*_ \t]*(?P<said>[^\n\[]{1,120})")
 _CHINESE_UNSURE = re.compile(
-    r"部分|基本|大致|几乎|除|如果|若|是否|应该|可能|但|不过|然而|只|仅|直到|并非|不是|不能|未必|或"
+    r"部分|基本|大致|几乎|除|如果|若|是否|应该|可能|但|不过|然而|只|仅|直到|并非|不是|不能|未必|或|不算|算不|远非|难说|谈不上|称不上|吗|[?\uff1f]"
 )
 # "Step 1 is right", "the method is right": praise of a part.
 _CHINESE_PART = re.compile(
