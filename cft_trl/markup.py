@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import re
 
+_NAMES = "think|thinking|thoughts?|longcat_think|antthinking|scratchpad|inner_monologue"
 # name of the pair -> (opening, closing), as patterns
 _THINKING = {
-    "xml": (r"<(?:think|thinking|thought|thoughts)>", r"</(?:think|thinking|thought|thoughts)>"),
+    "xml": (rf"<(?i:{_NAMES})(?:\s[^<>\n]{{0,80}})?>", rf"</(?i:{_NAMES})>"),
+    "apriel": [r"Here are my reasoning steps:", r"\[BEGIN FINAL RESPONSE\]"],
+    "solar": [r"<\|think\|>", r"<\|end\|>(?=\s*<\|begin\|>assistant<\|content\|>)"],
     "seed": [r"<seed:think>", r"</seed:think>"],
     "mistral": [r"\[THINK\]", r"\[/THINK\]"],
     "kimi": [r"◁think▷", r"◁/think▷"],
@@ -33,7 +36,13 @@ _THINKING = {
 _TAG = re.compile(
     "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
 )
-_SIGNS = ("think", "thought", "THINK", "<|", "<channel", "assistantfinal", "analysis")
+# Thinking whose end alone says nothing: Open WebUI's fold, Granite 3.2's two headings.
+_BLOCK = re.compile(
+    r"^[ \t]*<details type=\"reasoning\"[^<>\n]{0,80}>.*?</details>"
+    r"|\A\s*Here is my thought process:.*?\n[ \t]*Here is my response:",
+    re.DOTALL | re.MULTILINE,
+)
+_SIGNS = ("<", "think", "thought", "THINK", "assistantfinal", "analysis", "[BEGIN FINAL", "Here is my thought")
 _WINDOW = 20  # characters before a tag in which its line must begin
 
 # Harmony (gpt-oss): messages, each with a channel. What the reader gets is in the channel "final".
@@ -49,22 +58,31 @@ _BARE_ANALYSIS = re.compile(r"\A(?:assistant)?(?:analysis|commentary)(?=[^\W\d_a
 # What opens and what ends an assistant's turn; and the tags around what follows the thinking.
 _OPENING = re.compile(
     r"\A\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\uff5cbegin▁of▁sentence\uff5c>|<\uff5cAssistant\uff5c>|<\|Assistant\|>|<\|assistant\|>"
+    r"|assistant(?=\n\n)|<\|header_start\|>assistant<\|header_end\|>|<\|begin\|>assistant(?:<\|content\|>)?"
     r"|<\|im_start\|>assistant\b|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|start\|>assistant(?!<\|channel)"
     r"|<start_of_turn>model\b|<\|turn>model\b|<\|START_OF_TURN_TOKEN\|>|<\|CHATBOT_TOKEN\|>"
     r"|<\|begin_of_solution\|>|<\|START_(?:RESPONSE|TEXT)\|>|\[/INST\])\s*"
 )
 _ENDS = (
     r"<\|im_end\|>|<\|eot_id\|>|<\|eom_id\|>|<\|end_of_text\|>|<\|endoftext\|>|<\|return\|>|<\|end\|>"
-    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<\uff5cend▁of▁sentence\uff5c>|<end_of_turn>|<turn\|>"
-    r"|<eos>|</s>|<seed:eos>|<\|user\|>"
+    r"|<\|END_(?:RESPONSE|TEXT|OF_TURN_TOKEN)\|>|<\|end_of_solution\|>|<\uff5cend▁of▁sentence\uff5c>"
+    r"|<end_of_turn>|<turn\|>"
+    r"|<eos>|</s>|<seed:eos>|<\|user\|>|<\|(?:eot|EOT|eos|endofturn|endofresponse)\|>|\[\|endofturn\|\]|\[e~\["
+    r"|</longcat_s>|<SPECIAL_\d+>|\[END FINAL RESPONSE\]"
 )
 # A template's own tokens: <|im_start|>, <start_of_turn> ... "|x|<|y|" holds none.
 _CONTROL = re.compile(
     r"<\|/?[A-Za-z][\w ]{2,40}\|>|<\uff5c[^\uff5c<>\n]{3,40}\uff5c>|</?(?:start|end)_of_turn>"
-    r"|<\|(?:turn|channel|tool|think)>|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
+    r"|<\|(?:turn|channel|tool|think)>|<(?:turn|channel|tool|think)\|>|</?(?:think|thinking|seed:think)>"
+    r"|\A</?reasoning>|\[\|(?:endofturn|assistant|user|system)\|\]|\[/?(?:THINK|INST)\]|◁/?think▷|<seed:[eb]os>"
 )
 _END = re.compile(rf"(?:{_ENDS})(?=\s*(?:\Z|{_CONTROL.pattern}|</?s>))")
 
+# Tags around the whole of an answer.
+_WRAPPER = re.compile(
+    r"\A<(?P<name>answer|response|output|critique|review|final|final_answer|result)>\s*(?P<inside>.*?)"
+    r"(?:\s*</(?P=name)>)?\s*\Z", re.DOTALL | re.IGNORECASE,
+)  # fmt: skip
 _FENCE = re.compile(r"\A(?P<ticks>`{3,}|~{3,})[ \t]*(?P<language>\w*)[ \t]*\r?\n")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _PROSE = {"", "markdown", "md", "text", "txt", "plaintext", "latex", "tex"}
@@ -94,7 +112,11 @@ def plain_answer(text: str) -> str:
     # "<s>x</s>" is struck out, not a turn's end.
     if end and text[: end.start()].strip() and not (end[0] == "</s>" and "<s>" in text):
         text = text[: end.start()]
-    return _without_fence(text.strip())
+    text = text.strip()
+    wrapped = _WRAPPER.match(text)
+    if wrapped and f"</{wrapped['name']}>" not in wrapped["inside"]:
+        text = wrapped["inside"].strip()
+    return _without_fence(text)
 
 
 def control_token(text: str) -> str | None:
@@ -129,6 +151,8 @@ def spoken(text: str) -> tuple[int, int]:
             opened = tag.start()
     if opened is not None:
         end = opened
+    for block in _BLOCK.finditer(text, start, end):
+        start = block.end()
     for message in _MESSAGE.finditer(text, start):
         start, end = message.end(), len(text) if message["channel"] == "final" else message.end()
     for final in _FINAL.finditer(text, start, end):
@@ -169,6 +193,7 @@ def _without_thinking(text: str) -> str:
     block that the prompt opened. An opening one that is never closed broke off: it leaves "", or, after other text,
     stays for `control_token` to find.
     """
+    text = _BLOCK.sub("", text)
     kept: list[str] = []
     at, block = 0, None
     for number, tag in enumerate(_TAG.finditer(text)):

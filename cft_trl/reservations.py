@@ -34,7 +34,11 @@ _PLAIN_NEXT = re.compile(
 _CONTRAST = r"but|however|except(?:ing|ed)?|although|though|albeit|yet|unfortunately|nonetheless|nevertheless"
 _LIMIT = re.compile(
     rf"""\b(?: (?:{_CONTRAST}|whereas|while|despite|unless|until|till|barring|bar|apart|aside|excepting|excluding|minus
-      |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides)
+      |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides
+      |pending|once|contingent|conditional|presuming|supposing|granted|granting|ignoring|disregarding|overlooking)
+      | (?:i|we)\s+(?:was|were|am|are)\s+told | or\s+so\s+(?:the|they|he|she|it|i)\b
+      | subject\s+to | (?:setting|leaving|putting)\s+aside | allowing\s+for
+      | after\s+(?:\w+\s+)?(?:fix\w*|correct(?:ing|ions?)|repair\w*|mend\w*|chang\w+|replac\w+)
       | up\s+to | other\s+than | with\s+(?:the|one|an|a|some|minor|small)\s+(?:\w+\s+)?
           (?:exception|error|mistake|slip)\w*
       | at\s+(?:least|first) | for\s+(?:the\s+)?(?:most\s+part|steps?|now) | to\s+(?:a|some)\s+(?:point|degree|extent)
@@ -58,15 +62,18 @@ _FAULT = re.compile(
     _FLAGS | re.VERBOSE,
 )
 _FAULTLESS = re.compile(
-    r"\b(?:no|any|without(?:\s+an?y?)?|free\s+(?:of|from)|not\s+an?|zero|never|avoids?(?:\s+\w+)?|despite)\s+(?:\w+\s+){0,3}?"
+    r"\b(?:no|any|without(?:\s+an?y?)?|free\s+(?:of|from)|not\s+an?|zero|never|avoids?(?:\s+\w+)?"
+    r"|despite)\s+(?:\w+\s+){0,3}?"
     r"(?:errors?|mistakes?|flaws?|gaps?|slips?|typos?)\b|\berror-free\b|\bnothing\s+is\s+missing\b"
     r"|\b(?:errors?|mistakes?|flaws?|gaps?)(?:\s+\w+)?\s+(?:were|was|are|is)\s+(?:not\s+)?(?:found|corrected|fixed)\b",
     _FLAGS,
 )
 # A remark on style is no reservation.
 _STYLE = re.compile(
-    r"\b(?:clear(?:er|ly)?|concise(?:ly)?|elegant(?:ly)?|short(?:er|ened)?|verbose|wordy|lengthy|long(?:er|-winded)?|brief"
-    r"|simpl(?:er|y|if\w+)|detail(?:s|ed)?|explain(?:ed|s)?|explanations?|present(?:ed|ation)|format\w*|style|neat(?:er|ly)?"
+    r"\b(?:clear(?:er|ly)?|concise(?:ly)?|elegant(?:ly)?|short(?:er|ened)?|verbose|wordy|lengthy|long(?:er"
+    r"|-winded)?|brief"
+    r"|simpl(?:er|y|if\w+)|detail(?:s|ed)?|explain(?:ed|s)?|explanations?|present(?:ed|ation)|format\w*"
+    r"|style|neat(?:er|ly)?"
     r"|redundant|faster|quicker|efficient|tidier|unusual|informal)\b",
     _FLAGS,
 )
@@ -78,6 +85,8 @@ _TAKEN_BACK = re.compile(
       | let\s+me\s+(?:re-?check|reconsider|double)
       | (?:but|however),?\s+on\s+reflection\b | upon\s+(?:reflection|re-?checking)\b
       | i\s+(?:was|made)\s+(?:wrong|a\s+mistake)\b
+      | (?:edit|update|erratum|errata|revision|revised|addendum|p\.?s\.?)\s*:
+      | i\s+(?:take\s+(?:that|it|this)\s+back|misread|misjudged|stand\s+corrected|retract)\b | sorry\b | apologies\b
       | no,\s | strike\s+that\b | in\s+fact,?\s+(?:no|it)\b
       )""",
     _FLAGS | re.VERBOSE,
@@ -89,6 +98,26 @@ _MENDED = re.compile(
     r"|\A\W*(?:if|unless|only\s+if|when|assuming|provided)\b",
     _FLAGS,
 )
+# "All right, let me sum up": nothing is praised.
+_ASIDE = re.compile(
+    r"[\s,.!:;-]*(?:(?:so|now|then|ok(?:ay)?|well)\b[\s,]*)?(?:let(?:'s|\s+me|\s+us)|i'll|i\s+will)\b", _FLAGS
+)
+# "correct (wrong unit)", "it is right, which is false": fault found in the same breath.
+_BLAMED = re.compile(
+    r"\b(?:wrong|incorrect|inaccurate|erroneous)\b|,\s*(?:which|that|this|and\s+that)\s+(?:is\s+|was\s+)?"
+    r"(?:false|untrue|not\b|isn't\b|i\s+(?:doubt|deny|reject|dispute))",
+    _FLAGS,
+)
+_NOT_BLAMED = re.compile(
+    r"\b(?:not|no|nothing|never|none|neither|nor|without|rather\s+than|instead\s+of|than)\b[^,;()]{0,40}?"
+    r"\b(?:wrong|incorrect|inaccurate|erroneous)\b",
+    _FLAGS,
+)
+# "right, not!", "correct: no", "right!?"
+_DENIED = re.compile(
+    r"[\s,.:;!=|*_\u2026-]*(?:(?:not|no|nope|none|false|0|[\u2717\u2718\u274c\u2716])[\s.!*_]*\Z|\?)", _FLAGS
+)
+_SAID_BY = re.compile(r"\W*(?:said|says|claims?|claimed|thinks?|according\s+to|or\s+so)\b", _FLAGS)
 _PLAIN_SIGNS = str.maketrans("\u2018\u2019\u2014\u2013", "''--")
 _SENTENCE = re.compile(r"[.!?;\n]+\s*")
 
@@ -107,7 +136,10 @@ def praise_is_limited(after: str, later: str = "") -> bool:
         False
     """
     after = after.translate(_PLAIN_SIGNS)
-    if not _PLAIN_NEXT.match(after):
+    if not _PLAIN_NEXT.match(after) or _ASIDE.match(after) or _DENIED.match(after):
+        return True
+    breath = _REASON.split(_SENTENCE.split(after.lstrip(" ;"))[0])[0]
+    if _BLAMED.search(_NOT_BLAMED.sub(" ", breath)):
         return True
     for number, sentence in enumerate(_SENTENCE.split(after)):
         # A reason has its own ifs and onlys: "right because the sign matters only for x < 0".
@@ -130,7 +162,8 @@ def blame_is_limited(after: str) -> bool:
         >>> blame_is_limited(" at first, but the student fixes it"), blame_is_limited(": 3 x 4 is 12.")
         (True, False)
     """
-    return bool(_MENDED.search(after.translate(_PLAIN_SIGNS)))
+    after = after.translate(_PLAIN_SIGNS)
+    return bool(_MENDED.search(after) or _DENIED.match(after) or _SAID_BY.match(after))
 
 
 def taken_back(later: str) -> bool:

@@ -68,7 +68,7 @@ _REPORTS = _words(
     "claim claims claimed claiming think thinks thought believe believes believed believing say says said assert "
     "asserts asserted assume assumes assumed insist insists insisted state states stated argue argues argued pretend "
     "pretends hope hopes suggest suggests suggested wrote writes feel feels felt convinced pretending saying implying "
-    "implies imply expects expect"
+    "implies imply expects expect told heard"
 )
 _CRITICS = _words("i we critique critic review reviewer judge teacher must can safely therefore thus hence")
 _CLAUSE_STARTS = _words("and but so because since therefore thus hence however although though while whereas") | _BREAKS

@@ -76,6 +76,21 @@ _QUOTED_BEFORE = re.compile(
 _ANOTHERS = re.compile(
     r"(?:student|solution|author|response|answer|user|model)['\u2019]s?[ \t](?:own[ \t]|final[ \t])?$", _FLAGS
 )
+# "The reviewer wrote: Conclusion: right"; "I have to end with Conclusion: right"; "If so, then conclusion: right".
+_REPORTED = re.compile(
+    r"\b(?:student|solution|author|response|user|model|reviewer|critic|grader|judge|teacher|assistant|someone|colleague"
+    r"|he|she|they|it)\b[^.!?\n]{0,30}\b(?:wrote|writes?|sa(?:ys?|id)|claim(?:s|ed)?|conclude[sd]?|end(?:s"
+    r"|ed)?|state[sd]?"
+    r"|answer(?:s|ed)|gave|gives?|put|noted|with|reads?)[ \t:,*_]*$"
+    r"|\b(?:must|should|have to|has to|need to|asked to|told to|instructed to|required to|supposed to|would|could|may"
+    r"|might|can)\b[^.!?\n]{0,20}\b(?:finish|end|close|write|say|output|answer|reply|respond|print)\b[^.!?\n]{0,20}$"
+    r"|(?:^|[.!?\n])[ \t]*(?:if|unless|whether|were|had|suppos\w+|assum\w+|only if|provided)\b[^.!?\n]*$",
+    _FLAGS,
+)
+_IF_AFTER = re.compile(r"[\])*_ \t\"'`]*(?:if|unless|when|whenever|or|only if|in case|otherwise)\b", _FLAGS)
+_QUOTE_BLOCK = re.compile(r"(?:^|\n)[ \t]*>[^\n]*$")
+_OWN_WORDS = re.compile(r"\n[ \t]*(?!>)(?![\[(]END)[^\W\d_]", _FLAGS)
+_NEGATING_SIGNS = tuple("\u00ac!\u2717\u2718\u274c\u2716")
 _STEP_LABEL = re.compile(r"(?:^|[\n|])[ \t>*#_|\-]*(?:step|paragraph|line|equation|part)s?[ \t*_]*#?[(\[]?\d", _FLAGS)
 _STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
 # "the correct final answer": what is said of it comes after the noun.
@@ -212,7 +227,13 @@ def _last(text: str | None) -> Said | None:
     written = json_verdict(text, start, end)
     if written:
         return written if written.kind == "json" else None
-    return next(_conclusions(text, start, end), None) or other_form(text, start, end)
+    found = next(_conclusions(text, start, end), None) or other_form(text, start, end)
+    # "Conclusion: right [END] if ...", "... [END] Correction: ...": what is said behind the end still counts.
+    stop = _STOP.search(text, found.end, min(end, found.end + _MAX_CLAUSE)) if found else None
+    behind = text[stop.end() : min(end, stop.end() + 80)] if stop else ""
+    if found and (_IF_AFTER.match(behind) or taken_back(re.sub(r"\A[\W_]+", "", behind))):
+        return found._replace(verdict=None)
+    return found
 
 
 def contradiction(text: str) -> str | None:
@@ -257,6 +278,8 @@ def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
     limit = end
     for at, begin, style in reversed(openings):
         found = _conclude(text, begin, limit, style)
+        if found and _QUOTE_BLOCK.search(text[max(0, at - 80) : at]) and _OWN_WORDS.search(text, begin, end):
+            continue
         if found:
             if _OR_BEFORE.search(text[max(0, at - 20) : at]):
                 found = found._replace(verdict=None)
@@ -300,7 +323,7 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
 def _not_its_own(before: str) -> bool:
     """Whether a conclusion after these words is quoted, or another's."""
     quoted = before.rstrip(" *_")[-1:] in "\"'`\u201c\u2018" and _QUOTED_BEFORE.search(before)
-    return bool(quoted) or bool(_ANOTHERS.search(before))
+    return bool(quoted) or bool(_ANOTHERS.search(before)) or bool(_REPORTED.search(before))
 
 
 def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
@@ -333,8 +356,16 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
 def _weighed(text: str, found: Said, end: int, limit: int) -> Said:
     """The conclusion without its verdict where the words after it limit it or take it back."""
     after = _NOUN.sub("", text[found.end : end], count=1)
+    if text[max(0, found.start - 3) : found.start].strip(' *_`"')[-1:] in _NEGATING_SIGNS:
+        return found._replace(verdict=None)
     stop = _STOP.search(text, found.end, limit)
-    later = "" if stop else text[end : min(limit, end + _MAX_CLAUSE)]
+    later = text[end : min(stop.start() if stop else limit, end + _MAX_CLAUSE)]
+    if found.verdict == "right" and any(
+        said.kind == "whole" and said.verdict == "wrong"
+        for sentence in sentences(later, 0, len(later))
+        for said in statements(sentence)
+    ):
+        return found._replace(verdict=None)
     if found.verdict == "right" and (praise_is_limited(after, later) or taken_back(after + later)):
         return found._replace(verdict=None)
     if found.verdict == "wrong" and (blame_is_limited(after) or taken_back(after + later)):

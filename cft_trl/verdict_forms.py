@@ -29,7 +29,12 @@ _JSON_LINE = re.compile(r"^[ \t]*(?:```(?:json)?[ \t]*\n[ \t]*)?(?=[{\[])", re.M
 
 _CHINESE = re.compile(r"(?:结论|判断|判定|评判|裁决|评价)(?:是|为)?[*_ \t]*[:\uff1a][*_ \t]*(?P<said>[^\n\[]{1,120})")
 _CHINESE_UNSURE = re.compile(
-    r"部分|基本|大致|几乎|除|如果|若|是否|应该|可能|但|不过|然而|只|仅|直到|并非|不是|不能|未必|或"
+    r"部分|基本|大致|几乎|除|如果|若|是否|应该|可能|但|不过|然而|只|仅|直到|并非|不是|不能|未必|或|不算|算不|远非|难说|谈不上|称不上|吗|[?\uff1f]"
+)
+# "Step 1 is right", "the method is right": praise of a part.
+_CHINESE_PART = re.compile(
+    r"(?<![所全各个每])(?:步骤|第[一二三四五六七八九十\d]+[步行个]|前[一二三四五六七八九十几\d]|思路|方法|过程|推理|公式|开头)"
+    r"(?!.{0,8}(?:答案|结果|解答))(?<!所有步骤)(?<!全部步骤)(?<!每个步骤)(?<!各个步骤)"
 )
 _CHINESE_FAULTLESS = re.compile(r"(?:没有|无|未见|不存在)(?:任何)?(?:明显)?(?:的)?(?:错误|问题|错)|无误|没错")
 _CHINESE_WRONG = re.compile(r"不(?:完全|太)?(?:正确|对|成立)|错误|有误|错")
@@ -125,7 +130,8 @@ def _chinese(match: re.Match[str]) -> Said | None:
     if first is None:
         return None
     goes_on = re.match(r"\W*(?:但|不过|然而|可是)", match["said"][len(sentence) :])
-    unclear = (wrong and right) or _CHINESE_UNSURE.search(plain) or goes_on
+    part = not wrong and _CHINESE_PART.search(plain)
+    unclear = (wrong and right) or _CHINESE_UNSURE.search(plain) or goes_on or part
     at = match.start("said")
     verdict: Verdict | None = None if unclear else "wrong" if wrong else "right"
     return Said("chinese", verdict, at + first.start(), at + first.end())

@@ -234,6 +234,25 @@ c_1x+c_2 || C_1x+C_2
 \text{1A}_{16} || 1A_{16}
 -12_5 || -12_{5}
 """,
+    "families, sets and fonts": r"""
+T_{\rm max} || T_{\mathrm{max}}
+x\neq\pm 1 || (-\infty,-1)\cup(-1,1)\cup(1,\infty)
+[2,\infty)\cap(-\infty,5] || [2,5]
+(-\infty,3)\cap(1,\infty) || (1,3)
+\frac{\pi}{4}+\pi n, n\in\mathbb{Z} || \frac{\pi}{4}+n\pi
+\frac{\pi}{4}+\pi n, n\in\mathbb{Z} || \frac{\pi}{4}+k\pi, k\in\mathbb{Z}
+\mathopen{]}0,1\mathclose{[} || (0,1)
+\mathbb{R}-\{2\} || x\ne2
+\mathbb{R}\backslash\{2\} || x\ne2
+\text{All real numbers} || \mathbb{R}
+\Bbb R || \mathbb{R}
+1\text{, }2\text{, and }3 || 1,2,3
+\text{Three apples} || 3
+\colorbox{yellow}{42} || 42
+\pmb{42} || 42
+10{:}30\text{ AM} || 10:30\text{ a.m.}
+\tanh(200) || \frac{e^{200}-e^{-200}}{e^{200}+e^{-200}}
+""",
 }
 
 # (text, gold, right): the announcement, not the comparison.

@@ -175,4 +175,43 @@ C_1x+C_2 || C_1x
 2\pi\approx 6.28 || 6.3
 0.33\ldots || 0.33
 """,
+    "numbers in words beside an answer": r"""
+3\text{ out of }4 || 3
+3\text{ out of }4 || 4
+3\text{ sqrt}(2) || 3
+10\text{ times }3 || 10
+4\text{ multiplied by }2 || 4
+4\text{ divided by }2 || 4
+4\text{ plus }3 || 4
+4\text{ minus }3 || 4
+4\text{ to the power of }2 || 4
+4\text{ choose }2 || 4
+4\text{ and a half} || 4
+4\text{ and a quarter} || 4
+4\text{ point }5 || 4
+4\text{ and 5} || 4
+4\text{ upwards} || 4
+\text{three less} || 3
+\text{seven squared} || 7
+\text{two dozen} || 2
+\text{three thousand people} || 3
+""",
+    "values near one": r"""
+\ln(1+10^{-60}) || 0
+e^{10^{-40}} || 1
+\tanh(200) || 1
+\cos(10^{-30}) || 1
+""",
+    "marks that are no powers or products": r"""
+x^{(2)} || x^2
+\nabla f || \nabla\cdot f
+\vec{a}\cdot\vec{b} || \vec{a}\times\vec{b}
+\{1\} || \{\{1\}\}
+""",
+    "families": r"""
+2\pi n, n\in\mathbb{Z} || \pi k, k\in\mathbb{Z}
+2n, n\in\mathbb{Z} || 2n+1, n\in\mathbb{Z}
+kn, k\in\mathbb{Z} || k^2, k\in\mathbb{Z}
+n+2k, k\in\mathbb{Z} || k+2n, n\in\mathbb{Z}
+""",
 }

@@ -147,3 +147,32 @@ def test_extra_as_an_option():
     for text in ("{", "low", "[1]", "{temperature: 1}", "{stream: null}"):
         with pytest.raises(CFTError, match="--extra"):
             parse_extra(text)
+
+
+ASKED = {"temperature": 0.3, "max_tokens": 3200, "top_p": 0.9, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "then"),
+    [
+        ("max_tokens: 3200 > 2048, which is the maximum allowed number of output tokens", {"max_tokens": 2048}),
+        ("input length and `max_tokens` exceed context limit: 2000 + 3200 > 4096, decrease one", {"max_tokens": 2096}),
+        ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', {"seed": None}),
+        ("invalid temperature: only 1 is allowed for this model", {"temperature": None}),
+    ],
+)
+def test_what_a_refusal_teaches(error, then):
+    dialect, form = Dialect(), Form({"model": "m", "messages": [], **ASKED})
+    trouble = read_status(400, {"message": error})
+    assert dialect.learn(trouble, form, dialect.body(form), lambda line: None, lambda: [])
+    wanted = {name: value for name, value in {**ASKED, **then}.items() if value is not None}
+    assert {name: value for name, value in dialect.body(form).items() if name in ASKED} == wanted
+
+
+def test_a_bound_of_something_else_is_no_limit_of_tokens():
+    dialect, form = Dialect(), Form({"model": "m", "messages": [], **ASKED})
+    trouble = read_status(
+        422, {"detail": [{"loc": ["body", "temperature"], "msg": "should be less than or equal to 0.2"}]}
+    )
+    assert not dialect.learn(trouble, form, dialect.body(form), lambda line: None, lambda: [])
+    assert dialect.cap is None

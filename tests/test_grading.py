@@ -320,7 +320,7 @@ def test_mistakes_are_told_in_one_line(monkeypatch):
         grade("1", "1", "stric")
     with pytest.raises(CFTError, match="processes >= 1"):
         grade_many([("1", "1")], processes=0)
-    monkeypatch.setattr(grading.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CFTError, match=r"pip install 'cft-trl\[grade\]'"):
         grade("1", "1", "paper")
     # The strict grader needs no parser of others.

@@ -35,6 +35,19 @@ WRAPPED = {
     "thinking before a fence": "<think>{thought}</think>\n```text\n{said}\n```",
     "a turn": "<|im_start|>assistant\n{said}<|im_end|>",
     "an invented next turn": "{said}<|im_end|>\n<|im_start|>user\nAnd 3 x 8?<|im_end|>",
+    "capital tags": "<THINK>{thought}</THINK>\n{said}",
+    "a tag with attributes": '<think duration="3">{thought}</think>{said}',
+    "an answer in tags": "<think>\n{thought}\n</think>\n<answer>\n{said}\n</answer>",
+    "a response in tags": "<think>{thought}</think><response>{said}</response>",
+    "longcat": "<longcat_think>\n{thought}\n</longcat_think>\n{said}</longcat_s>",
+    "scratchpad": "<scratchpad>{thought}</scratchpad>\n{said}",
+    "a fold": '<details type="reasoning" done="true">\n<summary>Thought</summary>\n{thought}\n</details>\n{said}',
+    "granite": "Here is my thought process: {thought}\n\nHere is my response: {said}",
+    "apriel": "Here are my reasoning steps:\n{thought}\n[BEGIN FINAL RESPONSE]\n{said}\n[END FINAL RESPONSE]",
+    "solar": "<|begin|>assistant<|think|>{thought}<|end|><|begin|>assistant<|content|>{said}<|end|>",
+    "llama 4": "<|header_start|>assistant<|header_end|>\n\n{said}<|eot|>",
+    "a header without special tokens": "assistant\n\n{said}",
+    "exaone": "<thought>\n{thought}\n</thought>\n\n{said}[|endofturn|]",
     "llama": "<|start_header_id|>assistant<|end_header_id|>\n\n{said}<|eot_id|>",
 }
 
@@ -101,3 +114,16 @@ def test_a_megabyte_of_markup_ends():
     for piece in ("<think>\n", "</think>", "<|channel|>final<|message|>", "x<|im_end|>", "assistantfinal", "```\n",
                   "<|start|>assistant", "[THINK]\n[/THINK]", "<|im_end|> ", " "):  # fmt: skip
         plain_answer(piece * (1_000_000 // len(piece)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see <details>x</details> there",
+        "Let |x|: [|x|] is 3.",
+        "Note this.\nHere is my response: 42.",
+        "assistant professors",
+    ],
+)
+def test_what_only_resembles_markup_stays(text):
+    assert (plain_answer(text), control_token(text)) == (text, None)

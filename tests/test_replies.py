@@ -75,6 +75,21 @@ def test_what_servers_were_seen_to_answer(at):
         (404, {}, "fatal", "404"),
         (405, {}, "fatal", "404"),
         (529, {"message": "overloaded"}, "retry", "529"),
+        (424, {"message": "Request failed during generation"}, "retry", "424"),
+        (498, {"message": "Flex tier capacity exceeded"}, "retry", "498"),
+        (403, {"message": "Credit limit exceeded. Please add credits", "type": "credit_limit"}, "fatal", "quota"),
+        (403, {"message": "Key limit exceeded (total limit)."}, "fatal", "quota"),
+        (400, {"message": "You have reached your specified API usage limits."}, "fatal", "quota"),
+        (400, {"message": "Budget has been exceeded! Max budget: 10.0", "type": "budget_exceeded"}, "fatal", "quota"),
+        (429, {"message": "您的账户已欠费", "code": "1113"}, "fatal", "quota"),
+        (400, [{"error": {"message": "API key not valid. Please pass a valid API key."}}], "fatal", "401"),
+        (400, [{"error": {"message": "User location is not supported for the API use."}}], "fatal", "403"),
+        (400, {"message": "Organization has been restricted."}, "fatal", "403"),
+        (400, [{"error": {"message": "The input token count (1200) exceeds the maximum allowed (10)."}}],
+         "final", "context length"),
+        (400, {"message": "Prompt 超长", "code": "1261"}, "final", "context length"),
+        (400, {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}, "final", "content filter"),
+        (400, {"message": "ContentPolicyViolationError: The response was filtered"}, "final", "content filter"),
     ],
 )  # fmt: skip
 def test_what_an_error_means(status, error, then, reason):
@@ -88,7 +103,9 @@ def test_what_an_error_means(status, error, then, reason):
         ("stop", "stop"), ("eos", "stop"), ("end_turn", "stop"), ("STOP", "stop"), (None, None), ("", None),
         ("length", "length"), ("max_tokens", "length"), ("MAX_TOKENS", "length"), ("model_length", "length"),
         ("content_filter", "filtered"), ("sensitive", "filtered"), ("RECITATION", "filtered"),
-        ("error", "retry"), ("abort", "retry"), ("insufficient_system_resource", "retry"),
+        ("refusal", "filtered"), ("server_error", "retry"), ("FinishReason.STOP", "stop"),
+        ("model_context_window_exceeded", "length"), ("error", "retry"), ("abort", "retry"),
+        ("insufficient_system_resource", "retry"),
         ("ran_away", "ran_away"), ({"odd": 1}, "{'odd': 1}"),
     ],
 )  # fmt: skip
@@ -141,3 +158,8 @@ def test_counts_are_numbers_or_unknown(usage, counts):
 def test_content_in_parts_and_a_byte_order_mark_are_read():
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Step 1 "}, "fails.", {"text": " So."}]
     assert read_answer("\ufeff" + reply(parts))["text"] == "Step 1 fails. So."
+
+
+def test_a_used_up_balance_is_one_whatever_the_status():
+    found = read_answer(json.dumps({"error": {"message": "Insufficient Balance", "code": "invalid_request_error"}}))
+    assert (found.then, found.reason) == ("fatal", "quota")

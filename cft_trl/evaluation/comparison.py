@@ -22,6 +22,7 @@ from cft_trl.evaluation import equations, texts
 from cft_trl.evaluation.matrices import same_matrix
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import without_thousands
+from cft_trl.evaluation.parameters import as_parameters
 from cft_trl.evaluation.quantities import same_quantity
 from cft_trl.evaluation.sets import same_set
 from cft_trl.evaluation.structure import bracketed, closes_at_end, key, split_marked, split_top, squash
@@ -145,6 +146,20 @@ def _as_base(p: str, g: str, equal: texts.Equal) -> bool | None:
     return digits[0] == digits[1] and str(bases[0]) == str(bases[1])
 
 
+_CUPS = re.compile(r"(?:\\\{)+")
+_OPERATOR = re.compile(
+    r"\\nabla(?:\s*(?:\\cdot|\\times)(?![A-Za-z]))?|(?<=[A-Za-z}])\s*\\(?:cdot|times)(?=\s*\\(?:vec|overrightarrow)\b)"
+)
+
+
+def _as_vectors(p: str, g: str, equal: texts.Equal) -> bool | None:
+    r"""Products of vectors and derivatives by \nabla: the sign between them is no mere multiplication."""
+    if not re.search(r"\\(?:nabla|vec|overrightarrow)(?![A-Za-z])", p + g):
+        return None
+    signs = [sorted(squash(found) for found in _OPERATOR.findall(answer)) for answer in (p, g)]
+    return None if signs[0] == signs[1] else False
+
+
 def _as_set(p: str, g: str, equal: texts.Equal) -> bool | None:
     return same_set(p, g)
 
@@ -176,6 +191,11 @@ def _as_lists(p: str, g: str, equal: texts.Equal) -> bool | None:
         if {mark for _, mark in marks[1:]} == {r"\lor"} and all(equal(many[0], item) for item in many[1:]):
             return equal(a[0], b[0])
         return False
+    if one and other and one[0] == other[0] == r"\{" and max(map(len, items)) < 2:
+        # A set that holds a set.
+        depths = [len(_CUPS.match(squash(answer))[0]) for answer in (p, g)]
+        if depths[0] != depths[1]:
+            return False
     if one or other:
         a, b = _distinct(a, equal), _distinct(b, equal)
     return _match_items(_with_shared_words(a), _with_shared_words(b), equal)
@@ -282,13 +302,14 @@ def _as_one_text(p: str, g: str, equal: texts.Equal) -> bool | None:
 
 _DECISIONS = (
     texts.same_option,
+    _as_vectors,
     _as_words,
     equations.as_approximate,
     _as_set,
     texts.same_text,
     _as_base,
     equations.as_congruence,
-    equations.as_parameters,
+    as_parameters,
     equations.as_equations,
     equations.as_plus_minus,
     same_matrix,

@@ -41,7 +41,8 @@ _REMARKS = [
 ]
 _LEADING = re.compile(
     r"^\s*(?:\\(?:approx|sim|Rightarrow|therefore|implies|to)(?![A-Za-z])|=(?!=)"
-    r"|\\text\{\s*(?:approximately|about|roughly|around|approx\.?)\s*(?:\}|(?=\d[^{}]*\}$))|(?:approximately|about|roughly)\s+(?=[\d\\]))\s*"
+    r"|\\text\{\s*(?:approximately|about|roughly|around|approx\.?)\s*(?:\}|(?=\d[^{}]*\}$))"
+    r"|(?:approximately|about|roughly)\s+(?=[\d\\]))\s*"
 )
 
 
@@ -88,20 +89,9 @@ def _near(parts: Sequence[str]) -> bool:
 # ---- congruences, parameters -----------------------------------------------------------------------------------------
 
 _CONGRUENCE = re.compile(
-    r"(?:(?P<left>.+?)\s*\\equiv\s*)?(?P<residue>[^=]+?)\s*\(?\s*(?:\\(?:pmod|bmod|mod|pod)|\(?\\text\{\s*\(?mod\s*\}|\(?mod)"
+    r"(?:(?P<left>.+?)\s*\\equiv\s*)?(?P<residue>[^=]+?)\s*\(?\s*(?:\\(?:pmod|bmod|mod|pod)"
+    r"|\(?\\text\{\s*\(?mod\s*\}|\(?mod)"
     r"\s*\{?\s*(?P<modulus>\d+)\s*\}?\s*\)?"
-)
-_PARAMETER = re.compile(
-    r"\s*[,;:]?\s*\(?\s*(?:\\text\{\s*,?\s*(?:for|where|with)?\s*(?:all|any|some|every|each)?\s*\}|for|where)?\s*"
-    r"(?<![A-Za-z\\])(?P<name>[a-zC](?:_\w)?(?:\s*,\s*[a-z])*)\s*\\in\s*\\(?:mathbb|mathbf|text)?\s*\{?\s*(?P<set>[ZRNQC])\s*\}?(?:\^\+|_\+)?\s*\)?$"
-)
-_IN_WORDS = re.compile(
-    r"\s*[,;]?\s*(?:\\text\{\s*,?\s*\(?(?:for|where|with|and)\s*(?:all|any|some|every|each|an|the)?\s*"
-    r"(?P<set>integers?|real numbers?|real constants?|constants?|arbitrary constants?)\s*\}?\s*"
-    r"(?P<name>[a-zC](?:_\w)?)\s*\)?\}?"
-    r"|\\text\{\s*,?\s*\(?(?:for|where|with)\s*\}?\s*(?P<name2>[a-zC](?:_\w)?)\s*(?:\\text\{)?\s*"
-    r"is\s+(?:an?|any|some)\s+(?:arbitrary\s+)?"
-    r"(?P<set2>integer|real number|constant)\s*\)?\}?\)?)$"
 )
 
 
@@ -131,34 +121,6 @@ def _residues(match: re.Match[str]) -> list[int] | None:
                 return None
             found.append(int(value) % modulus)
     return found
-
-
-def as_parameters(p: str, g: str, equal: Equal) -> bool | None:
-    r""" "3k+1, k \in \mathbb{Z}" is "3k+1": that k is any integer may go without saying, not that it is natural."""
-    one, other = _parameters(p), _parameters(g)
-    if one is None and other is None:
-        return None
-    domains = [found[1] for found in (one, other) if found]
-    if len(domains) == 2 and domains[0] != domains[1]:
-        return False
-    if len(domains) == 1 and domains[0] not in ("Z", "R", "C"):
-        return False
-    return equal(one[0] if one else p, other[0] if other else g)
-
-
-def _parameters(answer: str) -> tuple[str, str] | None:
-    for pattern in (_PARAMETER, _IN_WORDS):
-        match = pattern.search(answer)
-        if not match or not match.start():
-            continue
-        groups = match.groupdict()
-        name = squash(groups.get("name") or groups.get("name2") or "").split(",")[0]
-        formula = answer[: match.start()].strip()
-        domain = (groups.get("set") or groups.get("set2") or "").strip()
-        domain = {"i": "Z", "r": "R", "c": "R", "a": "R"}.get(domain[0], domain[0])
-        if re.search(rf"(?<![A-Za-z\\]){re.escape(name)}(?![a-z])|(?<=\d){re.escape(name)}", formula):
-            return formula, domain
-    return None
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
@@ -214,14 +176,17 @@ def _stated(sides: Sequence[str]) -> list[str]:
 
 _GEOMETRY = re.compile(
     r"(?:m\s*)?\\(?:angle|triangle|overline|measuredangle|arc|overarc|widehat)\s*\{?\s*[A-Z]{1,4}\s*\}?|\|\s*\\?[A-Za-z]{1,9}(?:_\w)?\s*\||"
-    r"(?:m\s*)?\\angle\s*[A-Z\d]+|\[\s*[A-Z]{3,8}\s*\]|[A-Z]{2,4}(?:\^2)?|\\text\{[^{}]*\}(?:_\{?\w+\}?)?(?:\s*\\?\w+)?|(?:Area|area|Perimeter|Volume)\w*"
+    r"(?:m\s*)?\\angle\s*[A-Z\d]+|\[\s*[A-Z]{3,8}\s*\]|[A-Z]{2,4}(?:\^2)?"
+    r"|\\text\{[^{}]*\}(?:_\{?\w+\}?)?(?:\s*\\?\w+)?|(?:Area|area|Perimeter|Volume)\w*"
     r"|\|\s*\\overline\{[A-Z]{2}\}\s*\||\\(?:vec|overrightarrow|hat|bar|tilde)\s*\{?\s*\w{1,3}\s*\}?"
 )
 _APPLIED = re.compile(
     r"(?:\\(?:lim|int|sum|prod|max|min|gcd|det|sup|inf|iint|oint)(?![A-Za-z]).*"
     r"|\\?(?:max|min|gcd|lcm|det|Pr?|E|mathbb\s*\{?\s*[EP]\s*\}?|Var|area|dim|rank|deg|arg|Re|Im)\s*[({\[].*"
-    r"|\\text\{[a-zA-Z]+\}\s*\(.*\)|[A-Za-z](?:_\w|_\{\w+\}|')?\s*(?:\^\s*\{?\s*(?:-\s*1|\(\w+\))\s*\}?)?\s*\(.{1,30}\)|\(\s*[a-z]\s*\\circ\s*[a-z]\s*\)\s*\(.{1,20}\)"
-    r"|\\(?:sin|cos|tan|cot|sec|csc)(?:\^2)?\s*(?:\(\s*)?(?:[A-Z]{1,3}|\\angle\s*[A-Z]{1,3}|\\(?:theta|alpha|beta|gamma|phi))(?:\s*\))?)",
+    r"|\\text\{[a-zA-Z]+\}\s*\(.*\)|[A-Za-z](?:_\w|_\{\w+\}|')?\s*(?:\^\s*\{?\s*(?:-\s*1"
+    r"|\(\w+\))\s*\}?)?\s*\(.{1,30}\)|\(\s*[a-z]\s*\\circ\s*[a-z]\s*\)\s*\(.{1,20}\)"
+    r"|\\(?:sin|cos|tan|cot|sec|csc)(?:\^2)?\s*(?:\(\s*)?(?:[A-Z]{1,3}|\\angle\s*[A-Z]{1,3}|\\(?:theta"
+    r"|alpha|beta|gamma|phi))(?:\s*\))?)",
     re.DOTALL,
 )
 

@@ -42,6 +42,8 @@ class Evaluation:
         if isinstance(found, Fraction):
             if found.numerator.bit_length() + found.denominator.bit_length() > _MAX_BITS:
                 raise Unreadable("a number too large to be written out")
+            if found and found.numerator.bit_length() + 30 < found.denominator.bit_length():
+                self.seen(found)  # e^{10^{-40}} is near 1
         elif mpmath.isnan(found):
             raise Unreadable("no number")
         else:
@@ -59,6 +61,12 @@ class Evaluation:
             bits = mpmath.mag(part)
         decimal = int(bits * 0.30103)
         self.high, self.low = max(self.high, decimal + 1), max(self.low, 1 - decimal)
+        if isinstance(value, Fraction) and value.denominator > 1:
+            # 1 + 10^{-60} is near 1: its own digits are needed.
+            near = abs(value - round(value))
+            if near:
+                small = near.numerator.bit_length() - near.denominator.bit_length()
+                self.low = max(self.low, 1 - int(small * 0.30103))
 
     def number(self, node: Node) -> Any:
         value = self.value(node)
@@ -216,6 +224,8 @@ class Evaluation:
         argument = self.number(node.args[0])
         if abs(argument) > 10**6 and node.value in ("exp", "sinh", "cosh"):
             raise Unreadable("too large")
+        if node.value in ("tanh", "coth") and 10 < abs(argument) < 10**5:
+            self.low = max(self.low, int(abs(argument)))  # what parts it from 1
         return _LIBRARY[node.value](argument)
 
     def _of_log(self, node: Node) -> Number:

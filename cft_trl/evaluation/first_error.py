@@ -24,149 +24,50 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-_FLAGS = re.IGNORECASE
-_MAX_CHARS = 100_000
-
-_ORDINALS = (
-    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"
-)  # fmt: skip
-_CARDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBERS = {word: i for words in (_ORDINALS, _CARDINALS) for i, word in enumerate(words, 1)}
-
-# Counted from the end.
-_LAST = {
-    "second-to-last": 1, "second to last": 1, "next-to-last": 1, "next to last": 1, "last but one": 1,
-    "penultimate": 1, "third-to-last": 2, "third to last": 2, "last but two": 2, "antepenultimate": 2,
-}  # fmt: skip
-
-# ---- what names a step -----------------------------------------------------------------------------------------------
-
-_UNIT = r"(?:steps?|paragraphs?|lines?|equations?)"
-_BAD = r"(?:wrong|incorrect|erroneous|false|flawed|invalid|faulty)"
-# What stands before "+" or "= 5" is a formula's number, not a step's.
-_DIGITS = r"\d{1,3}\b(?! ?[+×/=÷]| ?\* ?\d| - |\.\d)"
-# "Step 3", "steps 3 and 4" (their first), "step (3)", "Step #3", "step no. 3", "**Step 3**", "step three".
-_STEP_N = rf"{_UNIT}[\s*_`(\[#]{{0,6}}(?:no\.? ?|number )?(?P<n>{_DIGITS}|(?:{'|'.join(_CARDINALS)})\b)"
-# "third step", "3rd step", "second calculation step", "the last step", "the second-to-last step", "the
-# penultimate step"; "the first three steps" are not one.
-_NTH_STEP = (
-    rf"\b(?P<nth>{'|'.join(_LAST)}|{'|'.join(_ORDINALS)}|last|final|\d{{1,3}}(?:st|nd|rd|th))[ -]"
-    rf"(?:(?!(?:{'|'.join(_CARDINALS)}|{_BAD})\b)\w+[ -])?{_UNIT}\b"
+from cft_trl.evaluation.step_words import (
+    AFTER,
+    AFTERWARDS,
+    AND,
+    ANSWER_HEADING,
+    BARE_ORDINAL,
+    BECAUSE,
+    CAUSE,
+    CHINESE,
+    CLAIMS,
+    CONCESSION,
+    ELLIPSIS,
+    EXCEPTED,
+    FAULT,
+    FINE,
+    FIRST_IS,
+    FLAGS,
+    FROM,
+    GOES_ON,
+    HALVES,
+    HEADING,
+    IT_IS,
+    LAST,
+    LIKEWISE,
+    MAX_CHARS,
+    MENTION,
+    NO_FAULT,
+    NUMBERS,
+    OPEN,
+    OTHER_HEADING,
+    OUTRIGHT,
+    PRAISE,
+    PRAISED,
+    QUOTE,
+    REJECTED,
+    RIGHTLY,
+    ROW,
+    SEEMING,
+    SENTENCE,
+    SINCE,
+    THEN_THAT,
+    UNIT,
+    UP_TO,
 )
-# ProcessBench's own prompt tags paragraphs, from 0.
-_MENTION = re.compile(rf"\bparagraph_(?P<zero>\d{{1,3}})\b|\b{_STEP_N}|{_NTH_STEP}", _FLAGS)
-# "The error is not in step 1"; "as shown in step 1", "it contradicts step 1": step 1 is a witness.
-_REJECTED = re.compile(
-    r"(?:\bnot|n't|rather than)(?: \w+)? (?:in|at|with|on) (?:the )?$"
-    r"|(?:\A|[.;] )\s*unlike (?:the )?$|\b(?:according to|despite|contradict(?:s|ing|ed)?|(?:in)?consistent with"
-    r"|agrees? with|compared (?:to|with)"
-    r"|contrary to|matches|as (?:\w+ )?(?:explained|shown|stated|seen|found|computed|given|derived|established"
-    r"|said) (?:in|by)"
-    r"|(?:already|correctly|rightly) (?:\w+ )?(?:in|by)|(?:result|value|number|answer|taken|obtained|derived"
-    r"|found) (?:from|of)"
-    r"|follow(?:s|ed)? from|uses|reuses) (?:the )?$",
-    _FLAGS,
-)
-# "Everything after step 2", "from the end of step 2 on": the step that follows.
-_AFTER = re.compile(
-    r"\b(?:everything|all|anything|(?:the )?(?:error|mistake)s? (?:\w+ )?(?:comes?|occurs?"
-    r"|is)) (?:\w+ )?(?:right )?after (?:the )?$",
-    _FLAGS,
-)
-# "Step 3 is wrong because of step 2": the cause comes first.
-_CAUSE = re.compile(
-    r"\b(?:because of|due to|owing to|caused by|inherit(?:s|ed|ing)?|carr(?:y|ies|ied|ying) over|stems? from"
-    r"|comes? from"
-    r"|results? from|resulting from|propagat\w+ (?:\w+ )?from|as a result of|originat\w+ (?:in|from)|(?:goes"
-    r"|traces?|traced) back to"
-    r"|thanks to|consequence of|on account of)\b(?: \w+'?s?){0,6}? ?$",
-    _FLAGS,
-)
-_BECAUSE = re.compile(r"\b(?:because|since)\b", _FLAGS)
-# "Step 1 is right, unlike step 2": the step that is praised is not the one at fault.
-_PRAISED = re.compile(
-    r"[\s*_`)\]]*(?:(?:is|are|was|were) (?!not\b)(?:\w+ )?(?:right|correct|fine|valid|sound|ok(?:ay)?)|holds?"
-    r"|all is well)\b",
-    _FLAGS,
-)
-_ROW = re.compile(rf"[ \t]*\|[\s*_`]*(?:{_UNIT} *)?#?(?P<row>\d{{1,3}})[\s*_`.]*\|", _FLAGS)
-_HEADING = re.compile(
-    rf"[\s>*#_\-]*(?:[(\[]?{_STEP_N}[)\]]?|(?P<item>\d{{1,3}}))[\s*_`]{{0,4}}(?:[:.)\u2013\u2014-](?!\d)[\s*_`]*|$)",
-    _FLAGS,
-)
-_ANSWER_HEADING = re.compile(r"[\s>*#_\-]*(?:final )?answer\b[^:\n]{0,20}:", _FLAGS)
-_OTHER_HEADING = re.compile(r"[\s>*#_\-]*(?:conclusion|verdict|summary|overall)\b[^:\n]{0,20}:", _FLAGS)
-_QUOTE = re.compile(r"[\"“]([^\"“”\n]{3,300})[\"”]|`([^`\n]{3,300})`")
-
-# ---- what finds fault ------------------------------------------------------------------------------------------------
-
-_FIRST_IS = re.compile(
-    rf"\b(?:first|earliest) (?:\w+ )?(?:{_BAD} {_UNIT}|error|mistake)(?: is\b|:|\*|\s)*(?:(?:in|at) )?(?:{_UNIT} )?"
-    rf"(?P<n>{_DIGITS})",
-    _FLAGS,
-)
-_OUTRIGHT = re.compile(
-    rf"\b(?:first|earliest|initial) (?:\w+ ){{0,2}}?(?:error|mistake|flaw|problem|{_BAD})\b"
-    r"|\bfirst (?:goes|went|becomes) wrong\b|\b(?:goes?|went) wrong (?:first )?(?:at|in|with|from)\b",
-    _FLAGS,
-)
-_NO_FAULT = re.compile(
-    r"\b(?:no|any|without(?: an?y?)?|free (?:of|from)|not an?|isn't an?|zero)\s+(?:\w+\s+){0,2}?"
-    r"(?:errors?|mistakes?|flaws?|problems?|issues?|faults?)(?:\s+(?:or|and|nor)\s+\w+)?\b"
-    r"|(?:\b(?:not|never|nothing|no longer|neither|hardly)|n't)\s+(?:(?:say|claim|think|believe)\s+(?:\w+\s+){1,4}?)?"
-    rf"(?:\w+\s+){{0,2}}?{_BAD}\b"
-    r"|\berror-free\b|\berrors? (?:bound|term|margin|estimate|propagation)\b|\bmargin of error\b",
-    _FLAGS,
-)
-_FAULT = re.compile(
-    r"\b(?:errors?|mistakes?|mistaken(?:ly)?|wrong(?:ly)?|incorrect(?:ly)?|inaccurate(?:ly)?|erroneous(?:ly)?|invalid"
-    r"|flaw(?:s|ed)?|faulty|false|mis(?:calculat|comput|read|interpret|appl|count|took|tak|stat|understood|us)\w*"
-    r"|contradict\w*|unjustified|unsupported|overlook\w*|omit\w*|omission|neglect\w*|forg[eo]t\w*|fail(?:s|ed) to"
-    r"|missing|left out|skip(?:s|ped)|(?:never|not) converted|without converting"
-    r"|(?:should|ought to)(?: \w+)? (?:be|been|read|give|equal|follow)|is needed"
-    r"|(?:(?:is|are|was|were|does|do|did|has|have)(?: \w+)? not|(?:is|are|was|were|does|do|did|has"
-    r"|have)n't) (?:\w+ )?"
-    r"(?:correct|right|true|valid|accurate|follow|hold|equal|justified|match|make sense)\w*|not correct"
-    r"|the solution (?:\w+ )?(?:has|says|writes|stops|ends|answers)|instead of)\b"
-    r"|\b(?:improper(?:ly)?|inconsisten\w*|circular|hallucinat\w*|unwarranted|untrue|fallac\w*|misle(?:d|ad)\w*"
-    r"|deceptive(?:ly)?|illegitimate|unfounded|inappropriate(?:ly)?)\b"
-    r"|\bnot [\"“$\\\d-]|[\u2717\u2718\u274c\u2716]",
-    _FLAGS,
-)
-# Fault that is only seeming: "step 2 looks wrong but is right".
-_SEEMING = re.compile(
-    r"\b(?:looks?|looked|seems?|seemed|appears?|appeared|might|may|could)\b(?: \w+){0,3}? (?:wrong|odd|incorrect"
-    r"|false|mistaken|suspicious|invalid|an? (?:error|mistake))\b",
-    _FLAGS,
-)
-_PRAISE = re.compile(
-    r"\b(?:right|correct(?:ly)?|fine|ok(?:ay)?|valid|sound|holds?|true|accurate|flawless)\b|[\u2713\u2714\u2705]"
-    r"|\bno (?:errors?|mistakes?)\b"
-    r"|\bnot (?:wrong|incorrect)\b|\bit (?:is|does)(?: not|n't)\s*\W*\Z",
-    _FLAGS,
-)
-# What speaks on about the step before.
-_GOES_ON = re.compile(
-    r"\s*(?:but|however|yet|and|so|then|here|there|in fact|actually|unfortunately|,)*\s*[,:]?\s*"
-    r"(?:this|that|it|its|which|here|there|these|the (?:result|value|sum|product|difference|step|sign|calculation"
-    r"|claim"
-    r"|subtraction|addition|multiplication|division|equation|formula|reasoning|statement|conclusion|computation)"
-    r"|\d|\$)",
-    _FLAGS,
-)
-# What the reference teacher says of a right step.
-_FINE = re.compile(r"\bas the solution says\b|\bwhich matches\b|\bsame result\b", _FLAGS)
-
-# ---- how a critique is cut -------------------------------------------------------------------------------------------
-
-_SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[Nn]o\.)[\"'\u201d\u2019*_)]*\s+(?=[^a-z\s])")
-# Halves of a sentence judge by themselves: "step 1 is right, but step 2 is not".
-_HALVES = re.compile(
-    r",?\s+\b(?:but(?! (?:one|two) step)|however|whereas|while|although|though|yet)\b,?"
-    r"(?!\s+(?:the solution|in|at|on|with|rather|is|lies|occurs)\b)\s+|;\s+",
-    _FLAGS,
-)
-_CONCESSION = re.compile(r"\s*(?:while|although|though)\b[^,]{1,120},\s*", _FLAGS)
 
 
 def first_error_step(critique: str | None, steps: Sequence[str] = ()) -> int | None:
@@ -189,82 +90,129 @@ def first_error_step(critique: str | None, steps: Sequence[str] = ()) -> int | N
     """
     parts = list(_parts(critique or "", len(steps)))
     for text, _ in parts:
-        if match := _FIRST_IS.search(text):
-            return int(match["n"])
-        match = _OUTRIGHT.search(text)
-        if match and not _NO_FAULT.search(text):
+        if match := FIRST_IS.search(text):
+            return int(match["n"] or match["until"])
+        match = OUTRIGHT.search(text)
+        if match and not NO_FAULT.search(text):
             number = _mention(text[match.start() :], steps) or _mention(text, steps)
             if number:
                 return number
     before: tuple[str, int] | None = None  # the part before this one, if it mentions a step, and that step
     for k, (text, heading) in enumerate(parts):
         following = parts[k + 1][0] if k + 1 < len(parts) else ""
+        if OPEN.search(text) and _finds_fault(text):
+            continue
         named = _mention(text, steps)
-        if _finds_fault(text) and not (_SEEMING.search(text) and _only_seems(text, following)):
+        if k and (number := _understood(text, parts[k - 1][0], named)):
+            return number
+        value = IT_IS.match(text) if before and not named and CLAIMS.search(before[0]) else None
+        if value and before and value["value"].rstrip(".,") not in before[0]:
+            return before[1]
+        if _finds_fault(text) and not (SEEMING.search(text) and _only_seems(text, following)):
             number = _cause(text, named) or named or heading
             # "Step 2 takes 5 from 24. This is wrong." and "Step 2 gives 18, but it is not right."
-            if not number and before and _GOES_ON.match(text) and not _PRAISE.search(_NO_FAULT.sub(" ", before[0])):
+            if not number and before and GOES_ON.match(text) and not PRAISE.search(NO_FAULT.sub(" ", before[0])):
                 number = before[1]
+            if not number and before and AFTERWARDS.match(text):
+                number = next(
+                    (before[1] + 1 for m in MENTION.finditer(before[0]) if UP_TO.search(before[0][: m.start()])), None
+                )
             if number := number or _quoted(text, steps):
                 return number
-        if named or not before or not _GOES_ON.match(text):
+        if named or not before or not GOES_ON.match(text):
             before = (text, named) if named else None
     return None
 
 
 def _only_seems(text: str, following: str) -> bool:
     """Whether a part that only seems to find fault is denied by itself or by the next one."""
-    return any(_PRAISE.search(part) or _NO_FAULT.search(part) for part in (_SEEMING.sub(" ", text), following))
+    return any(PRAISE.search(part) or NO_FAULT.search(part) for part in (SEEMING.sub(" ", text), following))
+
+
+def _understood(text: str, previous: str, named: int | None) -> int | None:
+    """The step of "step 3 is not", after praise, or of "step 2 is", after blame."""
+    match = next(MENTION.finditer(text), None) if named else None
+    short = ELLIPSIS.match(text, match.end()) if match and len(text[: match.start()].split()) < 3 else None
+    if short is None:
+        return None
+    blamed = (
+        bool(FAULT.search(previous))
+        or bool(SEEMING.search(previous))
+        or bool(re.search(r"\b(?:no|not)\W*\Z|n't\W*\Z", previous, FLAGS))
+    )
+    praised = bool(PRAISE.search(previous)) and not FAULT.search(NO_FAULT.sub(" ", previous))
+    return named if (praised if short["denied"] else blamed) else None
 
 
 def _cause(text: str, named: int | None) -> int | None:
     """The earlier step that a fault is traced to: "step 3 is wrong because of step 2"."""
-    for match in _MENTION.finditer(text) if named else ():
+    found = None
+    for match in MENTION.finditer(text) if named else ():
         number = _numbered(match, 0)
-        before = text[: match.start()]
-        if not number or number >= (named or 0) or _REJECTED.search(before):
+        before, after = text[: match.start()], text[match.end() :]
+        if not number or number >= (found or named or 0) or REJECTED.search(before):
             continue
-        because = list(_BECAUSE.finditer(before))
-        if _CAUSE.search(before) or (because and _FAULT.search(_NO_FAULT.sub(" ", text[match.end() :]))):
-            return number
-    return None
+        because = list(BECAUSE.finditer(before))
+        if CAUSE.search(before) or (because and (LIKEWISE.match(after) or FAULT.search(NO_FAULT.sub(" ", after)))):
+            found = number  # and the cause's own cause
+    return found
 
 
 def _parts(critique: str, count: int) -> Iterator[tuple[str, int | None]]:
     """Sentences and halves of sentences, each with the number of the heading it stands under."""
-    heading, stepwise = None, False
-    for line in re.sub(r"[^\S\n]+", " ", critique[:_MAX_CHARS]).split("\n"):
-        if match := _ROW.match(line):
+    heading, stepwise, of_steps = None, False, False
+    if not critique.isascii():
+        for pattern, put in CHINESE:
+            critique = re.sub(pattern, put, critique)
+    for line in re.sub(r"[^\S\n]+", " ", critique[:MAX_CHARS]).split("\n"):
+        if match := ROW.match(line):
             heading, stepwise = int(match["row"]), True
             line = line[match.end() :]
-        elif match := _HEADING.match(line):
+        elif match := HEADING.match(line):
             heading, stepwise = int(match["item"] or _number(match["n"])), True
             line = line[match.end() :]
-        elif _ANSWER_HEADING.match(line):
+        elif ANSWER_HEADING.match(line):
             heading = (count or None) if stepwise else None
-        elif _OTHER_HEADING.match(line):
+        elif OTHER_HEADING.match(line):
             heading = None
-        for sentence in _SENTENCE.split(line):
-            if match := _CONCESSION.match(sentence):
+        for sentence in SENTENCE.split(line):
+            excepted = EXCEPTED.search(sentence)
+            if excepted and PRAISE.search(sentence) and not _finds_fault(sentence):
+                named = excepted["named"]
+                yield f"{named}{'' if re.search(UNIT, named, FLAGS) else ' step'} is wrong", heading
+                continue
+            if of_steps:
+                sentence = BARE_ORDINAL.sub(r"\1 step", sentence)
+            of_steps = of_steps or "step" in sentence.lower()
+            if match := CONCESSION.match(sentence):
                 yield sentence[: match.end()], heading
                 sentence = sentence[match.end() :]
-            for half in _HALVES.split(sentence):
+            for half in HALVES.split(sentence):
                 if half.strip():
                     yield half, heading
 
 
 def _finds_fault(text: str) -> bool:
-    return not _FINE.search(text) and bool(_FAULT.search(_NO_FAULT.sub(" ", text)))
+    if text.rstrip("\"' *_)").endswith("?"):
+        return False
+    return not FINE.search(text) and bool(FAULT.search(NO_FAULT.sub(" ", text)))
 
 
 def _mention(text: str, steps: Sequence[str]) -> int | None:
     """The first step that the text mentions."""
-    for match in _MENTION.finditer(text):
+    for match in MENTION.finditer(text):
         before = text[: match.start()]
-        if _REJECTED.search(before) or _PRAISED.match(text, match.end()):
+        if REJECTED.search(before) or PRAISED.match(text, match.end()):
+            continue
+        later = MENTION.search(text, match.end())
+        if RIGHTLY.match(text, match.end()) and (later or SINCE.search(before)):
+            continue
+        if FROM.search(before) and THEN_THAT.match(text, match.end()):
             continue
         if number := _numbered(match, len(steps)):
-            return number + 1 if _AFTER.search(before) else number
+            if later and AND.fullmatch(text, match.end(), later.start()):
+                number = min(number, _numbered(later, len(steps)) or number)  # "step 4 and step 3 are both wrong"
+            return number + 1 if AFTER.search(before) else number
     return None
 
 
@@ -275,21 +223,23 @@ def _numbered(match: re.Match[str], count: int) -> int | None:
     if match["n"]:
         return _number(match["n"])
     word = match["nth"].lower()
-    if word in _LAST:
-        return count - _LAST[word] if count > _LAST[word] else None
+    if word in LAST:
+        return count - LAST[word] if count > LAST[word] else None
     if word in ("last", "final"):
         return count or None
-    return _NUMBERS.get(word) or int(re.sub(r"\D", "", word)) or None
+    if word == "middle":
+        return (count + 1) // 2 if count % 2 else None
+    return NUMBERS.get(word) or int(re.sub(r"\D", "", word)) or None
 
 
 def _number(word: str) -> int:
-    return int(word) if word.isdigit() else _NUMBERS[word.lower()]
+    return int(word) if word.isdigit() else NUMBERS[word.lower()]
 
 
 def _quoted(text: str, steps: Sequence[str]) -> int | None:
     """The one step that holds words which the text quotes."""
     plain = [_squash(step) for step in steps]
-    for match in _QUOTE.finditer(text):
+    for match in QUOTE.finditer(text):
         quote = _squash(match[1] or match[2])
         holders = [number for number, step in enumerate(plain, 1) if quote and quote in step]
         if len(holders) == 1:

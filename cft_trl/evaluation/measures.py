@@ -37,6 +37,7 @@ _DIRECTIONS = frozenset(words("north south east west left right up down"))
 _CHANGES = re.compile(
     r"(?<![a-z])(?:or|not|n't|least|most|than|less|over|under|except|if|unless|when|mod|modulo|between|below|above|up"
     r"|exceed\w*|either|neither|nor|without|minus|negative|squared?|cubed?|even|odd|times"
+    r"|plus|out|multiplied|divided|power|choose|half|quarter|point|upwards?|onwards?|sqrt|root of|sin|cos|tan|log|ln"
     r"|where|with|base|remainder|factorial|infinit\w+|but|only if|provided|impossible|false|none|no|nothing)(?![a-z])"
 )
 _LABELS = re.compile(
@@ -201,6 +202,8 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def _singular(word: str) -> str:
+    if word in ("minus", "plus"):
+        return word
     if word in ("people", "persons"):
         return "people"
     if word.endswith("ies") and len(word) > 4:
@@ -247,7 +250,8 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
     """
     if one == other:
         return True
-    if changes(one ^ other):
+    # A further number is part of what is said: "3 out of 4", "4 and 5".
+    if changes(one ^ other) or any(word.isdigit() for word in one ^ other):
         return False
     if one and other and not (one <= other or other <= one):
         return bool(one <= _GENERIC or other <= _GENERIC) and not one & {"more", "fewer"}
@@ -269,6 +273,8 @@ def text_number(text: str) -> str | None:
     value = number_words(text)
     if value is not None:
         return _written(value) if value >= 0 else "-" + _written(-value)
+    if counted := _counted(text.strip().rstrip(".!")):
+        return counted
     numbers = list(re.finditer(r"(?<![\w.])-?(?:\$\s*)?\d[\d,]*(?:\.\d+)?(?:/\d+)?", text))
     if len(numbers) != 1 or _CHANGES.search(text.lower()) or re.search(r"\b(?:no|and|more|fewer)\b", text.lower()):
         return None
@@ -277,3 +283,17 @@ def text_number(text: str) -> str | None:
     if before and (len(before) == 1 or _LABELS.fullmatch(before[-1].lower())):
         return None
     return text[numbers[0].start() :].strip().rstrip(".!").replace("$", r"\$").replace(",", "")
+
+
+_MORE_THAN_NAMES = frozenset(words("and more fewer th hundred thousand million billion dozen"))
+
+
+def _counted(text: str) -> str | None:
+    """ "Three apples" as "3 apples"; `None` where the words after the number say more than what is counted."""
+    first, _, rest = text.partition(" ")
+    number = number_words(first) if re.fullmatch(r"[A-Za-z][a-z-]+", first) else None
+    named = re.findall(r"[a-z]+", rest.lower())
+    if number is None or not 0 < len(named) < 4 or re.search(r"[^A-Za-z\s-]", rest) or _CHANGES.search(rest.lower()):
+        return None
+    sizes = any(number_words(word) is not None or MAGNITUDES.get(word.rstrip("s")) for word in named)
+    return None if sizes or _MORE_THAN_NAMES & set(named) else f"{_written(number)} {rest}"

@@ -36,7 +36,7 @@ _FUNCTION_NAMES = words(
 )
 _FONTS = "mathbf boldsymbol bm mathit mathsf mathtt mathnormal bold pmb underline uline cancel mathcal mathscr hbox*"
 _TEXTS = "text textbf textrm textit textnormal textsf texttt textsc textup mbox hbox emph mathrm rm operatorname"
-_DROPPED = "tag label hspace vspace phantom vphantom hphantom color textcolor footnote"
+_DROPPED = "tag label hspace vspace phantom vphantom hphantom color textcolor colorbox footnote"
 _SIZES = (
     r"\\(?:large|Large|LARGE|huge|Huge|small|footnotesize|normalsize|tiny|displaystyle|textstyle|scriptstyle|limits"
     r"|mathstrut|bf|it|bfseries|itshape|strut|notag|nonumber|centering|boldmath)(?![A-Za-z])\s*"
@@ -48,6 +48,13 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
     for pattern, replacement in (
         (r"(?<=\d)(?:\{,\}|,\s?\\!)\s*(?=\d{3}(?!\d))", ""),  # 12{,}000 and 12,\!000: the comma is no list
         (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*\.?(?=\s*[()\[\]\\|{}.<>/]|\s*$)", ""),
+        (r"\\math(?:open|close|bin|rel|ord|punct)\s*\{?([\[\]()<>|])\}?", r"\1"),
+        (r"\\Bbb\s*\{?\s*([A-Z])\s*\}?", r"\\mathbb{\1}"),
+        (r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*-\s*(?=\\\{)", r"\\setminus "),
+        (r"\{:\}", ":"),
+        (r"\\text\{\s*,\s*\}", ", "),
+        # A number in parentheses above a name counts derivatives or terms; it is no power.
+        (r"(?<![A-Za-z\\])([a-df-zA-Z])\s*\^\s*\{\s*\((\d)\)\s*\}(?!\s*\()", r"\1_{(\2)}"),
         (_SIZES, " "),
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\[,;: >\n]|~|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])", " "),
@@ -97,7 +104,8 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\\frac\s+\{", r"\\frac{"),
         (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
         (
-            r"(?<![A-Za-z0-9}])(?:\{\s*\})?[_^]\s*(?:\{\s*(\w{1,6})\s*\}|(\w))\s*([CP])\s*_\s*(?:\{\s*(\w{1,6})\s*\}|(\w))",
+            r"(?<![A-Za-z0-9}])(?:\{\s*\})?[_^]\s*(?:\{\s*(\w{1,6})\s*\}"
+            r"|(\w))\s*([CP])\s*_\s*(?:\{\s*(\w{1,6})\s*\}|(\w))",
             lambda m: _chosen(m[1] or m[2], m[3], m[4] or m[5]),
         ),
         (r"\s+", " "),
@@ -123,9 +131,10 @@ _KNOWN = frozenset(
         "widetilde stackrel underbrace overbrace oint iint arg Re Im sup inf ker dim Pr coth sech csch "
         "arccot arcsec arccsc arsinh arcosh artanh intercal leftrightarrow Leftrightarrow longrightarrow "
         "aleph Box square blacksquare checkmark dagger bullet oplus otimes wedge vee bf it rm emph fbox "
-        "smallmatrix array"
+        "smallmatrix array pmb colorbox Bbb backslash smallsetminus mathopen mathclose"
     )
 )
+_SUBSCRIPT_FONT = re.compile(r"_\{\s*\\(?:rm|bf|it|sf|tt)\s+(\w+)\s*\}")
 _RUN_ON = re.compile(r"\\([A-Za-z]{3,})")
 
 
@@ -165,6 +174,7 @@ def clean(answer: str) -> str:
         if answer.startswith(opening) and answer.endswith(closing):
             answer = answer[2:-2]
     answer = re.sub(r"(?<!\\)\$", "", answer)
+    answer = _SUBSCRIPT_FONT.sub(r"_{\\mathrm{\1}}", answer)
     answer = _opened(_RUN_ON.sub(_parted, answer) if "\\" in answer else answer)
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)

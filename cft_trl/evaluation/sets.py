@@ -51,7 +51,8 @@ _RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]|(?<![<>:\\=])=(?!=)")
 _ALL = re.compile(
     r"\\mathbb\s*\{?\s*R\s*\}?|\\text\{\s*(?:the set of )?(?:all|any|every) real(?: numbers?| values?)?(?: of \w)?\s*\}"
     r"|(?:all|any|every) real(?: numbers?| values?)?|\\text\{\s*all reals?\s*\}|all reals?"
-    r"|(?<![A-Za-z])R(?=\s*\\setminus)"
+    r"|(?<![A-Za-z])R(?=\s*\\setminus)",
+    re.IGNORECASE,
 )
 _EXCEPT = re.compile(
     r"(?:\\text\{\s*)?(?:all|any|every) real(?: numbers?| values?)?,?\s*(?:except(?: for)?|other than|but)\s*\}?\s*"
@@ -59,12 +60,14 @@ _EXCEPT = re.compile(
     re.IGNORECASE,
 )
 _BUILDER = re.compile(
-    r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:|\\colon)\s*(?P<what>.+?)\s*\\\}"
+    r"\\\{\s*(?P<name>\\?[A-Za-z]\w{0,8})\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\||:"
+    r"|\\colon)\s*(?P<what>.+?)\s*\\\}"
 )
 _IN = re.compile(r"^\s*(?P<name>\\?[A-Za-z]+(?:_\w|_\{\w+\})?)\s*\\in(?![A-Za-z])\s*")
 _REAL_TOO = re.compile(r"\s*(?:,|\\land)?\s*(?:\\?[A-Za-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*$")
+_NEITHER = re.compile(r"([^,;<>=]+?)\s*\\ne(?![A-Za-z])\s*\\pm(?![A-Za-z])\s*([^,;<>=]+)")
 _EVIDENCE = re.compile(
-    r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne|in)(?![A-Za-z])|[<>]|all real|any real|^\s*\]|\[\s*$"
+    r"\\(?:cup|cap|infty|setminus|mathbb|le|ge|ne|in)(?![A-Za-z])|[<>]|[Aa]ll real|[Aa]ny real|^\s*\]|\[\s*$"
 )
 
 
@@ -118,6 +121,11 @@ def real_set(answer: str) -> RealSet | None:
     if r"\cup" in answer:
         parts = [real_set(part) for part in split_top(answer, frozenset({r"\cup"}))]
         return _joined(parts) if None not in parts and len(parts) > 1 else None
+    if r"\cap" in answer and not _RELATION.search(answer):
+        parts = [real_set(part) for part in split_top(answer, frozenset({r"\cap"}))]
+        return _shared(parts) if None not in parts and len(parts) > 1 else None
+    if match := _NEITHER.fullmatch(answer):
+        return real_set(rf"{match[1]} \ne {match[2]} \land {match[1]} \ne -({match[2]})")
     items = split_marked(answer)
     if len(items) > 1 and _RELATION.search(answer):
         return _conditions(items)
@@ -131,6 +139,13 @@ def _joined(parts: Sequence[RealSet]) -> RealSet | None:
     if len(names) > 1:
         return None
     return RealSet(_union([piece for part in parts for piece in part.pieces]), next(iter(names), None))
+
+
+def _shared(parts: Sequence[RealSet]) -> RealSet | None:
+    common = list(parts[0].pieces)
+    for part in parts[1:]:
+        common = _common(common, part.pieces)
+    return RealSet(tuple(common)) if common and not any(part.name for part in parts) else None
 
 
 def _conditions(items: Sequence[tuple[str, str]]) -> RealSet | None:

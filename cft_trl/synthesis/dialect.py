@@ -36,19 +36,22 @@ SECRET = re.compile(r"(?i)(api[_-]?key|authorization|headers|extra_headers|hf_to
 
 _RENAME = re.compile(r"max_completion_tokens\W{0,3}\s+instead|max_tokens\W.{0,40}(?:not supported|unsupported)", re.I)
 _UNSUPPORTED = re.compile(
-    r"unsupported|not support|unrecogni[sz]ed|unknown (?:parameter|field|argument)|unexpected|not permitted|"
+    r"unsupported|not support|unrecogni[sz]ed|unknown (?:parameter|field|argument|name)|cannot find field"
+    r"|unexpected|not permitted|"
     r"not allowed|only \S+ is allowed|extra inputs|only the default|cannot both|deprecated|not available|not accept",
     re.I,
 )
 # The most tokens that an answer may have there, whatever the prompt.
 _CAP = re.compile(
-    r"max_model_len\S*?=(\d+)|supports at most (\d+)|\[1, ?(\d+)\]|> (\d+), which is the maximum|"
-    r"less than or equal to \W?(\d+)"
+    r"max_model_len\S*?=(\d+)|supports at most (\d+)|\[1, ?(\d+)\]|> (\d+),? which is the maximum|"
+    r"less than or equal to \W?(\d+)(?![\d.])"
 )
-_CONTEXT = re.compile(r"(?:context|model) (?:length|window|size)\W+(?:is|of)?\s*(\d+)|must be <= (\d+)", re.I)
+_CONTEXT = re.compile(
+    r"(?:context|model) (?:length|window|size)\W+(?:is|of)?\s*(\d+)|must be <= (\d+)|limit: \d+ \+ \d+ > (\d+)", re.I
+)
 _PROMPT = re.compile(
     r"(\d+) (?:in the messages|input tokens|prompt tokens|tokens (?:in|from) the (?:messages|prompt|input)|`inputs`)|"
-    r"messages resulted in (\d+)|prompt contains (\d+)|Input prompt \((\d+)",
+    r"messages resulted in (\d+)|prompt contains (\d+)|Input prompt \((\d+)|limit: (\d+) \+ \d+ >",
     re.I,
 )
 
@@ -167,6 +170,12 @@ class Dialect:
 
     def _shorten(self, trouble: Trouble, form: Form, limit: int, tell: Any, served: Any) -> bool:
         """Cuts the limit: to what the server says it takes, to the room it says is left, or to the rest, unnamed."""
+        if (
+            trouble.reason == "bad request"
+            and "token" not in trouble.detail.lower()
+            and "max_model_len" not in trouble.detail
+        ):
+            return False  # "temperature should be less than or equal to 1" is no limit of tokens
         cap, context, prompt = (_number(pattern, trouble.detail) for pattern in (_CAP, _CONTEXT, _PROMPT))
         if cap is None and not self._looked:
             self._looked = True

@@ -30,26 +30,31 @@ _HEAD = 400  # characters of an error that are looked at: further on it may quot
 # withheld. "retry": the server broke off. Any other is an answer under its own name, counted and shown.
 FINISH_REASONS = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_string", "completed"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"), "length"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens",
+                    "context_length_exceeded", "context_window_exceeded", "model_context_window_exceeded"), "length"),
     **dict.fromkeys(
         ("content_filter", "content_filtered", "sensitive", "recitation", "safety", "prohibited_content", "blocklist",
-         "spii", "guardrail_intervened"),
+         "image_safety", "spii", "guardrail_intervened", "refusal"),
         "filtered",
     ),
     **dict.fromkeys(
-        ("error", "insufficient_system_resource", "abort", "aborted", "cancelled", "canceled", "timeout",
-         "network_error", "model_error", "malformed_function_call", "overloaded"),
+        ("error", "insufficient_system_resource", "abort", "aborted", "cancelled", "canceled",
+         "timeout", "network_error", "server_error", "internal_error", "model_error", "malformed_response",
+         "malformed_function_call", "overloaded"),
         "retry",
     ),
 }  # fmt: skip
 
 _QUOTA_CODE = re.compile(
-    r"insufficient_quota|billing_|insufficient_(?:balance|credit|fund)|arrearage|quota_exceeded", re.I
+    r"insufficient_quota|billing_|insufficient_(?:balance|credit|fund)|arrearage|quota_exceeded|budget_exceeded|credit_limit"
+    r"|\b1113\b",  # Zhipu: the account is in arrears
+    re.I,
 )
 _QUOTA = re.compile(
     r"insufficient[ _](?:balance|quota|credit|fund)|exceeded your (?:current |monthly )?(?:quota|budget)|"
     r"billing|credit balance|out of credits|requires more credits|account (?:is )?(?:overdue|in arrears)|"
-    r"spend(?:ing)? limit|payment required",
+    r"spend(?:ing)? limit|payment required|credit limit|key limit exceeded|usage limits|exceeded ?budget|"
+    r"budget has been exceeded|欠费|余额不足",
     re.I,
 )
 _CONTEXT = re.compile(
@@ -58,12 +63,13 @@ _CONTEXT = re.compile(
     r"longer than the m|exceeds? (?:the )?(?:limit|max\w*) of \d+|reduce the length|input length|"
     r"max(?:_completion|_new)?_tokens\W.{0,40}(?:too large|greater than|at most|exceed|less than or equal)|"
     r"range of max_tokens|maximum allowed number of output tokens|tokens from the input|max_new_tokens\W+must be <=|"
-    r"must have less than \d+ tokens",
+    r"must have less than \d+ tokens|token count \(?\d+\)? exceeds|超长",
     re.I | re.S,
 )
 _FILTER = re.compile(
-    r"content[ _](?:filter|policy|management|moderation|exists risk)|moderation|flagged|safety|"
-    r"data_inspection|inappropriate content|sensitive (?:content|word)|usage polic",
+    r"content[ _]?(?:filter|policy|management|moderation|exists risk)|moderation|flagged|safety|"
+    r"data_inspection|inappropriate content|sensitive (?:content|word)|usage polic|敏感内容|"
+    r"(?:response|prompt|request) was filtered",
     re.I,
 )
 
@@ -84,6 +90,13 @@ class Rule:
     words: re.Pattern[str] | None = None
 
 
+# Said with 400 by some: no request of this key, account or place will be answered.
+_NO_KEY = re.compile(r"api[ _]key (?:is )?(?:not valid|invalid|expired)|(?:invalid|incorrect|expired) api[ _]key", re.I)
+_NO_ENTRY = re.compile(
+    r"(?:organization|account|consumer|user|project) has been (?:restricted|suspended|disabled|deactivated)|"
+    r"(?:user )?location is not supported|(?:country|region)\S* .{0,30}not supported", re.I,
+)  # fmt: skip
+
 _REFUSING = (400, 403, 412, 413, 422)
 
 # The first line that fits says what a status other than 200 means; see `read_status` for what is left.
@@ -97,7 +110,10 @@ ERRORS = (
     Rule((403, 451), "final", "content filter", words=_FILTER),
     Rule((401, 403, 404), "fatal", ""),
     Rule((405,), "fatal", "404"),
-    Rule((408, 409, 425), "retry", ""),
+    Rule((400,), "fatal", "401", words=_NO_KEY),
+    Rule((400,), "fatal", "403", words=_NO_ENTRY),
+    # 424: TGI's failed generation; 498: Groq's missing capacity.
+    Rule((408, 409, 424, 425, 498), "retry", ""),
     Rule((413,), "final", "context length"),
     Rule((400, 422), "final", "context length", words=_CONTEXT),
     Rule((400, 422, 451), "final", "content filter", words=_FILTER),
@@ -207,7 +223,7 @@ def how_it_ended(finish_reason: Any) -> str | None:
     if finish_reason is None or finish_reason == "":
         return None
     word = _SURROGATE.sub("\ufffd", one_line(finish_reason))[:40]
-    return FINISH_REASONS.get(word.lower(), word)
+    return FINISH_REASONS.get(word.lower().removeprefix("finishreason."), word)
 
 
 def is_known(finish_reason: Any) -> bool:
@@ -344,7 +360,7 @@ def _error_in(error: Any) -> Trouble:
     code = error.get("code") if isinstance(error, dict) else None
     status = int(code) if str(code).isdecimal() and 400 <= int(str(code)[:4]) <= 599 else 500
     trouble = read_status(status, error)
-    if status == 500 and _QUOTA_CODE.search(trouble.code):
+    if status == 500 and (_QUOTA_CODE.search(trouble.code) or _QUOTA.search(_message(error)[:_HEAD])):
         return Trouble("fatal", "quota", trouble.detail)
     return trouble
 
