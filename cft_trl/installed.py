@@ -42,5 +42,4 @@ def require(extra: str, what: str, *modules: str) -> None:
     for module in modules:
         if not is_installed(module):
             name = _DISTRIBUTIONS.get(module, module)
-            verb = "need" if what.endswith("s") and not what.endswith("ss") else "needs"
-            raise CFTError(f"{what} {verb} {name}, which is not installed; pip install 'cft-trl[{extra}]'")
+            raise CFTError(f"{what} needs {name}, which is not installed; pip install 'cft-trl[{extra}]'")

@@ -346,7 +346,8 @@ def _accuracy(score: Mapping[str, Any]) -> str:
 
 def _licence(record: Mapping[str, Any]) -> str:
     stated = record.get("base_model", {}).get("licence") or {}
-    terms = "the terms of the rows, and of the teacher that wrote them, hold as well"
+    teacher = ", and of the teacher that wrote them," if record.get("dataset", {}).get("teachers") else ""
+    terms = f"the terms of the rows{teacher} hold as well"
     if not stated:
         return f"Licence: not stated here. That of the base model holds for these weights too; {terms}."
     name = stated.get("license_name") or stated["license"]

@@ -55,7 +55,7 @@ def test_every_generation_is_kept_with_both_verdicts_and_the_scores_are_theirs(t
     assert sum(row["strict"] for row in rows) == 3
     assert json.loads(rows[0]["prompt"]) == [
         {"role": "system", "content": MATH_SYSTEM},
-        {"role": "user", "content": "What is 0 + 3?"},
+        {"role": "user", "content": sampled[0]},
     ]
     assert rows[0]["completion_tokens"] == len(rows[0]["text"].split())
     # Importing lighteval turns it off for the whole process; whoever evaluates may go on training.

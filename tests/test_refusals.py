@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from eval_runs import write_benchmarks
 from faulty_server import FaultyServer
+from safetensors.torch import save_file
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
@@ -105,7 +107,7 @@ def test_a_field_left_out_by_null_is_not_sent_and_its_run_is_another(tmp_path, c
         assert evaluate(server, tmp_path / "out", "--extra", "{temperature: null, max_tokens: null}") == 0
         assert not {"temperature", "max_tokens"} & set(server.bodies[-1])
         assert evaluate(server, tmp_path / "out") == 2
-        assert "an evaluation with extra" in capsys.readouterr().err
+        assert "holds answers of another model: another extra" in capsys.readouterr().err
     assert main(["eval", "smollm2-135m", "--tasks", "gsm8k", "--extra", "{a: 1}"]) == 2
 
 
@@ -129,7 +131,7 @@ def test_no_checkpoint_is_chosen_by_refusals(tmp_path, capsys):
         folder = tmp_path / "run" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
         (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-        (folder / "model.safetensors").write_bytes(b"weights")
+        save_file({"weight": torch.zeros(step)}, folder / "model.safetensors")
     argv = [
         "select",
         str(tmp_path / "run"),

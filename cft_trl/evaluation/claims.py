@@ -3,7 +3,7 @@
     OUT/run.json
     {"command": "eval", "model": "runs/mine", "identity": {"kind": "transformers", "model": {"kind": "folder",
      "weights": "9f2c…", "template": "c0de…", …}, "dtype": "float32"}, "asked": {"mode": "direct", …}, "data": {"gsm8k":
-     {"100": "77d0…"}}, "code": "0b7e…", "version": "0.1.0", "round": 1}
+     {"100 of 1319": "77d0…"}}, "code": "0b7e…", "version": "0.1.0", "round": 1}
 
 What is kept of an answer is kept under `Claim.key`: the identity and the round. Something else than before is refused
 in one line, so that no score is ever of two models. What cannot be told apart is an endpoint that says nothing of its
@@ -23,6 +23,7 @@ from cft_trl import __version__
 from cft_trl.digests import code_digest, content_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
+from cft_trl.evaluation.sampling import Stratum, draw, subject
 from cft_trl.folders import write_text
 from cft_trl.identity import what_changed
 from cft_trl.synthesis.journal import kept_answers
@@ -106,8 +107,9 @@ def take_folder(
     command: str,
     backend: Backend,
     asked: Mapping[str, Any],
-    data: Mapping[str, Sequence[Mapping[str, Any]]],
+    data: Mapping[str, tuple[Sequence[Mapping[str, Any]], int | None]],
     judge: Mapping[str, Any] | None = None,
+    stratum: Stratum = subject,
 ) -> Claim:
     """Takes a folder, or finds that it is this run's already.
 
@@ -116,8 +118,9 @@ def take_folder(
         command: "eval" or "eval-critic".
         backend: Who is asked.
         asked: Settings that answers depend on; none may change.
-        data: The problems by set, whole: more or fewer of a set may be asked the next time, not of another one.
+        data: The problems by set, whole, and how many are asked: more or fewer may be the next time, not others.
         judge: The identity of who judges, where somebody does.
+        stratum: What a set's samples are divided by (`sampling.draw`).
 
     Raises:
         CFTError: It is another run's; the message says what is another, and what to do.
@@ -128,7 +131,7 @@ def take_folder(
         "identity": backend.identity(),
         **({"judge": dict(judge)} if judge else {}),
         "asked": dict(asked),
-        "data": {name: {str(len(rows)): content_digest(list(rows))} for name, rows in data.items()},
+        "data": {name: _sample(rows, limit, stratum) for name, (rows, limit) in data.items()},
         "code": text_code(),
         "version": __version__,
         "round": 1,
@@ -147,7 +150,7 @@ def take_folder(
     _check_same(folder, "model", theirs["identity"], mine["identity"])
     if judge:
         _check_same(folder, "judge", theirs.get("judge", {}), mine["judge"])
-    _check_data(folder, theirs["data"], data)
+    _check_data(folder, theirs["data"], {name: rows for name, (rows, _) in data.items()}, stratum)
     lengths = {name: {**theirs["data"].get(name, {}), **told} for name, told in mine["data"].items()}
     found = Claim(folder, {**theirs, "data": {**theirs["data"], **lengths}})
     if found.told != theirs:
@@ -212,17 +215,27 @@ def _check_same(folder: Path, who: str, before: Mapping[str, Any], now: Mapping[
     raise CFTError(f"'{folder}' holds answers of another {who}: {changed}; give another --output{instead}")
 
 
+def _sample(rows: Sequence[Mapping[str, Any]], limit: int | None, stratum: Stratum) -> dict[str, str]:
+    """{"50 of 400": digest of these 50 rows}."""
+    drawn = draw(rows, limit, stratum)
+    return {f"{len(drawn)} of {len(rows)}": content_digest(drawn)}
+
+
 def _check_data(
-    folder: Path, before: Mapping[str, Mapping[str, str]], now: Mapping[str, Sequence[Mapping[str, Any]]]
+    folder: Path,
+    before: Mapping[str, Mapping[str, str]],
+    now: Mapping[str, Sequence[Mapping[str, Any]]],
+    stratum: Stratum,
 ) -> None:
     """
     Raises:
-        CFTError: A set's problems are others than they were.
+        CFTError: Problems that were asked are others than they were.
     """
     for name, rows in now.items():
-        for length, digest in before.get(name, {}).items():
-            # Of a generated set that was longer then, its beginning cannot be compared; the texts are in the keys.
-            if int(length) <= len(rows) and content_digest(list(rows[: int(length)])) != digest:
+        for told, digest in before.get(name, {}).items():
+            count, of = map(int, told.split(" of "))
+            # Of a set of another size the sample is another one; what is kept of it is kept under its texts.
+            if of == len(rows) and _sample(rows, count, stratum)[told] != digest:
                 raise CFTError(
                     f"'{folder}' holds answers to other problems of {name}: its rows are not what they were; put the "
                     "old ones back, or give another --output"

@@ -26,6 +26,7 @@ from cft_trl.evaluation.claims import take_folder, tell_fingerprints
 from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows, whole_critic_rows
 from cft_trl.evaluation.revisions import read_at
+from cft_trl.evaluation.sampling import verdict as by_verdict
 from cft_trl.folders import check_writable, write_text
 from cft_trl.progress import progress
 from cft_trl.prompts import Prompting, chat_messages
@@ -39,7 +40,7 @@ COLUMNS = {
     "fingerprint": "string",
 }  # fmt: skip
 
-_ALWAYS = ("text", "finish_reason", "prompt_tokens", "completion_tokens", "failure")  # of what is kept of a critique
+_ALWAYS = ("text", "finish_reason", "prompt_tokens", "completion_tokens")  # of what is kept of a critique
 
 Messages = list[dict[str, str]]
 
@@ -86,7 +87,8 @@ def run_eval_critic(
     # Limit and subsets may change from one call to the next: what is there is used again.
     fixed = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
     fixed["data"] = Path(settings.data).name  # where a file lies is no part of what it is; its rows are compared
-    claim = take_folder(output, "eval-critic", backend, fixed, whole)
+    asked_of = {name: (of_subset, settings.limit) for name, of_subset in whole.items()}
+    claim = take_folder(output, "eval-critic", backend, fixed, asked_of, stratum=by_verdict)
     if ask_again:
         claim.begin_round()
     started = time.time()

@@ -107,7 +107,8 @@ def _prepare(settings: EvalSettings, backend: Backend, output: Path) -> Prepared
         from cft_trl.evaluation.mt_bench import judge_identity
 
         judge = judge_identity(settings.judge)
-    claim = take_folder(output, "eval", backend, _asked(settings), whole, judge)
+    asked = {name: (whole[name], limit) for name, limit in settings.tasks.items()}
+    claim = take_folder(output, "eval", backend, _asked(settings), asked, judge)
     return Prepared(settings, backend, rows, samples, revisions, claim)
 
 

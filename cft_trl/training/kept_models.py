@@ -13,6 +13,7 @@ from pathlib import Path
 from cft_trl.digests import content_digest, still_the_same
 from cft_trl.errors import CFTError
 from cft_trl.identity import folder_identity
+from cft_trl.training.runs import run_of
 
 _MODEL_FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
 
@@ -22,9 +23,13 @@ def fingerprint(checkpoint: Path) -> str:
     return content_digest(folder_identity(checkpoint))
 
 
+def _same(one: Path, other: Path) -> bool:
+    return run_of(one) == run_of(other) and fingerprint(one) == fingerprint(other)
+
+
 def link_model(checkpoint: Path, target: Path) -> None:
     """The model files of a checkpoint under another name, without optimizer state and, where links work, for free."""
-    if checkpoint.resolve() == target.resolve() or (target.is_dir() and fingerprint(target) == fingerprint(checkpoint)):
+    if checkpoint.resolve() == target.resolve() or (target.is_dir() and _same(target, checkpoint)):
         return
     scratch = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
