@@ -179,8 +179,10 @@ def test_options_of_vllm_that_change_texts_are_part_of_who_answered(world, monke
 @pytest.mark.parametrize("column", ["question", "answer"])
 def test_other_problems_are_refused(world, command, column):
     if command == "eval":
-        path, row = world / "data" / "gsm8k" / "test.jsonl", 1
+        path = world / "data" / "gsm8k" / "test.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
+        asked = read_generations(world / "out-eval" / "generations" / "gsm8k.parquet")[1]["query"]
+        row = next(at for at, line in enumerate(lines) if line["question"] == asked)
         lines[row][column] = "What is 1 + 9? #### 10"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     else:

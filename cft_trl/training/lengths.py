@@ -89,8 +89,9 @@ class PreparationReport:
             self.ends[end] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return {"rows": self.rows, **asdict(self), "dropped": dict(self.dropped), "ends": dict(self.ends)}
+        """Plain numbers, as JSON has them."""
+        ends = {str(end): count for end, count in self.ends.items()}
+        return {"rows": self.rows, **asdict(self), "dropped": dict(self.dropped), "ends": ends}
 
     def take_over(self, told: Mapping[str, Any]) -> None:
         """Takes the numbers that `to_dict` gave, as JSON has them."""
