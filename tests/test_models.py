@@ -29,6 +29,14 @@ def test_folder_without_a_model(tmp_path):
         load_model(str(tmp_path))
 
 
+def test_a_runs_best_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "training.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CFTError, match="'run' is a run's folder and holds no best"):
+        resolve_model("run/best")
+
+
 def test_a_revision_of_a_folder_is_refused(tmp_path, tokenizer, tiny_model):
     tiny_model(tokenizer).save_pretrained(tmp_path)
     assert resolve_model(str(tmp_path), revision="main") == str(tmp_path)  # TRL's settings name it for every model
