@@ -68,7 +68,7 @@ def resolve_model(name: str, *, revision: str | None = None) -> str:
             raise CFTError(f"model folder '{name}' holds no config.json; give a folder written by save_pretrained")
         _check_no_pickle(name, {path.name for path in folder.iterdir()})
         return str(folder)
-    if any((folder.parent / sign).is_file() for sign in _OF_A_RUN):  # no repository of the Hub is meant
+    if "/" in name and any((folder.parent / sign).is_file() for sign in _OF_A_RUN):  # no repository of the Hub is meant
         raise CFTError(f"model '{name}' is not there: '{folder.parent}' is a run's folder and holds no {folder.name}")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CFTError(
