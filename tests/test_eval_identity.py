@@ -194,6 +194,16 @@ def test_other_problems_are_refused(world, command, column):
         run(command, world, world / f"out-{command}")
 
 
+def test_an_older_runs_best_is_not_evaluated_as_the_new_ones(world):
+    shutil.copytree(world / "model", world / "run" / "best")
+    (world / "run" / "best" / "run.json").write_text('{"run": "old", "step": 4}')
+    (world / "run" / "training.json").write_text('{"run": "new"}')
+    with pytest.raises(CFTError, match=r"best' is of another run \(old\) than .* \(new\); run `cft select"):
+        Backend("transformers", str(world / "run" / "best"))
+    (world / "run" / "training.json").write_text('{"run": "old"}')
+    assert Backend("transformers", str(world / "run" / "best")).run_id() == "old"
+
+
 def test_rows_that_are_not_asked_may_be_others(world, monkeypatch):
     monkeypatch.setattr(Backend, "generator", lambda self: pytest.fail("asked again"))
     path = world / "data" / "gsm8k" / "test.jsonl"

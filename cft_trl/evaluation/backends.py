@@ -77,6 +77,8 @@ class Backend:
         self.source = model if kind == "endpoint" else resolve_model(model, revision=revision)
         # A branch may move while this runs: what is loaded, described and recorded is this one commit.
         self._commit = None if kind == "endpoint" else hub_commit(self.source, revision)
+        if kind != "endpoint":
+            check_of_its_run(self.source)
         self._opened, self._generator, self._identity = ExitStack(), None, None
 
     def __enter__(self) -> Backend:
@@ -197,6 +199,20 @@ def not_answered(what: str, refused: Iterable[str | None], of: int) -> CFTError 
     asked = f"{reasons.total():,} of {of:,} {what} were not answered"
     return CFTError(f"{asked} ({told}); no score is written, what was answered is kept, the same command asks the rest",
                     reason="not answered")  # fmt: skip
+
+
+def check_of_its_run(folder: str | Path) -> None:
+    """
+    Raises:
+        CFTError: The folder lies in a run's folder (RUN/best, RUN/checkpoint-40) and is another run's.
+    """
+    run = Path(folder).parent
+    mine, theirs = run_id_of(run), run_id_of(folder)
+    if mine and theirs and mine != theirs:
+        raise CFTError(
+            f"'{folder}' is of another run ({theirs}) than '{run}' ({mine}); run `cft select {run}` again, or give the "
+            "folder of the run that is meant"
+        )
 
 
 def run_id_of(folder: str | Path) -> str | None:
