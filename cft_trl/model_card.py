@@ -366,10 +366,10 @@ def read_by(folder: Path) -> Iterator[str]:
     if notes:
         yield "Read by transformers 5 and what is built on it; in older tools the positions would be wrong (rope)."
         return
-    yield (
-        "Read by transformers 4.46 to 5 and mlx-lm 0.32, as far as each knows the architecture, with the same logits;"
-    )
+    yield ("Read by transformers 4.46 to 5, as far as each knows the architecture, with the same logits;")
     yield "the tokenizer and its chat template by transformers.js 4.3 too."
+    if _read_settings(folder / "config.json").get("model_type") == "olmo3":
+        yield "Not by transformers 5.0: what it makes of Olmo 3's rope is another model."
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
