@@ -141,7 +141,7 @@ def as_equations(p: str, g: str, equal: Equal) -> bool | None:
         return None
     p_sides, g_sides = (split_at(answer, _EQUALS)[0] for answer in (p, g))
     if len(p_sides) == 1 and len(g_sides) == 1:
-        if not _RELATION.search(p) and not _RELATION.search(g):
+        if not split_at(p, _RELATION)[1] and not split_at(g, _RELATION)[1]:
             return None
         return _same_relation(p, g, equal)
     if "" in p_sides + g_sides or not _consistent(p_sides) or not _consistent(g_sides):

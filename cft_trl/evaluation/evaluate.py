@@ -15,6 +15,7 @@ from typing import Any
 import mpmath
 from mpmath import mp
 
+from cft_trl.evaluation import calculus
 from cft_trl.evaluation.nodes import Node, Unreadable
 from cft_trl.evaluation.structure import words
 
@@ -35,6 +36,7 @@ class Evaluation:
 
     def __init__(self, point: Mapping[str, Number], digits: int, log: str = "e") -> None:
         self.point, self.digits, self.log = point, digits, log
+        self.inside = False  # whether it is of an integrand or a term, many of which make one value
         self.high = self.low = 0
 
     def value(self, node: Node) -> Number:
@@ -168,6 +170,8 @@ class Evaluation:
         self.seen(base)
         x, y = inexact(base), inexact(exponent)
         if abs(y) * max(1, abs(mpmath.mag(x))) > 3.4 * _MAX_DIGITS:
+            if self.inside and mpmath.isfinite(y) and mpmath.re(y) < 0 and abs(x) > 2:
+                return Fraction(0)  # far out, an integrand is nothing
             raise Unreadable("a power too large")
         negative = not isinstance(x, mpmath.mpc) and x < 0
         if negative and isinstance(exponent, Fraction) and 1 < exponent.denominator < 100 and exponent.denominator % 2:
@@ -192,7 +196,10 @@ class Evaluation:
         return mpmath.gamma(inexact(value) + 1)
 
     def _sum(self, node: Node) -> Number:
-        first, last = self.whole(node.args[0]), self.whole(node.args[1])
+        first = self.whole(node.args[0])
+        if node.op == "sum" and node.args[1] == Node("const", (), "inf"):
+            return calculus.infinite_sum(self.function(node, 2), first)
+        last = self.whole(node.args[1])
         if not -1 <= last - first <= _MAX_TERMS:
             raise Unreadable("too many terms, or less than none")
         total: Number = Fraction(0 if node.op == "sum" else 1)
@@ -205,6 +212,25 @@ class Evaluation:
         return total
 
     _prod = _sum
+
+    def _int(self, node: Node) -> Number:
+        low, high = (self.number(bound) for bound in node.args[:2])
+        return calculus.integral(self.function(node, 2), low, high)
+
+    def _lim(self, node: Node) -> Number:
+        point, side = self.number(node.args[0]), {"+": 1, "-": -1}.get(node.value[-1], 0)
+        return calculus.limit(self.function(node, 1), point, side)
+
+    def function(self, node: Node, place: int) -> Any:
+        """The part at a place as a function of the node's own variable; its values say nothing of the whole's size."""
+        name = node.value.rstrip("+-")
+
+        def value(x: Number) -> Any:
+            run = Evaluation({**self.point, name: x}, mp.dps, self.log)
+            run.inside = True
+            return inexact(run.value(node.args[place]))
+
+        return value
 
     # ---- functions ----
 
@@ -302,6 +328,7 @@ _LIBRARY = {
     name: getattr(mpmath, spelled)
     for name, spelled in (
         *((name, name) for name in words("sin cos tan cot sec csc sinh cosh tanh coth sech csch exp")),
+        ("zeta", "zeta"),
         *(("arc" + name, "a" + name) for name in words("sin cos tan cot sec csc")),
         *(("ar" + name, "a" + name) for name in words("sinh cosh tanh")),
     )

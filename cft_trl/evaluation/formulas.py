@@ -29,9 +29,9 @@ from cft_trl.evaluation.nodes import (
     inside,
     mixed,
     negative,
-    renamed,
     typed_function,
 )
+from cft_trl.evaluation.operators import OPERATORS
 
 _MAX_DEPTH = 60
 
@@ -121,7 +121,7 @@ class _Parser(Tokens):
                 or name in GREEK
                 or name in MARKED
                 or name in ("frac", "sqrt", "pi", "binom", "lfloor", "lceil", "text", "infty", "sum", "prod", "angle",
-                            "triangle", "mathbb", "overparen")
+                            "triangle", "mathbb", "overparen", "int", "lim")
             )  # fmt: skip
         return token in ("(", "[", "{") or (token == "|" and not self.bars)
 
@@ -261,6 +261,10 @@ class _Parser(Tokens):
                 inverse = "^-1"
             else:
                 self.at = start
+        if self.peek() == "(" and name in ("Gamma", "zeta"):
+            of = self.group("(", ")")
+            less = Node("add", (of, negative(Node("num", (), Fraction(1)))))
+            return Node("fact", (less,), 1) if name == "Gamma" else Node("fn", (of,), "zeta")
         if self.peek() == "(":
             kind = application(name, inverse, inside(self.text, self.tokens[self.at].start) or "")
             if kind:
@@ -302,7 +306,9 @@ class _Parser(Tokens):
             if self.kind() != "word":
                 raise Unreadable("an angle has letters")
             return Node("sym", (), f"{name} {self.take()}")
-        handler = {"sqrt": self.root, "text": self.named, "sum": self.series, "prod": self.series}.get(name)
+        if name in OPERATORS:
+            return OPERATORS[name](self, name)
+        handler = {"sqrt": self.root, "text": self.named}.get(name)
         if handler:
             return handler(name)
         if name == "binom":
@@ -335,19 +341,6 @@ class _Parser(Tokens):
         if len(inner) == 1:
             return self.name(inner)
         return self.name("text " + inner)
-
-    def series(self, name: str) -> Node:
-        self.take("_")
-        lower = re.fullmatch(r"\s*([A-Za-z])\s*=\s*(.+)", self.raw_argument())
-        self.take("^")
-        upper = self.node_argument() if self.peek() == "{" else self.atom()
-        if not lower:
-            raise Unreadable("a sum without its index")
-        index = lower[1]
-        term = self.term()
-        if index in ("i", "e"):
-            term = renamed(term, index)
-        return Node(name, (_Parser(lower[2]).whole(), upper, term), index)
 
     def function(self, name: str) -> Node:
         if name == "sqrt":

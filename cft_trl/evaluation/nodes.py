@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from cft_trl.evaluation.structure import argument, words
 
 
+BINDING = frozenset(("sum", "prod", "int", "lim"))  # these have a variable of their own
+
+
 class Unreadable(ValueError):
     """A text is no formula, or its value cannot be told within bounds."""
 
@@ -18,7 +21,8 @@ class Node(NamedTuple):
     """A formula: `op` says what `args` are to each other; `value` is a number, a name, or a function's name.
 
     op is one of num, const (pi, e, i, inf), sym, based (digits in a base), add, mul, div, neg, pow, fact (value 1 or
-    2), percent, deg, fn (a known function), call (an unknown one), sum and prod (index, from, to, term).
+    2), percent, deg, fn (a known function), call (an unknown one), sum and prod (index, from, to, term), int (variable,
+    from, to, integrand), lim (variable with "+" or "-" for one side, point, term).
     """
 
     op: str
@@ -35,7 +39,7 @@ class Node(NamedTuple):
         if self.op == "sym":
             return {self.value}
         found = set().union(*(child.symbols() for child in self.args)) if self.args else set()
-        return found - {self.value} if self.op in ("sum", "prod") else found
+        return found - {self.value.rstrip("+-")} if self.op in BINDING else found
 
 
 # ---- names ----
