@@ -19,6 +19,8 @@ from functools import partial
 from itertools import product
 
 from cft_trl.evaluation import equations, texts
+from cft_trl.evaluation.dates import same_date
+from cft_trl.evaluation.formulas import try_parse
 from cft_trl.evaluation.matrices import same_matrix
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import without_thousands
@@ -129,7 +131,7 @@ def strip_group(answer: str) -> str:
 
 
 def _as_words(p: str, g: str, equal: texts.Equal) -> bool | None:
-    for same in (texts.same_meaning, texts.same_time):
+    for same in (texts.same_meaning, texts.same_time, same_date):
         verdict = same(p, g)
         if verdict is not None:
             return verdict
@@ -147,13 +149,17 @@ def _as_base(p: str, g: str, equal: texts.Equal) -> bool | None:
 
 
 _CUPS = re.compile(r"(?:\\\{)+")
+_CAPITALS = re.compile(r"(?<![A-Za-z\\])([A-Z](?:_\w)?)\s*\\times\s*(?=([A-Z](?:_\w)?)(?![A-Za-z]))")
 _OPERATOR = re.compile(
     r"\\nabla(?:\s*(?:\\cdot|\\times)(?![A-Za-z]))?|(?<=[A-Za-z}])\s*\\(?:cdot|times)(?=\s*\\(?:vec|overrightarrow)\b)"
 )
 
 
 def _as_vectors(p: str, g: str, equal: texts.Equal) -> bool | None:
-    r"""Products of vectors and derivatives by \nabla: the sign between them is no mere multiplication."""
+    r"""Products of vectors, sets and matrices, derivatives by \nabla: the sign between them is no mere multiplication."""
+    crossed = [_CAPITALS.findall(answer) for answer in (p, g)]
+    if all(crossed) and crossed[0] != crossed[1]:
+        return False
     if not re.search(r"\\(?:nabla|vec|overrightarrow)(?![A-Za-z])", p + g):
         return None
     signs = [sorted(squash(found) for found in _OPERATOR.findall(answer)) for answer in (p, g)]
@@ -195,6 +201,11 @@ def _as_lists(p: str, g: str, equal: texts.Equal) -> bool | None:
         # A set that holds a set.
         depths = [len(_CUPS.match(squash(answer))[0]) for answer in (p, g)]
         if depths[0] != depths[1]:
+            return False
+    if (one is None) != (other is None) and max(len(a), len(b)) == 1:
+        # The set of one solution is that solution; {x} is the set of x, or its fractional part.
+        inner = try_parse((a if one else b)[0])
+        if inner is not None and inner.op == "sym":
             return False
     if one or other:
         a, b = _distinct(a, equal), _distinct(b, equal)

@@ -103,11 +103,21 @@ def as_congruence(p: str, g: str, equal: Equal) -> bool | None:
     if not one or not other:
         # The residue alone may have been asked for, as it is written.
         match, bare = (one, g) if one else (other, p)
-        return match is not None and "=" not in bare and equal(match["residue"], bare)
+        return match is not None and "=" not in bare and equal(_residue(match), bare)
     if one["modulus"] != other["modulus"] or (one["left"] and other["left"] and key(one["left"]) != key(other["left"])):
         return False
     residues = [sorted(found) if (found := _residues(match)) is not None else None for match in (one, other)]
     return None not in residues and residues[0] == residues[1]
+
+
+def _residue(match: re.Match[str]) -> str:
+    r"""What a congruence says as a number: 17 \bmod 5 is 2, 17 \equiv 2 \pmod 5 states 2; x \equiv 2 states no number."""
+    left = try_parse(match["left"]) if match["left"] else None
+    if match["left"] and (left is None or left.symbols()):
+        return ""
+    if not match["left"] and re.search(r"(?<![( ])\s*\\b?mod(?![A-Za-z])", match[0]) and (found := _residues(match)):
+        return str(found[0])
+    return match["residue"]
 
 
 def _residues(match: re.Match[str]) -> list[int] | None:
@@ -191,10 +201,15 @@ _APPLIED = re.compile(
 )
 
 
+_UNKNOWNS = re.compile(
+    rf"\\begin\{{([pb]matrix)\}}\s*{_NAME}(?:\s*(?:\\\\|&)\s*{_NAME})*\s*(?:\\\\)?\s*\\end\{{\1\}}"
+)
+
+
 def _asks(left: str, right: str = "") -> bool:
     """Whether a left side names what was asked for: a name, a function's value, a combination of names, numbers."""
     left = re.sub(r"\s*\(\s*in [a-z]+\s*\)$", "", left.strip())
-    if _LEFT_SIDE.fullmatch(left) or _GEOMETRY.fullmatch(left) or _APPLIED.fullmatch(left):
+    if any(form.fullmatch(left) for form in (_LEFT_SIDE, _GEOMETRY, _APPLIED, _UNKNOWNS)):
         return True
     node = try_parse(left)
     if node is None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cft_trl.evaluation import values
 from cft_trl.evaluation.formulas import try_parse
-from cft_trl.evaluation.structure import bracketed, closes_at_end, split_top
+from cft_trl.evaluation.structure import bracketed, closes_at_end, split_at, split_top
 
 Equal = Callable[[str, str], bool]
 
@@ -30,10 +30,14 @@ class Matrix(NamedTuple):
 
 
 def same_matrix(p: str, g: str, equal: Equal) -> bool | None:
-    """Two matrices entry by entry; `None` when neither answer is one."""
-    one, other = _matrix(p), _matrix(g)
+    """Two matrices entry by entry, a determinant beside a number; `None` when neither answer is one."""
+    one, other = _computed(p), _computed(g)
     if one is None and other is None:
         return None
+    for at, (matrix, bare) in enumerate(((one, g), (other, p))):
+        if matrix and matrix.determinant and "\\begin" not in bare:
+            value = _determinant(matrix.rows)
+            return value is not None and (equal(value, bare) if at == 0 else equal(bare, value))
     one = one or _vector(p) or (_identity(p, other) if other else None)
     other = other or _vector(g) or (_identity(g, one) if one else None)
     if one is None or other is None or one.determinant != other.determinant:
@@ -46,6 +50,77 @@ def same_matrix(p: str, g: str, equal: Equal) -> bool | None:
     if [len(row) for row in one.rows] != [len(row) for row in other.rows]:
         return False
     return all(equal(a, b) for x, y in zip(one.rows, other.rows, strict=True) for a, b in zip(x, y, strict=True))
+
+
+# ---- sums, products, determinants ------------------------------------------------------------------------------------
+
+_WRITTEN = re.compile(r"\\begin\{([pb](?:small)?matrix)\}.*?\\end\{\1\}", re.DOTALL)
+_PLACE = re.compile(r"@(\d)@")
+_MAX_SIZE = 4
+
+
+def _computed(answer: str) -> Matrix | None:
+    r"""A matrix, or a sum or product of matrices that are written out: u + t v, AB, \det A."""
+    found = _matrix(answer)
+    if found is not None or "\\begin" not in answer:
+        return found
+    if match := re.fullmatch(r"\s*\\det(?![A-Za-z])\s*\(?\s*(.*?)\s*\)?\s*", answer, re.DOTALL):
+        inner = _matrix(match[1])
+        return inner._replace(determinant=True) if inner and not inner.vector else None
+    written = [match[0] for match in _WRITTEN.finditer(answer)]
+    if not 1 < len(written) < 10:
+        return None
+    numbers = iter(range(len(written)))
+    masked = _WRITTEN.sub(lambda _: f"@{next(numbers)}@", answer)
+    terms, signs = split_at(masked, re.compile(r"[+-]"))
+    if terms and not terms[0]:
+        terms = terms[1:]
+    else:
+        signs = ["+", *signs]
+    total: list[list[str]] | None = None
+    for term, sign in zip(terms, signs, strict=True):
+        rows = _term(term, written)
+        if rows is None or (total is not None and [len(r) for r in rows] != [len(r) for r in total]):
+            return None
+        zeros = [["0"] * len(row) for row in rows]
+        total = [[f"{a} {sign} ({b})" for a, b in zip(x, y, strict=True)] for x, y in zip(total or zeros, rows, strict=True)]
+    return Matrix(total) if total else None
+
+
+def _term(term: str, written: list[str]) -> list[list[str]] | None:
+    """A matrix times a number, or a product of matrices in their order."""
+    places = [int(place) for place in _PLACE.findall(term)]
+    factor = re.sub(r"^\s*(?:\\cdot|\*)|(?:\\cdot|\\times|\*)\s*$", "", _PLACE.sub("", term).strip()).strip()
+    if not places or len(places) > 3 or (factor and not _PLACE.sub("", term.split("@", 1)[0]).strip() and len(places) > 1):
+        return None
+    matrices = [_matrix(written[place]) for place in places]
+    if None in matrices:
+        return None
+    rows = matrices[0].rows
+    for matrix in matrices[1:]:
+        if any(len(row) != len(matrix.rows) for row in rows) or len({len(row) for row in matrix.rows}) != 1:
+            return None
+        columns = list(zip(*matrix.rows, strict=True))
+        rows = [[" + ".join(f"({a}) \\cdot ({b})" for a, b in zip(row, column, strict=True)) for column in columns]
+                for row in rows]  # fmt: skip
+    if not factor:
+        return rows
+    scaled = _scaled(factor, rows, False)
+    return scaled.rows if scaled else None
+
+
+def _determinant(rows: list[list[str]]) -> str | None:
+    """As a formula, along the first row."""
+    size = len(rows)
+    if size > _MAX_SIZE or any(len(row) != size for row in rows):
+        return None
+    if size == 1:
+        return f"({rows[0][0]})"
+    parts = []
+    for at, entry in enumerate(rows[0]):
+        minor = _determinant([[*row[:at], *row[at + 1 :]] for row in rows[1:]])
+        parts.append(f"{'-' if at % 2 else '+'} ({entry}) \\cdot ({minor})")
+    return "0 " + " ".join(parts)  # "(a) ..." alone might be an option
 
 
 def _flat(matrix: Matrix) -> list[str] | None:
@@ -118,10 +193,12 @@ def _identity(answer: str, other: Matrix) -> Matrix | None:
 def _units(answer: str) -> Matrix | None:
     r"""i + 2j - k in unit vectors."""
     text = re.sub(r"\\(?:hat|vec|overrightarrow)\s*\{?\s*\\?([ijk])(?:math)?\s*\}?", r"\1", answer)
-    if not re.search(r"(?<![A-Za-z\\])j(?![A-Za-z])|(?<=\d)j", text) or not closes_at_end("(" + text + ")"):
+    marked = text != answer
+    plain = re.search(r"(?<![A-Za-z\\])j(?![A-Za-z])|(?<=\d)j", text)
+    if not (marked or plain) or not closes_at_end("(" + text + ")"):
         return None
     node = try_parse(text)
-    if node is None or not {"j"} <= node.symbols() <= {"j", "k"}:
+    if node is None or not node.symbols() <= {"j", "k"} or not (marked or "j" in node.symbols()):
         return None
     axes = ["i", "j", "k"] if "k" in node.symbols() else ["i", "j"]
     origin = dict.fromkeys(["i", "j", "k"], Fraction(0))

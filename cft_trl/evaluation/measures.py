@@ -30,7 +30,8 @@ class Quantity(NamedTuple):
 
 _CURRENCY = re.compile(r"^(-?)\s*(?:(\\\$|[€£¥₹])|(?:USD|US\s*\\?\$|Rs\.?|INR|EUR|GBP)(?=\s*\d))\s*(-?.+)$", re.DOTALL)
 _CODES = {"U": "$", "R": "₹", "I": "₹", "E": "€", "G": "£"}
-_SMALL_WORDS = frozenset(words("a an the of in total is are each his her their its there for to on at"))
+_SMALL_WORDS = frozenset(words("a an the of in is are his her their its there for to on at"))
+_IS_THE_LEAST = re.compile(r"\(\s*(?:the\s+)?(?:minimum|maximum)(?:\s+value)?\s*\)", re.IGNORECASE)
 _ABOUT = frozenset(words("approximately about roughly around approx"))
 _DIRECTIONS = frozenset(words("north south east west left right up down"))
 # Words that change what a number says: they may not be left out.
@@ -179,13 +180,15 @@ def _with_tail(core: str, tail: str) -> Quantity:
         word = re.match(r"([a-z]+)\b", tail, re.IGNORECASE)
         name = word[1].lower() if word else ""
         size = MAGNITUDES.get(name) or (MAGNITUDES.get(name[:-1]) if name.endswith("s") else None)
-        if size is None or name in ("second", "seconds", "quarters", "quarter", "score"):
+        if size is None or name in ("second", "seconds", "quarters", "quarter"):
+            break
+        if name == "score" and tail[word.end() :].strip():
             break
         core, tail = f"({core}) \\cdot {_written(size)}", tail[word.end() :].strip()
     unit, rest = read_unit(tail)
     if unit is not None and len(unit.dimension) == 1 and unit.dimension[0][0] == "person":
         unit, rest = None, tail
-    return Quantity(core.strip(), unit, words_of(rest))
+    return Quantity(core.strip(), unit, words_of(_IS_THE_LEAST.sub(" ", rest)))
 
 
 def _written(size: Fraction) -> str:
@@ -252,6 +255,12 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
         return True
     # A further number is part of what is said: "3 out of 4", "4 and 5".
     if changes(one ^ other) or any(word.isdigit() for word in one ^ other):
+        return False
+    # "4 minimum" is 4 or more, "4 sixes" are 24; "24 zeros" and "4 ones" are a number of them.
+    beside = one ^ other
+    if beside & {"minimum", "maximum", "double", "triple", "twice"} or any(number_words(word) not in (None, 0, 1) for word in beside):
+        return False
+    if "each" in beside and (one | other) & {"total", "altogether", "all", "together"}:
         return False
     if one and other and not (one <= other or other <= one):
         return bool(one <= _GENERIC or other <= _GENERIC) and not one & {"more", "fewer"}

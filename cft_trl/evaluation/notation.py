@@ -52,6 +52,8 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
         (r"\\Bbb\s*\{?\s*([A-Z])\s*\}?", r"\\mathbb{\1}"),
         (r"\\(?:backslash|smallsetminus)(?![A-Za-z])|(?<=\\mathbb\{R\})\s*-\s*(?=\\\{)", r"\\setminus "),
         (r"\{:\}", ":"),
+        (r"\\(?:pounds|textsterling)(?![A-Za-z])\s*", "£"),
+        (r"\\(?:euro|texteuro)(?![A-Za-z])\s*", "€"),
         (r"\\text\{\s*,\s*\}", ", "),
         # A number in parentheses above a name counts derivatives or terms; it is no power.
         (r"(?<![A-Za-z\\])([a-df-zA-Z])\s*\^\s*\{\s*\((\d)\)\s*\}(?!\s*\()", r"\1_{(\2)}"),
@@ -178,7 +180,22 @@ def clean(answer: str) -> str:
     answer = _opened(_RUN_ON.sub(_parted, answer) if "\\" in answer else answer)
     for pattern, replacement in _REWRITES:
         answer = pattern.sub(replacement, answer)
+    if "_" in answer and "^" in answer and not re.search("[A-Za-z]", _COUNTED.sub("", _ANY_COMMAND.sub("", answer))):
+        answer = _COUNTED.sub(_counted, answer)
     return _without_ends(answer)
+
+
+# C_5^2 counts choices; beside other letters C_5 may be the name of a constant.
+_COUNTED = re.compile(
+    r"(?<![A-Za-z\\])(?:\\text\{\s*)?([CPA])(?:\s*\})?\s*(?:_\s*(?:\{\s*(\d{1,3})\s*\}|(\d))\s*\^\s*(?:\{\s*(\d{1,3})\s*\}|(\d))"
+    r"|\^\s*(?:\{\s*(\d{1,3})\s*\}|(\d))\s*_\s*(?:\{\s*(\d{1,3})\s*\}|(\d)))"
+)
+_ANY_COMMAND = re.compile(r"\\(?!text)[A-Za-z]+")
+
+
+def _counted(match: re.Match[str]) -> str:
+    below, above = match[2] or match[3] or match[8] or match[9], match[4] or match[5] or match[6] or match[7]
+    return _chosen(below, match[1], above) if int(below) >= int(above) else match[0]
 
 
 def _chosen(n: str, kind: str, k: str) -> str:
@@ -224,6 +241,9 @@ _COMMAND = re.compile(
     + "|".join(sorted({*_FONTS.replace("*", "").split(), *_TEXTS.split(), *_DROPPED.split()}, key=len, reverse=True))
     + r")(?![A-Za-z])\*?\s*(?=\{|[A-Za-z0-9\\])"
 )
+_BOLD = ("mathbf", "boldsymbol", "bm", "pmb")
+_ARROW = re.compile(r"\\(?:hat|widehat|vec|overrightarrow)\s*\{?\s*\Z")
+_COMMAND_END = re.compile(r"\\[A-Za-z]+\Z")
 _DROP, _FONT, _TEXT = (
     set(_DROPPED.split()),
     {*_FONTS.replace(" hbox*", "").split(), "boxed", "fbox"},
@@ -256,8 +276,13 @@ def _rewritten(text: str, depth: int) -> str:
         if match[1] in _DROP:
             # \color{red}{42} and \textcolor{red}{42}: the second argument stays where it is.
             continue
-        behind = text[: match.start()].rstrip("\\,;:! ~")[-1:]
-        parts.append(_as_written(match[1], inner, depth, behind))
+        before = text[: match.start()]
+        written = _as_written(match[1], inner, depth, before.rstrip("\\,;:! ~")[-1:])
+        if match[1] in _BOLD and inner.strip() == "i" and not _ARROW.search(before):
+            written = r"\hat{i}"  # a unit vector, and no imaginary unit
+        if _COMMAND_END.search(before) and written[:1].isalpha():
+            written = " " + written
+        parts.append(written)
     return "".join([*parts, text[at:]])
 
 

@@ -131,7 +131,7 @@ _PARTS = {
 MAGNITUDES: dict[str, Fraction] = {
     **{
         word: Fraction(value)
-        for word, value in {"hundred": 100, **_LARGE, "dozen": 12, "score": 20, "gross": 144}.items()
+        for word, value in {"ten": 10, "hundred": 100, **_LARGE, "dozen": 12, "score": 20, "gross": 144}.items()
     },
     **{word: Fraction(1, value) for word, value in _PARTS.items()},
     **{"halves": Fraction(1, 2)},

@@ -22,6 +22,12 @@ from cft_trl.evaluation.structure import closes_at_end, key
 from cft_trl.evaluation.units import Unit
 
 _ENOUGH_DIGITS = 6
+# Temperatures, not differences of them.
+_KELVINS = {
+    (("K", 1),): r"({0}) \cdot {1}",
+    (("°C", 1),): r"{0} + \frac{{27315}}{{100}}",
+    (("°F", 1),): r"({0} + \frac{{45967}}{{100}}) \cdot \frac{{5}}{{9}}",
+}
 _HUNDREDTH, _DEGREE = r"\frac{1}{100}", r"\frac{\pi}{180}"
 
 
@@ -59,6 +65,8 @@ def _with_units(one: Quantity, other: Quantity, first: Unit, second: Unit) -> bo
         ratio = first.factor / second.factor
         return same_value(f"({p}) \\cdot \\frac{{{ratio.numerator}}}{{{ratio.denominator}}}", g)
     names = [dict(unit.dimension) for unit in (first, second)]
+    if all(unit.dimension in _KELVINS for unit in (first, second)):
+        return same_value(*(_KELVINS[unit.dimension].format(x, unit.factor) for x, unit in ((p, first), (g, second))))
     if names[0].keys() == {"deg"} and names[1].keys() == {"rad"}:
         return same_value(f"({p}) \\cdot {_DEGREE}", g)
     if names[0].keys() == {"rad"} and names[1].keys() == {"deg"}:
