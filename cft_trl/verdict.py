@@ -36,6 +36,7 @@ from cft_trl.markup import spoken
 from cft_trl.reservations import blame_is_limited, praise_is_limited, taken_back
 from cft_trl.statements import Said, Verdict, resolve, sentences, statements
 from cft_trl.verdict_forms import json_verdict, other_form
+from cft_trl.verdict_phrases import labelled_or_first, one_sentence, phrase
 
 VERDICT_LINE = "Conclusion: {verdict} [END]"
 
@@ -227,13 +228,21 @@ def _last(text: str | None) -> Said | None:
     written = json_verdict(text, start, end)
     if written:
         return written if written.kind == "json" else None
-    found = next(_conclusions(text, start, end), None) or other_form(text, start, end)
+    found = next(_conclusions(text, start, end), None) or _unannounced(text, start, end)
     # "Conclusion: right [END] if ...", "... [END] Correction: ...": what is said behind the end still counts.
     stop = _STOP.search(text, found.end, min(end, found.end + _MAX_CLAUSE)) if found else None
     behind = text[stop.end() : min(end, stop.end() + 80)] if stop else ""
     if found and (_IF_AFTER.match(behind) or taken_back(re.sub(r"\A[\W_]+", "", behind))):
         return found._replace(verdict=None)
     return found
+
+
+def _unannounced(text: str, start: int, end: int) -> Said | None:
+    """The verdict of a text without the word conclusion."""
+    if one_sentence(text, start, end):
+        return _conclude(text, start, end, "colon")
+    found = other_form(text, start, end) or labelled_or_first(text, start, end)
+    return _weighed(text, found, end, end) if found and found.kind in ("label", "first") else found
 
 
 def contradiction(text: str) -> str | None:
@@ -337,6 +346,8 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
     blank = _BLANK_LINE.search(text, start, end)
     if blank and style != "heading":
         end = blank.start()
+    if style != "prose" and (fixed := phrase(text, start, end)):
+        return _weighed(text, fixed, end, limit)
     said: list[Said] = []
     for sentence in sentences(text, start, end):
         new = statements(sentence)

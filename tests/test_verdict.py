@@ -102,7 +102,6 @@ NONE = [
     None,
     "",
     "The sum is 12, not 13.",
-    "The answer is wrong.",
     "Conclusion:",
     "Conclusion: 42",
     "Conclusion: 42, which is incorrect.",
