@@ -22,7 +22,10 @@ _RESULT = r"(?:the|its)\s+(?:final\s+|boxed\s+|last\s+|numerical\s+|student's\s+
 _PHRASES: list[tuple[Verdict | None, re.Pattern[str]]] = [
     (verdict, re.compile(pattern, _FLAGS))
     for verdict, pattern in (
-        (None, r"(?:i(?:\s+would|'d)\s+(?:say|call\s+it|judge\s+it)|100\s*\\?%)\s+(?P<said>right|correct|wrong|incorrect)\b"),
+        (
+            None,
+            r"(?:i(?:\s+would|'d)\s+(?:say|call\s+it|judge\s+it)|100\s*\\?%)\s+(?P<said>right|correct|wrong|incorrect)\b",
+        ),
         (
             "right",
             r"(?:there\s+(?:are|were)\s+)?(?P<said>no\s+(?:errors?|mistakes?)(?:\s+(?:were|was|are|is))?\s+(?:found|detected)"
@@ -57,11 +60,13 @@ _PHRASES: list[tuple[Verdict | None, re.Pattern[str]]] = [
 ]
 _WORDS: dict[str, Verdict] = {"right": "right", "correct": "right", "wrong": "wrong", "incorrect": "wrong"}
 _CORRECTNESS = re.compile(
-    r"^[ \t#*_>-]*correctness(?:\s+of\s+the\s+(?:final\s+|student's\s+)?(?:answer|solution|response))?[*_]*\s*:[ \t*_`\"']*"
-    r"(?P<said>right|correct|wrong|incorrect)[ \t*_`\"'.]*(?:\[END\])?[ \t]*$",
+    r"^[ \t#*_>-]*correctness(?:\s+of\s+the\s+(?:final\s+|student's\s+)?(?:answer|solution|response))?[*_]*\s*:"
+    r"[ \t*_`\"']*(?P<said>right|correct|wrong|incorrect)[ \t*_`\"'.]*(?:\[END\])?[ \t]*$",
     _FLAGS | re.MULTILINE,
 )
-_FIRST = re.compile(r"[\s*_#`]*(?P<said>right|correct|wrong|incorrect)[*_`]*(?:[.!]|[ \t]*(?=\n))[*_`]*(?=\s|\Z)", _FLAGS)
+_FIRST = re.compile(
+    r"[\s*_#`]*(?P<said>right|correct|wrong|incorrect)[*_`]*(?:[.!]|[ \t]*(?=\n))[*_`]*(?=\s|\Z)", _FLAGS
+)
 _ALL_HOLDS = re.compile(
     r"(?:(?:every|each|all(?:\s+of)?(?:\s+the)?)\s+(?:steps?|lines?|calculations?|computations?)\s+"
     r"(?:checks?\s+out|holds?(?:\s+up)?|(?:is|are)\s+(?:right|correct|valid|sound))[\s.!*_]*(?:\[END\]\s*)?)?",

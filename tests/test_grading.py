@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 from grading_kinds import ANNOUNCED, EQUAL_KINDS
 from grading_kinds_unequal import UNEQUAL_KINDS
+from grading_operators import EQUAL_OPERATORS, UNEQUAL_OPERATORS
 from grading_pairs import EQUAL, UNEQUAL, pairs_of
 from grading_variations import EQUAL_VARIATIONS
 from grading_variations_unequal import UNEQUAL_VARIATIONS
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation import grading
+from cft_trl.evaluation import calculus, grading, values
 from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.evaluation.grading import grade, grade_many, grader_versions, self_test
+from cft_trl.evaluation.comparison import strict_equal
+from cft_trl.evaluation.formulas import parse
+from cft_trl.evaluation.grader_version import grader_files, grader_version
+from cft_trl.evaluation.grading import grade, grade_many, self_test
 from cft_trl.evaluation.measures import quantity
 from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.numerals import to_number
@@ -68,6 +72,23 @@ def test_variations_of_every_kind():
     assert [pair for pair, hit in zip(equal, grade_many(equal), strict=True) if not hit] == []
     for pairs in (unequal, [(gold, prediction) for prediction, gold in unequal]):
         assert [pair for pair, hit in zip(pairs, grade_many(pairs), strict=True) if hit] == []
+
+
+def test_values_left_standing_and_words_that_change_them():
+    equal, unequal = pairs_of(EQUAL_OPERATORS), pairs_of(UNEQUAL_OPERATORS)
+    assert [pair for pair, hit in zip(equal, grade_many(equal, limit_s=20), strict=True) if not hit] == []
+    turned = [(gold, prediction) for prediction, gold in unequal if "2021" not in gold]
+    for pairs in (unequal, turned):
+        assert [pair for pair, hit in zip(pairs, grade_many(pairs), strict=True) if hit] == []
+
+
+def test_what_has_no_value_gives_none(monkeypatch):
+    # A library that extrapolates has a number for a sum without one too.
+    monkeypatch.setattr(calculus.mpmath, "nsum", lambda *_: calculus.mpmath.rand())
+    monkeypatch.setattr(calculus.mpmath, "quad", lambda *_, **__: (calculus.mpmath.mpf(1), calculus.mpmath.mpf(1)))
+    for text in (r"\sum_{n=1}^{\infty}\frac1{n^2}", r"\int_0^1 x dx"):
+        assert values.constant(parse(text)) is None
+        assert not strict_equal(text, "1")
 
 
 def test_the_conventions_are_as_the_page_says():
@@ -273,9 +294,10 @@ def test_memory_sleep_and_death_cost_one_item(stand_in):
 
 
 def test_verdicts_name_what_they_depend_on():
-    found = grader_versions()
-    assert found["strict grader"] == grading.STRICT_VERSION
-    assert {"mpmath", "math-verify", "latex2sympy2_extended"} <= set(found)
+    found = grader_version()
+    assert {"code", "mpmath", "math-verify", "latex2sympy2_extended"} <= set(found)
+    decided_by = {path.stem for path in grader_files()}
+    assert {"grading", "comparison", "calculus", "dates", "matrices", "paper_grader", "answers"} <= decided_by
 
 
 def test_wall_time_ends_a_worker_that_uses_no_cpu(monkeypatch):

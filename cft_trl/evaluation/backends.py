@@ -301,7 +301,7 @@ def circumstances() -> dict[str, Any]:
 
     import torch
 
-    from cft_trl.evaluation.grading import grader_versions
+    from cft_trl.evaluation.grader_version import grader_version
 
     versions = {}
     for package in ("cft-trl", "torch", "transformers", "lighteval"):
@@ -313,6 +313,6 @@ def circumstances() -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     return {
         "machine": f"{processor}, {os.cpu_count()} cores, {accelerator}",
-        "versions": versions | grader_versions(),
+        "versions": versions | {name: told for name, told in grader_version().items() if name != "code"},
         "date": time.strftime("%Y-%m-%d"),
     }

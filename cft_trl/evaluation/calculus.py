@@ -1,4 +1,4 @@
-r"""Infinite sums, integrals with bounds and limits that are left standing: their numbers, where these can be made sure of.
+r"""Infinite sums, integrals with bounds and limits left standing: their numbers, where one can be sure of these.
 
     \sum_{n=1}^{\infty}\frac{1}{n^2}     1.6449...        \int_0^1 x^2\,dx     0.3333...
     \lim_{x\to0}\frac{\sin x}{x}         1                \sum_{n\ge1}\frac1n  no number

@@ -156,7 +156,7 @@ _OPERATOR = re.compile(
 
 
 def _as_vectors(p: str, g: str, equal: texts.Equal) -> bool | None:
-    r"""Products of vectors, sets and matrices, derivatives by \nabla: the sign between them is no mere multiplication."""
+    r"""Products of vectors, sets and matrices, derivatives by \nabla: the sign is no mere multiplication."""
     crossed = [_CAPITALS.findall(answer) for answer in (p, g)]
     if all(crossed) and crossed[0] != crossed[1]:
         return False

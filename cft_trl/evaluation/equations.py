@@ -111,7 +111,7 @@ def as_congruence(p: str, g: str, equal: Equal) -> bool | None:
 
 
 def _residue(match: re.Match[str]) -> str:
-    r"""What a congruence says as a number: 17 \bmod 5 is 2, 17 \equiv 2 \pmod 5 states 2; x \equiv 2 states no number."""
+    r"""The number that a congruence says: 17 \bmod 5 is 2, 17 \equiv 2 \pmod 5 states 2; x \equiv 2 states none."""
     left = try_parse(match["left"]) if match["left"] else None
     if match["left"] and (left is None or left.symbols()):
         return ""
@@ -201,9 +201,7 @@ _APPLIED = re.compile(
 )
 
 
-_UNKNOWNS = re.compile(
-    rf"\\begin\{{([pb]matrix)\}}\s*{_NAME}(?:\s*(?:\\\\|&)\s*{_NAME})*\s*(?:\\\\)?\s*\\end\{{\1\}}"
-)
+_UNKNOWNS = re.compile(rf"\\begin\{{([pb]matrix)\}}\s*{_NAME}(?:\s*(?:\\\\|&)\s*{_NAME})*\s*(?:\\\\)?\s*\\end\{{\1\}}")
 
 
 def _asks(left: str, right: str = "") -> bool:

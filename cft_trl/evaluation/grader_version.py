@@ -45,7 +45,10 @@ def grader_files() -> list[Path]:
         if name in found or name in _NOT or not path.is_file():
             continue
         found[name] = path
-        todo += re.findall(r"cft_trl\.evaluation\.(\w+)", path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
+        todo += re.findall(r"cft_trl\.evaluation\.(\w+)", source)
+        todo += [one for names in re.findall(r"from cft_trl\.evaluation import ([\w, ]+)", source)
+                 for one in names.replace(",", " ").split()]  # fmt: skip
     return [found[name] for name in sorted(found)]
 
 

@@ -39,11 +39,9 @@ from cft_trl.evaluation.notation import clean
 from cft_trl.evaluation.structure import squash
 from cft_trl.installed import require
 
-__all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "grader_versions", "self_test"]
+__all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
 
 GRADERS = ("strict", "paper")
-# Of the strict grader's decisions: raised whenever an answer may be judged otherwise than before.
-STRICT_VERSION = "2"
 
 # Starting a worker imports sympy: a second when idle, much more on a busy machine.
 _START_LIMIT_S = 180.0
@@ -111,22 +109,6 @@ def grade_many(
     with _LOCK:
         _run(todo, results, grader, min(processes, max(len(todo), 1)), limit_s)
     return [results[index] for index in range(len(results))]
-
-
-def grader_versions() -> dict[str, str]:
-    """What verdicts depend on: the strict grader's version, and the libraries that the graders compute and read with.
-
-    Example:
-        >>> grader_versions()["strict grader"]
-        '2'
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"strict grader": STRICT_VERSION}
-    for package in ("mpmath", "math-verify", "latex2sympy2_extended"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 # ---- the self-test ---------------------------------------------------------------------------------------------------

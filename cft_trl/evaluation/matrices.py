@@ -83,7 +83,9 @@ def _computed(answer: str) -> Matrix | None:
         if rows is None or (total is not None and [len(r) for r in rows] != [len(r) for r in total]):
             return None
         zeros = [["0"] * len(row) for row in rows]
-        total = [[f"{a} {sign} ({b})" for a, b in zip(x, y, strict=True)] for x, y in zip(total or zeros, rows, strict=True)]
+        total = [
+            [f"{a} {sign} ({b})" for a, b in zip(x, y, strict=True)] for x, y in zip(total or zeros, rows, strict=True)
+        ]
     return Matrix(total) if total else None
 
 
@@ -91,7 +93,11 @@ def _term(term: str, written: list[str]) -> list[list[str]] | None:
     """A matrix times a number, or a product of matrices in their order."""
     places = [int(place) for place in _PLACE.findall(term)]
     factor = re.sub(r"^\s*(?:\\cdot|\*)|(?:\\cdot|\\times|\*)\s*$", "", _PLACE.sub("", term).strip()).strip()
-    if not places or len(places) > 3 or (factor and not _PLACE.sub("", term.split("@", 1)[0]).strip() and len(places) > 1):
+    if (
+        not places
+        or len(places) > 3
+        or (factor and not _PLACE.sub("", term.split("@", 1)[0]).strip() and len(places) > 1)
+    ):
         return None
     matrices = [_matrix(written[place]) for place in places]
     if None in matrices:

@@ -258,7 +258,9 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
         return False
     # "4 minimum" is 4 or more, "4 sixes" are 24; "24 zeros" and "4 ones" are a number of them.
     beside = one ^ other
-    if beside & {"minimum", "maximum", "double", "triple", "twice"} or any(number_words(word) not in (None, 0, 1) for word in beside):
+    if beside & {"minimum", "maximum", "double", "triple", "twice"} or any(
+        number_words(word) not in (None, 0, 1) for word in beside
+    ):
         return False
     if "each" in beside and (one | other) & {"total", "altogether", "all", "together"}:
         return False

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from cft_trl.evaluation.structure import argument, words
 
-
 BINDING = frozenset(("sum", "prod", "int", "lim"))  # these have a variable of their own
 
 

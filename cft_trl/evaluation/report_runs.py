@@ -171,7 +171,7 @@ def _asked(first: Run, other: Run) -> list[tuple[str, Any, Any]]:
     for key in ("samples", "temperature", "top_p", "judge"):
         asked.append((key, a.get(key), b.get(key)))
     asked.append(("graders", sorted(a["graders"]), sorted(b["graders"])))
-    for grader in ("strict grader", "math-verify", "latex2sympy2_extended"):
+    for grader in ("math-verify", "latex2sympy2_extended"):
         asked.append((f"grader ({grader})", a.get("versions", {}).get(grader), b.get("versions", {}).get(grader)))
     asked.append(("judge's model", a.get("judge_identity"), b.get("judge_identity")))
     for task in shared_tasks([first, other]):
