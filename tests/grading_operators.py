@@ -74,7 +74,7 @@ n\equiv 4 (mod 9) || 4
 \text{April 9} || \text{April 8}
 \text{April 9} || April 9, 2021
 April 9, 2020 || April 9, 2021
-\begin{pmatrix}1&2\\3&4\end{pmatrix}\begin{pmatrix}0&1\\1&0\end{pmatrix} || \begin{pmatrix}0&1\\1&0\end{pmatrix}\begin{pmatrix}1&2\\3&4\end{pmatrix}
+\begin{pmatrix}1&2\\3&4\end{pmatrix}\begin{pmatrix}0&1\\1&0\end{pmatrix} || \begin{pmatrix}3&4\\1&2\end{pmatrix}
 \begin{vmatrix}1&2\\3&4\end{vmatrix} || \begin{pmatrix}1&2\\3&4\end{pmatrix}
 \begin{vmatrix}1&2\\3&4\end{vmatrix} || 2
 \mathbf{i} || i
