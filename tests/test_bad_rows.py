@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from cft_trl.sources.files import read_files
 from cft_trl.synthesis.build import write_failures
 from cft_trl.synthesis.publish import PublishSettings, run_publish
 from cft_trl.synthesis.recipe import read_recipe, to_recipe
+from cft_trl.synthesis.stages import StageReport
 
 DIGITS = "1" + "0" * 5000
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -198,7 +200,9 @@ def test_a_published_folder_tells_no_folder_of_this_machine(tmp_path):
         "detail": f"{tmp_path}/r.jsonl, line 3",
     }
     (tmp_path / "out" / "stages" / "source.failures.jsonl").write_text(json.dumps(failure) + "\n")
-    run_publish(rows, PublishSettings(), tmp_path / "out", recipe=recipe, reports=[])
+    stage = StageReport("source", 3, 2, Counter({f"unreadable row in {tmp_path}/r.jsonl": 1}))
+    stage.details = {"path": f"{tmp_path}/rows.jsonl", "of": {f"{tmp_path}/models/mine": {"from": f"{tmp_path}/a/b"}}}
+    run_publish(rows, PublishSettings(), tmp_path / "out", recipe=recipe, reports=[stage])
     write_failures(tmp_path / "out")
     published = [tmp_path / "out" / name for name in ("README.md", "recipe.yaml", "statistics.json", "failures.jsonl")]
     assert not [path.name for path in published if str(tmp_path) in path.read_text()]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.folders import without_folders
 from cft_trl.synthesis.stages import StageReport
 from cft_trl.synthesis.statistics import size_category
 
@@ -234,7 +235,7 @@ def _share(count: int, rows: int) -> str:
 
 
 def _cell(value: Any, most: int = 300) -> str:
-    """A value inside a Markdown table: one line, no column of its own, no HTML."""
-    text = " ".join(str(value).split())
+    """A value inside a Markdown table: one line, no column of its own, no HTML, no folder of this machine."""
+    text = without_folders(" ".join(str(value).split()))
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("|", "\\|").replace("<", "&lt;")
