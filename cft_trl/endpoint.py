@@ -62,6 +62,7 @@ class Endpoint:
         self.model, self.whole_context, self.merge_system = model, whole_context, merge_system
         self.extra = ({"stop_token_ids": list(stop_token_ids)} if stop_token_ids else {}) | dict(extra or {})
         self._around = header, behind
+        self._spoke = False
         self._teacher = Teacher(model, base_url, api_key_env, concurrency, timeout, role="", kept="")
 
     def generate(
@@ -95,6 +96,13 @@ class Endpoint:
         again: list[Request] = []
         lost: Counter[str] = Counter()
         reasons: list[str] = []
+        # A model may have nothing to say to one question; a server that says nothing to any has not answered.
+        silent: list[tuple[int, Generation]] = []
+
+        def keep(tag: int, generation: Generation) -> None:
+            results[tag] = generation
+            if on_result:
+                on_result(tag, generation)
 
         def receive(request: Request, answer: Mapping[str, Any]) -> None:
             if _refuses_system(answer, request.messages):
@@ -107,14 +115,22 @@ class Endpoint:
                 lost[f"{answer['failure']}, {answer['detail']}"] += 1
                 reasons.append(answer["failure"])
                 return
-            results[request.tag] = generation
-            if on_result:
-                on_result(request.tag, generation)
+            self._spoke |= bool(generation.text)
+            silent.append((request.tag, generation))
+            if self._spoke or answer.get("failure") != "empty answer":
+                keep(*silent.pop())
+            while self._spoke and silent:
+                keep(*silent.pop())
 
         _run(self._ask(requests, receive))
         if again:  # without a system turn of their own
             requests, again = again, []
             _run(self._ask(requests, receive))
+        if len(silent) > 1:
+            lost["empty answer, it said nothing to any of them"] = len(silent)
+            reasons.append("empty answer")
+        elif silent:
+            keep(*silent.pop())
         if lost:
             told = "; ".join(f"{count} x {reason}" for reason, count in lost.most_common(3))
             message = f"{self._where}: {lost.total()} of {len(requests)} requests got no answer ({told})"

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from eval_runs import write_benchmarks
-from faulty_server import FaultyServer
+from faulty_server import FaultyServer, _completion
 from safetensors.torch import save_file
 
 from cft_trl.cli import main
@@ -167,3 +167,15 @@ def test_a_judge_that_refuses_gives_no_score(tmp_path):
         server.script = lambda text, times: None
         assert len(judge_turns(rows, judge, journal)) == 4
         assert server.status["ok"] == 4
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+def test_a_server_that_says_nothing_to_any_question_has_not_answered(tmp_path, capsys, limit):
+    more = ["--limit", str(limit)] if limit else []
+    with FaultyServer(script=lambda *_: (200, _completion("", "stop", 0), "")) as server:
+        assert evaluate(server, tmp_path / "out", *more) == 2
+        assert "empty answer" in capsys.readouterr().err
+        server.script = lambda text, times: (200, _completion("", "stop", 0), "") if "What is 7" in text else None
+        assert evaluate(server, tmp_path / "out", *more) == 0
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert result["from_journal"] == 0
