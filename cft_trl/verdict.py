@@ -156,7 +156,7 @@ def with_verdict_line(critique: str, verdict: Verdict) -> str:
         verdict: "right" or "wrong" (or a label that `to_verdict` knows).
 
     Returns:
-        The critique unchanged when it states this verdict already, else the critique, a blank line and the line.
+        The critique unchanged when it concludes so already, else the critique, a blank line and the line.
 
     Raises:
         CFTError: The critique states the other verdict, or `verdict` is none.
@@ -170,10 +170,12 @@ def with_verdict_line(critique: str, verdict: Verdict) -> str:
     wanted = to_verdict(verdict)
     if wanted is None:
         raise CFTError(f"no verdict to append: got {verdict!r}; give 'right' or 'wrong'")
-    stated = parse_verdict(critique)
-    if stated == wanted:
+    found = _last(critique)
+    stated = found.verdict if found else None
+    # "Correctness: wrong", "Wrong." at the beginning and a sentence alone say it, but are no conclusion.
+    if found and stated == wanted and found.kind not in ("label", "first", "sentence"):
         return critique
-    if stated is not None:
+    if stated not in (None, wanted):
         raise CFTError(f"the critique concludes {stated!r} but the verdict given is {wanted!r}; correct one of the two")
     line = VERDICT_LINE.format(verdict=wanted)
     return f"{critique}\n\n{line}" if critique else line
@@ -240,7 +242,8 @@ def _last(text: str | None) -> Said | None:
 def _unannounced(text: str, start: int, end: int) -> Said | None:
     """The verdict of a text without the word conclusion."""
     if one_sentence(text, start, end):
-        return _conclude(text, start, end, "colon")
+        found = _conclude(text, start, end, "colon")
+        return found and found._replace(kind="sentence")
     found = other_form(text, start, end) or labelled_or_first(text, start, end)
     return _weighed(text, found, end, end) if found and found.kind in ("label", "first") else found
 

@@ -185,6 +185,17 @@ def test_own_questions_need_no_response_where_models_are_asked():
     assert SourceSettings("gsm8k").without_response is None
 
 
+def test_own_questions_under_another_name_are_told_how_to_name_it(tmp_path, capsys):
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 6 x 7?"}\n')
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"name: m\nsource: {{path: {tmp_path}/q.jsonl}}\nrespond: {{answers: models, models: ['openai:m']}}\n"
+    )
+    assert main(["build", str(recipe), "--output", str(tmp_path / "out"), "--teacher", "reference"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "line 1: no column 'query' with the question; found question; name it, as in source.columns" in said
+
+
 # ---- what is published -----------------------------------------------------------------------------------------------
 
 

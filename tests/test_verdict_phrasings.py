@@ -5,9 +5,10 @@ from itertools import product
 import pytest
 from verdict_phrasings import LIMITED, NEITHER, RIGHT, TEXTS, WRONG
 
+from cft_trl.errors import CFTError
 from cft_trl.synthesis.critique import _read
 from cft_trl.synthesis.teacher_prompts import clean_critique
-from cft_trl.verdict import contradiction, parse_verdict, verdict_span
+from cft_trl.verdict import contradiction, parse_verdict, verdict_span, with_verdict_line
 
 MEANT = [(LIMITED, {"wrong", None}), (WRONG, {"wrong"}), (RIGHT, {"right"}), (NEITHER, {"right", None})]
 PHRASINGS = [(phrase, allowed) for group, allowed in MEANT for phrase in group]
@@ -30,6 +31,16 @@ def test_whole_texts(at):
     text, verdict = TEXTS[at]
     assert parse_verdict(text) == verdict
     assert (verdict_span(text) is None) == (verdict is None)
+
+
+@pytest.mark.parametrize(
+    "text", ["Correctness: wrong\nStep 2.", "Wrong.\n\nThe sum is off.", "The answer is wrong because 2 + 2 is 4."]
+)
+def test_what_says_a_verdict_and_concludes_nothing_gets_the_line(text):
+    assert parse_verdict(text) == "wrong"
+    assert with_verdict_line(text, "wrong") == f"{text}\n\nConclusion: wrong [END]"
+    with pytest.raises(CFTError, match="concludes 'wrong' but"):
+        with_verdict_line(text, "right")
 
 
 def answer(text):

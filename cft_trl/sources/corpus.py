@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.layouts import LAYOUTS
 from cft_trl.records import COLUMNS, to_record
 from cft_trl.sources import gsm8k, metamath, numinamath, webinstruct
 from cft_trl.sources.fingerprints import Seen, fingerprint, normalised
@@ -329,6 +330,12 @@ def _read(row: Any, where: str, settings: SourceSettings) -> tuple[Record, str |
     without = _blank(row.get(names["response"])) and (names["response"] in row or settings.without_response == "keep")
     if without and settings.without_response != "keep":
         return known, "empty response"
+    if without and names["query"] not in row and not any(set(needed) <= set(row) for needed in LAYOUTS.values()):
+        found = [column for column in row if column != names["id"] or own_id is not None]
+        raise CFTError(
+            f"{where}: no column {names['query']!r} with the question; found {', '.join(map(str, found)) or 'none'}; "
+            "name it, as in source.columns: {query: question}"
+        )
     if without:
         row = {**row, names["response"]: _NO_RESPONSE}
     if settings.corpus == "local":
