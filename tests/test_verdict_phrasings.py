@@ -3,7 +3,8 @@
 from itertools import product
 
 import pytest
-from verdict_phrasings import LIMITED, NEITHER, RIGHT, TEXTS, WRONG
+from verdict_phrasings import LIMITED, NEITHER, RIGHT, WRONG
+from verdict_texts import TEXTS
 
 from cft_trl.errors import CFTError
 from cft_trl.synthesis.critique import _read
