@@ -20,6 +20,9 @@ EQUAL_OPERATORS = r"""
 \Gamma(6) || 120
 \Gamma\left(\frac12\right) || \sqrt\pi
 \Gamma(n+1) || n!
+\sum_{k=1}^{\infty} \frac{1}{k(k+2)} || \frac34
+\lim_{h\to 0}\frac{(x+h)^2-x^2}{h} || 2x
+4 ten-dollar bills || 4
 \zeta(4) || \frac{\pi^4}{90}
 37^\circ\text{C} || 98.6^\circ\text{F}
 0\text{ K} || -273.15^\circ C
@@ -54,6 +57,10 @@ Friday, April 9 || \text{April 9}
 3 each || 3
 8 total || 8
 10\text{ times as many} || 10
+10\text{ two-digit numbers} || 10
+4\text{ five-cent coins} || 4
+4\text{ double rooms} || 4
+12\text{ apples in total} || 12\text{ apples}
 """
 
 UNEQUAL_OPERATORS = r"""
@@ -89,4 +96,5 @@ five sixes || 5
 4 twos || 4
 6\text{ double} || 6
 3 each || 3 total
+3\times 4\text{ matrix} || 4\times 3\text{ matrix}
 """

@@ -41,7 +41,7 @@ def integral(inside: Function, low: Any, high: Any) -> Any:
 
     def computed() -> Any:
         value, error = mpmath.quad(inside, [low, high], error=True)
-        if error > mpmath.mpf(10) ** (25 - mp.dps):
+        if error > mpmath.mpf(10) ** (12 - mp.dps):
             raise Unreadable("an integral that does not settle")
         return value
 
@@ -54,7 +54,7 @@ def limit(of: Function, point: Any, direction: int) -> Any:
         return _settled(lambda: mpmath.limit(of, point))
     sides = [_settled(lambda side=side: mpmath.limit(of, point, direction=side)) for side in (1, -1)
              if direction in (0, side)]  # fmt: skip
-    if len(sides) == 2 and abs(sides[0] - sides[1]) > mpmath.mpf(10) ** (20 - mp.dps) * max(1, abs(sides[0])):
+    if len(sides) == 2 and abs(sides[0] - sides[1]) > mpmath.mpf(10) ** (5 - mp.dps) * max(1, abs(sides[0])):
         raise Unreadable("two limits")
     return sides[0]
 
@@ -64,11 +64,11 @@ def _settled(compute: Callable[[], Any]) -> Any:
     if digits > _MAX_DIGITS:
         raise Unreadable("too many digits")
     found = []
-    for more in (10, 25):
+    for more in (8, 16):
         with mp.workdps(digits + more):
             found.append(compute())
     if not mpmath.isfinite(found[1]):
         raise Unreadable("no number")
-    if abs(found[0] - found[1]) > mpmath.mpf(10) ** (20 - digits) * max(1, abs(found[1])):
+    if abs(found[0] - found[1]) > mpmath.mpf(10) ** (5 - digits) * max(1, abs(found[1])):
         raise Unreadable("a value that does not settle")
     return +found[1]

@@ -32,6 +32,7 @@ _CURRENCY = re.compile(r"^(-?)\s*(?:(\\\$|[€£¥₹])|(?:USD|US\s*\\?\$|Rs\.?|
 _CODES = {"U": "$", "R": "₹", "I": "₹", "E": "€", "G": "£"}
 _SMALL_WORDS = frozenset(words("a an the of in is are his her their its there for to on at"))
 _IS_THE_LEAST = re.compile(r"\(\s*(?:the\s+)?(?:minimum|maximum)(?:\s+value)?\s*\)", re.IGNORECASE)
+_ALTERING = frozenset(words("minimum maximum double triple twice"))
 _ABOUT = frozenset(words("approximately about roughly around approx"))
 _DIRECTIONS = frozenset(words("north south east west left right up down"))
 # Words that change what a number says: they may not be left out.
@@ -177,7 +178,7 @@ def _with_tail(core: str, tail: str) -> Quantity:
     )
     tail = re.sub(r"percentage points?", "percentage-point", tail)
     for _ in range(3):
-        word = re.match(r"([a-z]+)\b", tail, re.IGNORECASE)
+        word = re.match(r"([a-z]+)(?![\w-])", tail, re.IGNORECASE)
         name = word[1].lower() if word else ""
         size = MAGNITUDES.get(name) or (MAGNITUDES.get(name[:-1]) if name.endswith("s") else None)
         if size is None or name in ("second", "seconds", "quarters", "quarter"):
@@ -258,9 +259,8 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
         return False
     # "4 minimum" is 4 or more, "4 sixes" are 24; "24 zeros" and "4 ones" are a number of them.
     beside = one ^ other
-    if beside & {"minimum", "maximum", "double", "triple", "twice"} or any(
-        number_words(word) not in (None, 0, 1) for word in beside
-    ):
+    # Before a noun they are adjectives: "4 double rooms", "10 two-digit numbers".
+    if all(word in _ALTERING or number_words(word) not in (None, 0, 1) for word in beside):
         return False
     if "each" in beside and (one | other) & {"total", "altogether", "all", "together"}:
         return False

@@ -36,6 +36,8 @@ def same_quantity(p: str, g: str) -> bool:
     one, other = quantity(p), quantity(g)
     if not words_agree(one.words, other.words):
         return False
+    if "matrix" in one.words and r"\times" in one.core and r"\times" in other.core:
+        return key(one.core) == key(other.core)  # rows and columns are no product
     if one.unit is None and other.unit is None:
         return same_value(_bare(one), _bare(other))
     if one.unit is None or other.unit is None:

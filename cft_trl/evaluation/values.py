@@ -25,6 +25,7 @@ from cft_trl.evaluation.nodes import Node, Unreadable
 
 _MAX_DIGITS = 20_000  # of the working precision
 _SPARE = 60
+_APPROACHED = 32  # digits of a limit, an integral, an infinite sum
 _NEEDED = 4  # points at which two functions must have agreed
 
 
@@ -116,6 +117,11 @@ def coordinate(name: str, index: int) -> Fraction:
 def _same_at(a: Node, b: Node, point: dict[str, Fraction], log: str) -> bool | None:
     """Whether the values at a point are the same; `None` where one of them has none."""
     try:
+        if _approached(a) or _approached(b):
+            x, y, low, high = _pair(a, b, point, log, _APPROACHED)
+            if low + high < 8:
+                with mp.workdps(_APPROACHED):
+                    return bool(abs(inexact(x) - inexact(y)) < mpmath.mpf(10) ** (8 - _APPROACHED))
         first = _pair(a, b, point, log, 50)
         x, y, low, high = first
         if isinstance(x, Fraction) and isinstance(y, Fraction):
@@ -135,6 +141,13 @@ def _same_at(a: Node, b: Node, point: dict[str, Fraction], log: str) -> bool | N
             return bool(abs(inexact(x) - inexact(y)) <= mpmath.mpf(10) ** (high + _SPARE // 2 - digits))
     except (Unreadable, ArithmeticError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _approached(node: Node) -> bool:
+    """Whether a value is the limit of others, and dear: it is computed to fewer digits where none is near another."""
+    return any(
+        child.op in ("int", "lim") or (child.op == "sum" and child.args[1].value == "inf") for child in node.walk()
+    )
 
 
 def _pair(a: Node, b: Node, point: dict[str, Fraction], log: str, digits: int) -> tuple[Number, Number, int, int]:
