@@ -4,7 +4,7 @@
     python benchmarks/grading_counts.py --against ../before
     python benchmarks/grading_counts.py --against ../before --cases grading.jsonl     and cases of your own
 
-The pairs are those of tests/grading_pairs.py and tests/grading_kinds.py: written by hand, most of them at known weak
+The pairs are those of tests/grading_*.py: written by hand, most of them at known weak
 spots, so the shares say nothing of ordinary answers. Cases are JSON lines with `text`, `gold` and `right`.
 """
 
@@ -32,6 +32,7 @@ def pairs_by_kind(cases: list[Path]) -> dict[str, list[tuple[str, str, bool]]]:
     sys.path.insert(0, str(HERE / "tests"))
     from grading_kinds import ANNOUNCED, EQUAL_KINDS
     from grading_kinds_unequal import UNEQUAL_KINDS
+    from grading_operators import EQUAL_OPERATORS, UNEQUAL_OPERATORS
     from grading_pairs import EQUAL, UNEQUAL, pairs_of
     from grading_variations import EQUAL_VARIATIONS
     from grading_variations_unequal import UNEQUAL_VARIATIONS
@@ -43,8 +44,12 @@ def pairs_by_kind(cases: list[Path]) -> dict[str, list[tuple[str, str, bool]]]:
         for text in kinds.values()
         for p, g in pairs_of(text)
     ]
-    sides = ((EQUAL_VARIATIONS, True), (UNEQUAL_VARIATIONS, False))
-    found["variations"] = [(p, g, right) for text, right in sides for p, g in pairs_of(text)]
+    for title, equal, unequal in (
+        ("variations", EQUAL_VARIATIONS, UNEQUAL_VARIATIONS),
+        ("operators", EQUAL_OPERATORS, UNEQUAL_OPERATORS),
+    ):
+        sides = ((equal, True), (unequal, False))
+        found[title] = [(p, g, right) for text, right in sides for p, g in pairs_of(text)]
     found["announcements"] = list(ANNOUNCED)
     for path in cases:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
