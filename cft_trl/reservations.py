@@ -37,7 +37,7 @@ _LIMIT = re.compile(
       |only|partly|partially|mostly|largely|nearly|almost|modulo|provided|assuming|if|save|besides
       |pending|once|contingent|conditional|presuming|supposing|granted|granting|ignoring|disregarding|overlooking)
       | (?:i|we)\s+(?:was|were|am|are)\s+told | or\s+so\s+(?:the|they|he|she|it|i)\b
-      | subject\s+to | (?:setting|leaving|putting)\s+aside | allowing\s+for
+      | were\s+it(?:\s+not)? | subject\s+to | (?:setting|leaving|putting)\s+aside | allowing\s+for
       | after\s+(?:\w+\s+)?(?:fix\w*|correct(?:ing|ions?)|repair\w*|mend\w*|chang\w+|replac\w+)
       | up\s+to | other\s+than | with\s+(?:the|one|an|a|some|minor|small)\s+(?:\w+\s+)?
           (?:exception|error|mistake|slip)\w*

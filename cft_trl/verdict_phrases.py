@@ -34,9 +34,8 @@ _PHRASES: list[tuple[Verdict | None, re.Pattern[str]]] = [
         (
             "wrong",
             rf"{_WHOLE}\s+(?:contains|has|makes|made)\s+(?P<said>(?:an?|one|two|three|several|multiple)\s+(?:{_KIND}\s+){{0,2}}"
-            r"(?:errors?|mistakes?))(?=[\s*_]*(?:[.!,:;]|\Z|(?:in|at|because|since)\b))"
-            r"(?![^.\n]*\b(?:but|however|though|although|correct|corrected|fix\w*|affect\w*|minor|harmless|if|only"
-            r"|incorrect|wrong|invalid)\b)",
+            r"(?:errors?|mistakes?))(?:\s+(?:in|at)\s+(?:the\s+)?(?:step|line|part|sum|\w+\s+(?:step|line|part|sum))[\s\w]{0,20})?"
+            r"(?=[\s*_]*(?:[.!]|\Z))",
         ),
         ("wrong", r"(?P<said>neither\s+(?:right|correct))\s+nor\s+(?!wrong|incorrect|false)\w+(?=[\s*_]*(?:[.!]|\Z))"),
         (
@@ -72,6 +71,17 @@ _ALL_HOLDS = re.compile(
     r"(?:checks?\s+out|holds?(?:\s+up)?|(?:is|are)\s+(?:right|correct|valid|sound))[\s.!*_]*(?:\[END\]\s*)?)?",
     _FLAGS,
 )
+_ANOTHER_LABEL = re.compile(r":[ \t*_]*(?:right|correct)\b[ \t*_.]*$", _FLAGS | re.MULTILINE)
+_FINDS_FAULT = re.compile(
+    r"\A[^\n]*\b(?:off|wrong|incorrect|errors?|mistakes?|fails?|should|drops?|loses?|forgets?|misses|slips?|not|instead|mis\w+"
+    r"|\w+n't)\b",
+    _FLAGS,
+)
+_REPORTED = re.compile(r"\b(?:key|told|sa(?:ys?|id)|claims?|according|else|otherwise|kidding|joking|would)\b", _FLAGS)
+_DOUBTED = re.compile(
+    rf"{_REPORTED.pattern}|\b(?:fine|holds?|after\s+all|no\s+\w+\s+(?:errors?|mistakes?)|no\s+(?:errors?|mistakes?))\b",
+    _FLAGS,
+)
 _ONE_SENTENCE = re.compile(
     rf"[\s*_]*(?:overall,?\s+|therefore,?\s+)?{_WHOLE}\s+is\s+(?:not\s+)?(?:right|correct|wrong|incorrect)\b[^.!?\n]*[.!]?[\s*_]*"
     r"(?:\[END\]\s*)?",
@@ -92,13 +102,20 @@ def phrase(text: str, start: int, end: int) -> Said | None:
     for verdict, pattern in _PHRASES:
         if match := pattern.match(text, at, end):
             meant = verdict or _WORDS[match["said"].lower()]
-            return Said("whole", meant, *match.span("said"))
+            said = [each for sentence in sentences(text, match.end(), end) for each in statements(sentence)]
+            doubted = any(each.verdict != meant for each in said)
+            return Said("whole", None if doubted else meant, *match.span("said"))
     return None
 
 
 def one_sentence(text: str, start: int, end: int) -> bool:
     """Whether a text is one sentence that judges the solution: it needs no "Conclusion:"."""
-    return end - start < 400 and _ONE_SENTENCE.fullmatch(text, start, end) is not None
+    if end - start > 400 or not _ONE_SENTENCE.fullmatch(text, start, end):
+        return False
+    words = {
+        _WORDS[word.lower()] for word in re.findall(r"\b(?:right|correct|wrong|incorrect)\b", text[start:end], _FLAGS)
+    }
+    return len(words) == 1 and not _REPORTED.search(text, start, end)
 
 
 def labelled_or_first(text: str, start: int, end: int) -> Said | None:
@@ -107,7 +124,8 @@ def labelled_or_first(text: str, start: int, end: int) -> Said | None:
     if labels:
         # Several are one for each of several things.
         verdict = _WORDS[labels[0]["said"].lower()] if len(labels) == 1 else None
-        if verdict == "right" and text[labels[0].end() : end].strip():
+        rest = text[labels[0].end() : end].strip()
+        if (verdict == "right" and rest) or _ANOTHER_LABEL.search(rest):
             verdict = None  # what follows may say anything
         return Said("label", verdict, *labels[-1].span("said"))
     first = _FIRST.match(text, start, end)
@@ -118,6 +136,8 @@ def labelled_or_first(text: str, start: int, end: int) -> Said | None:
     if verdict == "right" and not (rest and _ALL_HOLDS.fullmatch(rest)):
         return None
     said = [each for sentence in sentences(text, first.end(), end) for each in statements(sentence)]
-    if verdict == "wrong" and (not rest or "?" in rest or any(each.verdict != "wrong" for each in said)):
-        return None
+    if verdict == "wrong":
+        fault = _FINDS_FAULT.search(rest) and not _DOUBTED.search(rest) and "?" not in rest
+        if not fault or any(each.verdict != "wrong" for each in said):
+            return None
     return Said("first", verdict, *first.span("said"))

@@ -21,7 +21,7 @@ TEXTS = [
     ("Step 1: ok.\nStep 2: 12, not 13.\nFinal verdict: wrong", "wrong"),
     # a verdict alone on the first line opens a critique, and the critique may come to another
     ("Wrong.\n\nStep 2 fails: 3 x 4 is 12.", "wrong"),
-    ("incorrect\n\nThe sum in the third line is 15.", "wrong"),
+    ("incorrect\n\nThe sum in the third line is 15, not 14.", "wrong"),
     ("Correct. All steps hold.", "right"),
     ("Correct. All steps hold but one.", None),
     ("Right.", None),
@@ -100,6 +100,13 @@ TEXTS = [
     ("Conclusion: everything is correct except for the final result.", "wrong"),
     ("Conclusion: everything is correct except the final result's unit.", None),
     ("Conclusion: correct in approach, but wrong in calculation.", "wrong"),
+    ("Conclusion: I would call it right, were it not for the sign.", None),
+    ("Conclusion: The solution contains an error in step 3. Still, the answer is right.", None),
+    ("Conclusion: The solution contains an error in step 3, later undone.", None),
+    ("Wrong.\n\nStep 2 is fine. Everything is fine.", None),
+    ("Wrong.\n\nThis is what the key says, and the key is off.", None),
+    ("Correctness: wrong\n\nCorrected: right", None),
+    ("The solution is wrong because of a typo in the problem, else right.", None),
     ("Conclusion: True", None),  # it may be the answer of a question
     ("I would not write 'Conclusion: right' here.", None),
     ('The last line should be "Conclusion: right [END]".', None),
