@@ -166,11 +166,14 @@ MORE = [
     ("Step-3 is wrong.", 3),
     ("第2步错误", 2),
     ("第一步正确\uff0c第二步有误。", 2),
+    ("Of the four, only the second is wrong.", 2),
+    ("Of the five steps, only the fourth one has an error.", 4),
+    ("Of all four, the last is wrong.", 4),
 ]
 
 # Named, but not found: no step is read here, and none is better than a wrong one.
 MISSED = [
     "Consider step 2, but note the error.",
     "Step 3 is consistent with step 2, but both rest on a wrong difference.",
-    "Of the four, only the second is wrong.",
+    "Of the four terms, only the second is wrong.",
 ]

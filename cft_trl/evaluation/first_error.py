@@ -52,6 +52,7 @@ from cft_trl.evaluation.step_words import (
     MENTION,
     NO_FAULT,
     NUMBERS,
+    OF_ALL,
     OPEN,
     OTHER_HEADING,
     OUTRIGHT,
@@ -181,6 +182,7 @@ def _parts(critique: str, count: int) -> Iterator[tuple[str, int | None]]:
                 named = excepted["named"]
                 yield f"{named}{'' if re.search(UNIT, named, FLAGS) else ' step'} is wrong", heading
                 continue
+            sentence = OF_ALL.sub(r"\1, \2 step", sentence)
             if of_steps:
                 sentence = BARE_ORDINAL.sub(r"\1 step", sentence)
             of_steps = of_steps or "step" in sentence.lower()

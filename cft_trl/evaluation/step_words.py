@@ -182,6 +182,13 @@ BARE_ORDINAL = re.compile(
     r"|forgets|fails|errs|misses)\b)",
     FLAGS,
 )
+# "Of the four, only the second is wrong": with nothing else named, the four are steps.
+OF_ALL = re.compile(
+    rf"\A(\W*of (?:the|all|its) (?:{'|'.join(CARDINALS)}|\d+)(?: steps)?),? (?:only )?"
+    rf"(the (?:{'|'.join(ORDINALS)}|last))"
+    r"(?: one)?(?= (?:is|was|has|contains|fails|errs)\b)",
+    FLAGS,
+)
 # Which of two it is stays open.
 OPEN = re.compile(
     rf"\b(?:either|one of|whether)(?: in)? (?:the )?{UNIT}\b"
