@@ -47,6 +47,8 @@ Friday, April 9 || \text{April 9}
 \det\begin{pmatrix}2&0&0\\0&3&1\\0&0&4\end{pmatrix} || 24
 \mathbf{i}-2\mathbf{k} || (1,0,-2)
 \mathbf{i}+2\mathbf{j} || \hat{i}+2\hat{j}
+P^{-1} A P || P^{-1}AP
+(AB)^{-1} || B^{-1}A^{-1}
 \mathbf{A}\times\mathbf{B} || A\times B
 \{7\} || 7
 3 tens || 30
@@ -86,6 +88,8 @@ April 9, 2020 || April 9, 2021
 \begin{vmatrix}1&2\\3&4\end{vmatrix} || 2
 \mathbf{i} || i
 A\times B || B\times A
+A^{-1}B || BA^{-1}
+P^T A P || P A P^T
 A×B×C || C×B×A
 \{y\} || y
 2\text{ score} || 2

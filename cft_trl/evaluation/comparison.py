@@ -150,6 +150,7 @@ def _as_base(p: str, g: str, equal: texts.Equal) -> bool | None:
 
 _CUPS = re.compile(r"(?:\\\{)+")
 _CAPITALS = re.compile(r"(?<![A-Za-z\\])([A-Z](?:_\w)?)\s*\\times\s*(?=([A-Z](?:_\w)?)(?![A-Za-z]))")
+_MATRICES = re.compile(r"(?:[A-SU-Z](?:\^(?:-1|T|\d|\\top))?){2,}")
 _OPERATOR = re.compile(
     r"\\nabla(?:\s*(?:\\cdot|\\times)(?![A-Za-z]))?|(?<=[A-Za-z}])\s*\\(?:cdot|times)(?=\s*\\(?:vec|overrightarrow)\b)"
 )
@@ -160,6 +161,14 @@ def _as_vectors(p: str, g: str, equal: texts.Equal) -> bool | None:
     crossed = [_CAPITALS.findall(answer) for answer in (p, g)]
     if all(crossed) and crossed[0] != crossed[1]:
         return False
+    words = [squash(answer).replace("{", "").replace("}", "") for answer in (p, g)]
+    if words[0] != words[1] and all(
+        _MATRICES.fullmatch(word) and re.search(r"\^(?:-1|T|\\top)", word) for word in words
+    ):
+        # A^{-1}B is not BA^{-1}.
+        letters = [re.findall("[A-Z](?:\\^(?:-1|T|\\d|\\\\top))?", word) for word in words]
+        if letters[0] != letters[1]:
+            return False
     if not re.search(r"\\(?:nabla|vec|overrightarrow)(?![A-Za-z])", p + g):
         return None
     signs = [sorted(squash(found) for found in _OPERATOR.findall(answer)) for answer in (p, g)]
