@@ -101,7 +101,12 @@ def evaluate():
     """-> (teacher-forced metrics, scores of free critiques, the critiques)."""
     forced = trainer.evaluate()
     written = generate_verdicts(
-        trainer.model, tokenizer, held_out[:FREE], prompt_preset="compact", max_new_tokens=128, batch_size=20
+        trainer.model,
+        trainer.processing_class,
+        held_out[:FREE],
+        prompt_preset="compact",
+        max_new_tokens=128,
+        batch_size=20,
     )
     return forced, score_verdicts(written), written
 
@@ -170,4 +175,4 @@ if "get_ipython" in globals():
 from cft_trl.inference import critique
 
 row = {"query": "What is 12 x 4 - 6?", "response": "12 x 4 = 46, 46 - 6 = 40. The answer is 40."}
-print(critique(trainer.model, tokenizer, [row], prompt_preset="compact", max_new_tokens=96)[0])
+print(critique(trainer.model, trainer.processing_class, [row], prompt_preset="compact", max_new_tokens=96)[0])

@@ -337,7 +337,7 @@ def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[
     with progress("critiques", len(rows)) as advance:
         judged = generate_verdicts(
             trainer.model,
-            trainer.tokenizer_to_save,
+            trainer.processing_class,
             rows,
             prompt_preset=trainer.args.prompt_preset,
             on_progress=advance,

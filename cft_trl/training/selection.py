@@ -31,7 +31,6 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cft_trl import reservations, statements, verdict, verdict_forms
-from cft_trl.chat_templates import as_trained
 from cft_trl.digests import code_digest, content_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
@@ -321,8 +320,7 @@ class SelectBestCheckpoint(TrainerCallback):
         def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Generation]:
             limit = {"max_new_tokens": self.validation.max_new_tokens}
             if step == state.global_step and is_whole(model):
-                asked = as_trained(processing_class)  # as a checkpoint of it would be
-                return LocalModel(model, asked, self.batch_size).generate(conversations, **limit)
+                return LocalModel(model, processing_class, self.batch_size).generate(conversations, **limit)
             with whole_copy(checkpoint, getattr(args, "hf_deepspeed_config", None)) as (loaded, tokenizer):
                 return LocalModel(loaded, tokenizer, self.batch_size).generate(conversations, **limit)
 

@@ -11,7 +11,6 @@ LM head scores on a CPU (`trl_internals.py`), and what is measured and weighted 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +70,8 @@ class CFTTrainer(SFTTrainer):
             critiques and over those that say right or wrong; `verdict_count`: how many there were.
 
     Attributes:
+        processing_class: The tokenizer; its chat template asks with what the rows were trained behind
+            (`cft_trl.chat_templates.as_trained`), so give it, not the one of the base, to what asks this model.
         preparation: dataset name -> `PreparationReport`, what became of each row.
         sharing: dataset name -> `SharingReport`, what `share_prefixes` saved.
         generated: scores of freely written critiques (`cft_trl.evaluation.critic`) for the card, if there are any.
@@ -165,7 +166,10 @@ class CFTTrainer(SFTTrainer):
                 return_verdict_mask=True,
             )
         self._tell(mend_generation_config(self.model))
-        self._tell(*tell_turns(self._tokenizer, self._end_ids, self.tokenizer_to_save))
+        if self.preparation:
+            # Rows are written with the given template (`_tokenizer`); from here on this one asks, and is saved.
+            self.processing_class = self.callback_handler.processing_class = as_trained(self._tokenizer)
+        self._tell(*tell_turns(self._tokenizer, self._end_ids, self.processing_class))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
         if is_bundled(self.model.config._name_or_path):
@@ -176,11 +180,6 @@ class CFTTrainer(SFTTrainer):
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
         # Before all others, which write into a folder that is this run's by then.
         self.callback_handler.callbacks.insert(0, self.record)
-
-    @property
-    def tokenizer_to_save(self) -> Any:
-        """The tokenizer whose chat template asks with what the rows were trained behind (`chat_templates`)."""
-        return as_trained(self.processing_class) if self.preparation else self.processing_class
 
     @property
     def _end_ids(self) -> list[int]:
@@ -197,23 +196,9 @@ class CFTTrainer(SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
         add_end_tokens(model, self._end_ids)
-        with self._saving():
-            super()._save(output_dir, state_dict)
+        super()._save(output_dir, state_dict)
         if self.args.should_save and hasattr(model, "peft_config"):  # PEFT saves the adapter alone
             model.generation_config.save_pretrained(output_dir or self.args.output_dir)
-
-    def _push_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        with self._saving():
-            super()._push_from_checkpoint(*args, **kwargs)
-
-    @contextmanager
-    def _saving(self):
-        tokenizer = self.processing_class
-        self.processing_class = self.tokenizer_to_save
-        try:
-            yield
-        finally:
-            self.processing_class = tokenizer
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
         columns = dataset.column_names or list(next(iter(dataset), {}))
@@ -221,6 +206,7 @@ class CFTTrainer(SFTTrainer):
             raise CFTError(f"the {dataset_name} dataset is empty; give at least one row")
         if "input_ids" in columns:
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
+        processing_class = self._tokenizer  # `evaluate` gives the one that asks as was trained
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
