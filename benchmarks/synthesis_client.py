@@ -41,9 +41,10 @@ from measure import alternate, ratio, record, table
 
 from cft_trl.servers import vllm_server
 from cft_trl.sources.corpus import SourceSettings, run_source
-from cft_trl.synthesis.client import Counts, Request, Teacher
+from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Counts, Request
 from cft_trl.synthesis.respond import RespondSettings, run_respond
 from cft_trl.synthesis.stages import RowFile, StageReport, stage_path
 from cft_trl.synthesis.teacher_prompts import critique_messages

@@ -83,7 +83,7 @@ class Endpoint:
                 got no answer after many tries. `on_result` has been called for everything that was answered, and for
                 what was refused (`Generation.refused`).
         """
-        from cft_trl.synthesis.client import Request
+        from cft_trl.synthesis.requests import Request
 
         seeds = seeds_of(seed, len(conversations)) if temperature > 0 else None
         requests = []

@@ -27,7 +27,7 @@ from cft_trl.hub_results import benchmark_section, evaluation_files, find_result
 from cft_trl.hub_upload import check_repo_id, commit_files
 from cft_trl.model_card import base_model_name, is_hub_id, render_model_card
 from cft_trl.portable import portable_adapter, portable_files
-from cft_trl.training.runs import check_mine, run_of
+from cft_trl.training.record import check_mine, run_of
 
 # What `from_pretrained` reads beside the weights.
 _MODEL = {

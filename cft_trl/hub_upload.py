@@ -18,7 +18,6 @@ from typing import Any
 
 from cft_trl.digests import file_digest
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.dataset_card import for_hub
 
 # What of a build's folder is published, files and folders; the journal and the stages stay at home.
 PUBLISHED = ("data", "plots", "statistics.json", "recipe.yaml", "failures.jsonl", "README.md")
@@ -26,6 +25,8 @@ PUBLISHED = ("data", "plots", "statistics.json", "recipe.yaml", "failures.jsonl"
 _NO_TOKEN = "wants a token (401); set HF_TOKEN"
 _MAY_NOT = "the token may not write there (403); give one with write access to this namespace"
 _TOKEN = re.compile(r"\bhf_\w{6,}")
+# How a card reads its files while it lies on a disk (`synthesis.dataset_card`).
+_LOCAL_FILES = re.compile(r'"parquet", data_files="\./[\w.-]+/data/([^/"]+)/train-\*\.parquet"')
 
 
 def push_dataset(
@@ -59,7 +60,7 @@ def push_dataset(
     return commit_files(
         repo_id,
         "dataset",
-        files | {"README.md": for_hub(card, repo_id).encode()},
+        files | {"README.md": _for_hub(card, repo_id).encode()},
         lambda name: name.split("/")[0] in PUBLISHED,
         private=private,
         revision=revision,
@@ -222,3 +223,21 @@ def hub_trouble(error: BaseException) -> str:
         text = f"{constants.ENDPOINT} cannot be reached or broke off ({type(error).__name__}: {error})"
     text = _TOKEN.sub("***", text.replace(token, "***") if token else text)  # some servers repeat what they were sent
     return f"{text}; the same command goes on from where it was"
+
+
+def _for_hub(text: str, repo_id: str) -> str:
+    """The card's text with the repository's name in the place of the local one.
+
+    Example:
+        >>> _for_hub('load_dataset("parquet", data_files="./out/data/*__*/train-*.parquet", split="train")', "org/rows")
+        'load_dataset("org/rows", split="train")'
+        >>> _for_hub('load_dataset("parquet", data_files="./out/data/gsm8k__m/train-*.parquet")', "org/rows")
+        'load_dataset("org/rows", "gsm8k__m")'
+    """
+
+    def loaded(match: re.Match[str]) -> str:
+        return f'"{repo_id}"' + ("" if match[1] == "*__*" else f', "{match[1]}"')
+
+    text = _LOCAL_FILES.sub(loaded, text)
+    # Cards of earlier versions name the folder.
+    return re.sub(r"(?<=load_dataset\(\")\./[\w.-]+|(?<=--dataset_name )\./[\w.-]+", repo_id, text)

@@ -49,8 +49,8 @@ def reference() -> str:
     from cft_trl.environment import VARIABLES
     from cft_trl.evaluation.benchmarks import BENCHMARKS
     from cft_trl.synthesis.recipe import STAGES, Recipe
+    from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
-    from cft_trl.training.script import CFTScriptArguments
 
     stages = {field.name: field for field in dataclasses.fields(Recipe) if field.name in STAGES}
     sections = importlib.import_module("typing").get_type_hints(Recipe)

@@ -18,10 +18,12 @@ from faulty_server import FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
 from cft_trl.synthesis import batch
-from cft_trl.synthesis.client import Counts, Request, Teacher
+from cft_trl.synthesis.batch import BatchTeacher
+from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Counts, Request
 from cft_trl.synthesis.stages import RowFile, stage_path
 
 pytest.importorskip("openai")
@@ -29,8 +31,8 @@ pytest.importorskip("openai")
 TESTS = str(Path(__file__).parent)
 
 
-def teacher_at(server, **fields) -> Teacher:
-    return Teacher("m", server.url, **{"batch": True, "backoff": 0.01, "timeout": 10.0, **fields})
+def teacher_at(server, **fields) -> BatchTeacher:
+    return BatchTeacher("m", server.url, **{"backoff": 0.01, "timeout": 10.0, **fields})
 
 
 def questions(number: int) -> list[Request]:

@@ -14,11 +14,11 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import build
-from cft_trl.synthesis.client import Counts
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.plan import estimate, tell
 from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.recipe import STAGES, read_recipe, to_recipe, with_settings
+from cft_trl.synthesis.requests import Counts
 from cft_trl.synthesis.stages import RowFile, StageReport, stage_path
 
 RECIPE = """\

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cft_trl.training.cascade_attention import can_cascade, cascade_attention
-from cft_trl.training.shared_attention import _by_stretches, _Plan, stretches
+from cft_trl.training.layout import stretches
+from cft_trl.training.shared_attention import _by_stretches, _Plan
 from cft_trl.training.sharing import lay_out
 
 HEADS, GROUPS, SIZE = 6, 3, 8

@@ -14,8 +14,9 @@ import pytest
 from faulty_server import FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.client import Counts, Request, Teacher
+from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Counts, Request
 
 pytest.importorskip("openai")
 

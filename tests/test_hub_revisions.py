@@ -43,8 +43,8 @@ def weights(model) -> float:
 
 
 def test_each_way_to_a_model_takes_its_revision(hub):
-    from cft_trl.commands.generation import trained_preset
     from cft_trl.models import load_model
+    from cft_trl.trained_prompt import trained_preset
 
     old, new = (weights(load_model("org/critic", revision=revision)[0]) for revision in ("v1", "main"))
     assert old != new

@@ -14,7 +14,8 @@ from cft_trl.errors import CFTError
 from cft_trl.evaluation.benchmarks import SIX
 from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.published import PUBLISHED
-from cft_trl.evaluation.report import make_report, points, to_markdown, write_report
+from cft_trl.evaluation.report import make_report, to_markdown, write_report
+from cft_trl.evaluation.report_figures import points
 from cft_trl.evaluation.report_html import axis_ticks, to_html
 from cft_trl.evaluation.significance import mcnemar
 

@@ -12,7 +12,8 @@ from conftest import make_model
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.identity import folder_identity, what_changed
-from cft_trl.training.runs import begin_anew, check_mine, prepared_identity, run_of
+from cft_trl.training.record import check_mine, run_of
+from cft_trl.training.runs import begin_anew, prepared_identity
 
 ROW = {
     "query": "What is 3 x {n}?",

@@ -23,7 +23,8 @@ from cft_trl.evaluation.validation import load_validation
 from cft_trl.generators import Generation, LocalModel
 from cft_trl.models import load_model
 from cft_trl.sources.fingerprints import normalised
-from cft_trl.training.runs import mark_checkpoint, run_of
+from cft_trl.training.record import run_of
+from cft_trl.training.runs import mark_checkpoint
 from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
 
 REPORTED = {

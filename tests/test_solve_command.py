@@ -9,10 +9,10 @@ import pytest
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
-from cft_trl.commands.generation import trained_preset
 from cft_trl.inference import LocalModel, critique, solve
 from cft_trl.models import load_model
 from cft_trl.prompts import Prompting, chat_messages
+from cft_trl.trained_prompt import trained_preset
 
 
 @pytest.fixture(scope="module")

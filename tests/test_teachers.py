@@ -12,9 +12,10 @@ from faulty_server import KEY, FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
 from cft_trl.records import to_record
-from cft_trl.synthesis.client import Counts, Request
+from cft_trl.synthesis.batch import BatchTeacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Counts, Request
 from cft_trl.synthesis.teachers import TeacherSpec, open_teachers, parse_teacher
 from cft_trl.synthesis.transformers_teacher import TransformersTeacher
 
@@ -171,7 +172,7 @@ def test_a_wrong_name_opens_nothing(monkeypatch):
 
 def test_only_openai_teachers_go_through_the_batch_api():
     teachers = open_teachers(["openai:m", "openai:n@http://h/v1", "reference"], batch=True)
-    assert [getattr(teacher, "batch", None) for teacher in teachers] == [True, True, None]
+    assert [isinstance(teacher, BatchTeacher) for teacher in teachers] == [True, True, False]
 
 
 # ---- in this process ----

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.generation import _at_least_0, _share, trained_preset
+from cft_trl.commands.generation import _at_least_0, _share
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, whole_number
 from cft_trl.errors import CFTError
+from cft_trl.trained_prompt import trained_preset
 
 HELP = """\
 Lets a model answer benchmarks and grades every answer twice: strict (mathematically equal) and paper (the published

@@ -49,10 +49,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/critic-MODEL)")
     given = parser.parse_args(argv)
-    from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
     from cft_trl.synthesis.dialect import parse_extra
+    from cft_trl.trained_prompt import trained_preset
 
     output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
     with Backend(

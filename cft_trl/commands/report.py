@@ -42,7 +42,7 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cft_trl.evaluation.report import bounds, p_value, percent, points
+    from cft_trl.evaluation.report_figures import bounds, p_value, percent, points
 
     table = Table(title="Scores in percent, strict grader (95% interval)")
     names = [run["name"] for run in report["runs"]]

@@ -53,11 +53,11 @@ def run(argv: list[str]) -> int:
         raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
     if options.extra and options.backend == "transformers":
         raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
-    from cft_trl.commands.generation import trained_preset
     from cft_trl.evaluation.validation import load_validation
     from cft_trl.folders import check_writable
     from cft_trl.serving import serve
     from cft_trl.synthesis.dialect import parse_extra
+    from cft_trl.trained_prompt import trained_preset
     from cft_trl.training.selection import SELECTION_FILE, Selection, select, tell
 
     check_writable(options.run)

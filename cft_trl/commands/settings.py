@@ -32,8 +32,8 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
     argv = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     from trl import ModelConfig, TrlParser
 
+    from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
-    from cft_trl.training.script import CFTScriptArguments
 
     parser = TrlParser((CFTScriptArguments, CFTConfig, ModelConfig), prog="cft train", allow_abbrev=False)
     parser.error = raise_parse_error

@@ -67,8 +67,8 @@ class Runtime:
         Raises:
             CFTError: A model cannot be found or loaded.
         """
-        from cft_trl.commands.generation import trained_preset
         from cft_trl.models import hub_commit, resolve_model
+        from cft_trl.trained_prompt import trained_preset
 
         settings = self.settings
         sources = {

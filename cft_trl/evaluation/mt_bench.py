@@ -49,8 +49,8 @@ def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
 def judge_identity(text: str) -> dict[str, Any]:
     """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
     from cft_trl.identity import endpoint_identity
-    from cft_trl.synthesis.connection import true_url
     from cft_trl.synthesis.identities import bare_address, served_identity
+    from cft_trl.synthesis.requests import true_url
 
     model, _, url = text.partition("@")
     return served_identity(model, url or None) or endpoint_identity(bare_address(true_url(url or None)), model)

@@ -22,15 +22,15 @@ from cft_trl import __version__
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.benchmarks import BENCHMARKS, SIX
 from cft_trl.evaluation.published import PUBLISHED
+from cft_trl.evaluation.report_figures import FILTERS, PAPER, Report, graded_tasks
+from cft_trl.evaluation.report_html import to_html
 from cft_trl.evaluation.report_runs import Run, check_comparable, limit_of, read_run, read_settings, shared_tasks
 from cft_trl.evaluation.significance import average_interval, compare, compare_averages, holm
 from cft_trl.folders import check_writable, write_text
 from cft_trl.progress import progress
 
-Report = dict[str, Any]
 SCHEMA = 1  # of report.json: another number where an entry goes or means something else; a new entry leaves it
 
-PAPER = "paper (published leniency, for comparison only)"
 TITLES = {
     "math": "MATH", "math-500": "MATH-500", "minerva-math": "Minerva-Math", "gsm8k": "GSM8K",
     "olympiadbench": "OlympiadBench", "aime24": "AIME24", "amc23": "AMC23", "aime25": "AIME25",
@@ -92,8 +92,6 @@ def write_report(report: Report, output: Path) -> list[Path]:
     Raises:
         CFTError: The folder cannot be written.
     """
-    from cft_trl.evaluation.report_html import to_html
-
     check_writable(output)
     texts = {
         "report.md": to_markdown(report),
@@ -113,45 +111,6 @@ def to_markdown(report: Report) -> str:
     environment.filters.update(FILTERS, cell=_cell)
     template = resources.files("cft_trl").joinpath("templates/report.md.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(report, PAPER=PAPER, graded=graded_tasks(report))
-
-
-def graded_tasks(report: Report, graders: Sequence[str] = ("strict", "paper")) -> list[str]:
-    """The benchmarks with a score under one of these graders."""
-    return [
-        task
-        for task, of_task in report["scores"].items()
-        if any(grader in found for found in of_task.values() for grader in graders)
-    ]
-
-
-# ---- how figures are written -----------------------------------------------------------------------------------------
-
-
-def percent(share: float | None) -> str:
-    """0.4321 -> "43.2"; nothing is "–"."""
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
-def points(share: float) -> str:
-    """A difference in percentage points: "+4.2", "−1.0", "0.0"."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-
-
-def bounds(interval: Sequence[float] | None, signed: bool = False) -> str:
-    """An interval of shares: "40.6 to 45.9"."""
-    write = points if signed else percent
-    return "" if not interval else f"{write(interval[0])} to {write(interval[1])}"
-
-
-def p_value(p: float | None) -> str:
-    """0.00002 -> "<0.0001", 0.0312 -> "0.031"; without one "not known"."""
-    if p is None:
-        return "not known"
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-FILTERS = {"percent": percent, "points": points, "bounds": bounds, "p_value": p_value}
 
 
 def _cell(text: Any) -> str:

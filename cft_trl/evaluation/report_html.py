@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from cft_trl.evaluation.report import FILTERS, PAPER, Report, graded_tasks
+from cft_trl.evaluation.report_figures import FILTERS, PAPER, Report, graded_tasks
 
 COLOURS = 6  # as many as the template's style has
 

@@ -30,11 +30,11 @@ from typing import Any, Protocol
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.records import COLUMNS, to_record
-from cft_trl.synthesis.client import Answer, Counts, Request
 from cft_trl.synthesis.dialect import check_extra
 from cft_trl.synthesis.identities import flat, key_of
 from cft_trl.synthesis.journal import Journal, SignedJournal
 from cft_trl.synthesis.replies import is_known
+from cft_trl.synthesis.requests import Answer, Counts, Request
 from cft_trl.synthesis.stages import StageReport, StageWriter
 
 Record = dict[str, Any]

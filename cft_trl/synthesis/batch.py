@@ -1,6 +1,6 @@
 r"""Half the price, an answer within a day: requests through an endpoint's Batch API, which outlive the run that asked.
 
-    Teacher("gpt-4o-2024-11-20", batch=True).ask_all(requests, journal)
+    BatchTeacher("gpt-4o-2024-11-20").ask_all(requests, journal)
 
 A batch is a file of requests, handed in, and one or two files of results, fetched when it has ended:
 
@@ -22,17 +22,19 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, one_line
 from cft_trl.synthesis.batch_files import Batch, Ledger, read_results
-from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
+from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.connection import LONGEST_WAIT_S, Connection
 from cft_trl.synthesis.dialect import MOST_STOPS, Form
 from cft_trl.synthesis.identities import key_of
 from cft_trl.synthesis.journal import Journal, Places, short_key
 from cft_trl.synthesis.replies import Trouble, read_error
+from cft_trl.synthesis.requests import Answer, Counts, Request
 
 # The API's limits on one file (platform.openai.com/docs/guides/batch).
 MOST_REQUESTS = 50_000
@@ -45,25 +47,35 @@ _ENDED = ("completed", "failed", "expired", "cancelled")
 _REFUSALS = {"model_not_found": "404", "insufficient_quota": "quota", "billing_hard_limit_reached": "quota"}
 
 
-async def ask_in_batches(
-    teacher: Teacher, requests: Iterable[Request], journal: Journal, counts: Counts | None = None
-) -> AsyncIterator[tuple[Request, Answer]]:
-    """As `Teacher.ask_all`; nothing is yielded before every batch has ended, then all in the requests' order.
+@dataclass(frozen=True)
+class BatchTeacher(Teacher):
+    """A teacher at an endpoint with a Batch API."""
 
-    The requests are gone through several times. An iterator is made a list; give something that can be iterated anew
-    where there are more of them than memory holds.
-    """
-    if iter(requests) is requests:
-        requests = list(requests)
-    counts = Counts() if counts is None else counts
-    counts.from_journal += sum(request.key in journal for request in requests)
-    batches = _Batches(teacher, journal, counts)
-    try:
-        await batches.run(requests)
-    finally:
-        await batches.connection.close()
-    for request in requests:
-        yield request, journal.get(request.key) or {"failure": "not asked"}
+    async def ask_all(
+        self,
+        requests: Iterable[Request],
+        journal: Journal,
+        *,
+        counts: Counts | None = None,
+        in_order: bool = True,
+        window: int | None = None,
+    ) -> AsyncIterator[tuple[Request, Answer]]:
+        """As `Teacher.ask_all`; nothing is yielded before every batch has ended, then all in the requests' order.
+
+        The requests are gone through several times. An iterator is made a list; give something that can be iterated
+        anew where there are more of them than memory holds.
+        """
+        if iter(requests) is requests:
+            requests = list(requests)
+        counts = Counts() if counts is None else counts
+        counts.from_journal += sum(request.key in journal for request in requests)
+        batches = _Batches(self, journal, counts)
+        try:
+            await batches.run(requests)
+        finally:
+            await batches.connection.close()
+        for request in requests:
+            yield request, journal.get(request.key) or {"failure": "not asked"}
 
 
 class _Batches:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, one_line
-from cft_trl.synthesis.client import Answer
 from cft_trl.synthesis.replies import Trouble, read_completion, read_status
+from cft_trl.synthesis.requests import Answer
 
 
 @dataclass

@@ -33,7 +33,7 @@ from cft_trl.folders import check_writable, locked, without_folders
 from cft_trl.installed import is_installed, require
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.decontaminate import run_decontaminate
-from cft_trl.synthesis.distributed import ask_stage, check_tasks, run_distributed, teachers_of
+from cft_trl.synthesis.distributed import check_tasks, run_distributed
 from cft_trl.synthesis.filter_truth import needs_grader
 from cft_trl.synthesis.filters import run_filter
 from cft_trl.synthesis.identities import key_of
@@ -44,6 +44,7 @@ from cft_trl.synthesis.marks import EARLIER, Marks, forget_earlier, set_aside, s
 from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.publish import run_publish
 from cft_trl.synthesis.recipe import STAGES, Recipe, plain, to_yaml
+from cft_trl.synthesis.run_stage import ask_stage, teachers_of
 from cft_trl.synthesis.stages import RowFile, StageReport, read_report, stage_path
 from cft_trl.synthesis.teachers import parse_teacher
 

@@ -15,22 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from cft_trl.identity import Identity, endpoint_identity
-from cft_trl.synthesis.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection, true_url
-from cft_trl.synthesis.dialect import Dialect, Form
+from cft_trl.synthesis.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection
+from cft_trl.synthesis.dialect import Form
 from cft_trl.synthesis.identities import served_identity
-from cft_trl.synthesis.journal import Journal, request_key
+from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.limiter import Limiter
 from cft_trl.synthesis.replies import Trouble, completion_id, is_known, read_answer, read_error
-
-Answer = dict[str, Any]
+from cft_trl.synthesis.requests import Answer, Counts, EndpointSettings, Request
 
 _EMPTY_TRIES = 3  # a server at temperature 0 says nothing the next time either
 _REFUSED_TRIES = 4  # to an address that never answered: about two seconds, not minutes
@@ -39,55 +36,14 @@ _BAD_REQUESTS = 8  # so many, and not one answer: it is the request's form that 
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A model at an OpenAI-compatible endpoint.
-
-    Attributes:
-        model: Its name there.
-        base_url: The endpoint, "http://localhost:8000/v1"; None for OpenAI's own.
-        api_key_env: The environment variable that holds the key. The key itself is in no object of ours.
-        max_concurrency: At most so many requests in flight; how many really are adapts to the server.
-        timeout: Seconds for one request.
-        max_attempts: Tries for one request before it is given up; a 429 is not counted until there are ten times as
-            many.
-        backoff: Seconds to wait after the first failed try, doubled each time up to a minute. With nine tries a server
-            may be away for a minute and a half, which is what vLLM takes to start.
-        batch: Whether requests go through the endpoint's Batch API: half the price, an answer within a day. See
-            `cft_trl.synthesis.batch`.
-        known: What the endpoint's model is, where that is known already; see `identity`.
-        role: What messages call it.
-        kept: What messages of a run that ended say of its answers.
-        dialect: What was found out about what the endpoint takes.
-    """
-
-    model: str
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    max_concurrency: int = 128
-    timeout: float = 600.0
-    max_attempts: int = 9
-    backoff: float = 0.5
-    batch: bool = False
-    known: Identity | None = field(default=None, compare=False, repr=False)
-    role: str = "teacher"
-    kept: str = "; what was answered is kept, run it again to go on"
-    dialect: Dialect = field(default_factory=Dialect, compare=False, repr=False)
+class Teacher(EndpointSettings):
+    """A model at an OpenAI-compatible endpoint that can be asked; `batch.BatchTeacher` asks at half the price."""
 
     @cached_property
     def identity(self) -> Identity:
         """What the model is, as the endpoint tells it now; see identities.py."""
         served = self.known or served_identity(self.model, self.base_url, self.api_key_env)
         return served or endpoint_identity(self.address, self.model)
-
-    @property
-    def address(self) -> str:
-        """The endpoint, for messages: where requests really go, without a user name or password in the address."""
-        return re.sub(r"//[^/@]*@", "//", true_url(self.base_url))
-
-    @property
-    def title(self) -> str:
-        """The model, for messages: "teacher gpt-4o"."""
-        return f"{self.role} {self.model}".strip()
 
     def ask_all(
         self,
@@ -116,71 +72,7 @@ class Teacher:
             CFTError: The endpoint cannot be reached or has stopped answering, the key is wrong, the model is unknown.
                 What was answered before is in the journal.
         """
-        if self.batch:
-            from cft_trl.synthesis.batch import ask_in_batches
-
-            return ask_in_batches(self, requests, journal, counts)
         return _ask_all(self, requests, journal, counts, in_order, window)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One question to one model. `sample` tells several answers to it apart; a `seed` is counted up by it.
-
-    `who` is the key of the teacher's identity, under which the answer is kept; without one it is the model's name.
-    """
-
-    model: str
-    messages: Sequence[Mapping[str, str]]
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    sample: int = 0
-    tag: Any = None  # the caller's own, kept out of the key
-    who: str = ""
-
-    @property
-    def key(self) -> str:
-        return request_key(self.who or self.model, self.messages, self.sampling, self.sample)
-
-    @property
-    def body(self) -> dict[str, Any]:
-        sampling = dict(self.sampling)
-        if sampling.get("seed") is not None:
-            sampling["seed"] += self.sample
-        return {"model": self.model, "messages": list(self.messages), **sampling}
-
-
-@dataclass
-class Counts:
-    """What a run did, and is doing: of `total` requests (0: not known) so many `answered`, now, or `from_journal`.
-
-    `sent` counts every try; `retried` and `failed` count by reason; `limit_cut` counts answers that got less room than
-    was asked for, and `odd_endings` those with a finish_reason that nobody knows. `paused_until` is the time (as of
-    `time.time`) that the server asked to wait until. All but the first two and the last only grow.
-    """
-
-    total: int = 0
-    in_flight: int = 0
-    answered: int = 0
-    from_journal: int = 0
-    sent: int = 0
-    truncated: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    retried: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-    limit_cut: int = 0
-    odd_endings: Counter[str] = field(default_factory=Counter)
-    paused_until: float = 0.0
-
-    def add(self, answer: Answer) -> None:
-        """Counts a new answer."""
-        self.answered += 1
-        self.limit_cut += bool(answer.get("limit_cut"))
-        if not is_known(answer["finish_reason"]):
-            self.odd_endings[answer["finish_reason"]] += 1
-        self.truncated += answer["finish_reason"] == "length"
-        self.prompt_tokens += answer["prompt_tokens"] or 0
-        self.completion_tokens += answer["completion_tokens"] or 0
 
 
 async def _ask_all(

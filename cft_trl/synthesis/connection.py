@@ -20,22 +20,19 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cft_trl.errors import CFTError, one_line
 from cft_trl.installed import require
 from cft_trl.synthesis.journal import Places
 from cft_trl.synthesis.replies import BrokenReply, Trouble
-
-if TYPE_CHECKING:
-    from cft_trl.synthesis.client import Teacher
+from cft_trl.synthesis.requests import OPENAI, EndpointSettings, true_url
 
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4
 MOST_BYTES = 16 * 2**20  # of one reply; the longest answers have some hundred thousand
 LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
 TOLD_WAIT_S = 60.0  # a wait as long as this is said
-OPENAI = "https://api.openai.com/v1"
 _OTHER_TEXTS = 3  # under a known id, until ids are no longer looked at
 _SERVED: dict[tuple[str, str], list[dict[str, Any]]] = {}  # what was said; a server that did not answer is asked again
 
@@ -47,7 +44,7 @@ class Connection:
         CFTError: OpenAI's own endpoint, and no key in the environment; or its library is not installed.
     """
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: EndpointSettings) -> None:
         require("synth", "asking an endpoint", "openai")
         self.teacher = teacher
         self._key = os.environ.get(teacher.api_key_env, "")
@@ -263,11 +260,6 @@ def _surplus(stream: Any) -> int:
     for name in ("_stream", "_httpcore_stream", "_stream", "_connection", "_h11_state", "trailing_data"):
         stream = getattr(stream, name, stream)
     return len(stream[0]) if isinstance(stream, tuple) and isinstance(stream[0], bytes) else 0
-
-
-def true_url(base_url: str | None = None) -> str:
-    """Where requests really go: the address given, else OPENAI_BASE_URL (which the library reads too), else OpenAI."""
-    return base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
 
 
 def served_models(base_url: str | None, api_key: str | None = None) -> list[dict[str, Any]]:

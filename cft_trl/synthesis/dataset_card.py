@@ -28,7 +28,6 @@ from cft_trl.synthesis.statistics import size_category
 
 _TAGS = ("cft-trl", "critique-fine-tuning", "critique", "synthetic")
 _EVERY_ROW = "*__*"  # the folders of sources and teachers, and not those of the published layouts
-_LOCAL_FILES = re.compile(r'"parquet", data_files="\./[\w.-]+/data/([^/"]+)/train-\*\.parquet"')
 _MOST_DETAILS = 60  # lines of a stage's details; statistics.json holds all of them
 _WHAT = {
     "webinstruct_cft": "columns instruction, input, output, as TIGER-Lab/WebInstruct-CFT has them",
@@ -156,24 +155,6 @@ def _how_to_load(repo: str | None, folder: str, config: str) -> tuple[str, str]:
         return f'"{repo}"', f'"{repo}", "{config}"'
     files = f'"parquet", data_files="{_local_name(folder)}/data'
     return f'{files}/{_EVERY_ROW}/train-*.parquet"', f'{files}/{config}/train-*.parquet"'
-
-
-def for_hub(text: str, repo_id: str) -> str:
-    """The card's text with the repository's name in the place of the local one.
-
-    Example:
-        >>> for_hub('load_dataset("parquet", data_files="./out/data/*__*/train-*.parquet", split="train")', "org/rows")
-        'load_dataset("org/rows", split="train")'
-        >>> for_hub('load_dataset("parquet", data_files="./out/data/gsm8k__m/train-*.parquet")', "org/rows")
-        'load_dataset("org/rows", "gsm8k__m")'
-    """
-
-    def loaded(match: re.Match[str]) -> str:
-        return f'"{repo_id}"' + ("" if match[1] == _EVERY_ROW else f', "{match[1]}"')
-
-    text = _LOCAL_FILES.sub(loaded, text)
-    # Cards of earlier versions name the folder.
-    return re.sub(r"(?<=load_dataset\(\")\./[\w.-]+|(?<=--dataset_name )\./[\w.-]+", repo_id, text)
 
 
 def _in_order(configs: Mapping[str, int], groups: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -31,78 +31,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import package_digest
 from cft_trl.errors import CFTError, nearest
 from cft_trl.folders import write_text
 from cft_trl.identity import Identity
-from cft_trl.synthesis.critique import run_critique
+from cft_trl.synthesis.job import Job, check_installed, shard_name
 from cft_trl.synthesis.known_teachers import KnownTeachers
-from cft_trl.synthesis.recipe import Recipe, plain, to_recipe
-from cft_trl.synthesis.refine import run_refine
-from cft_trl.synthesis.respond import run_respond
-from cft_trl.synthesis.stages import RowFile, StageReport, StageWriter, read_report, stage_path
+from cft_trl.synthesis.recipe import Recipe
+from cft_trl.synthesis.run_stage import ASKING, teachers_of
+from cft_trl.synthesis.slurm import run_slurm
+from cft_trl.synthesis.stages import RowFile, StageReport, read_report, stage_path
 from cft_trl.synthesis.task_progress import telling
 
 EXECUTORS = ("local", "slurm", "ray")
-ASKING = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
-
-_BEFORE = {"respond": "source", "critique": "respond", "refine": "critique"}
 _SHARD = re.compile(r"-task-\d{5}-of-(\d{5})\.jsonl$")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the tasks do; kept as `job.json`, which is all that a task is told.
-
-    Attributes:
-        folder: The build's folder, absolute.
-        stages: The asking stages to run, in order.
-        teacher_options: For `open_teachers`.
-        rows: A hash of the source's rows: other rows are another job.
-        identities: What each teacher is, by its name in the recipe: the same in every task.
-    """
-
-    recipe: Recipe
-    folder: Path
-    tasks: int
-    stages: tuple[str, ...]
-    batch: bool = False
-    teacher_options: Mapping[str, Any] = field(default_factory=dict)
-    rows: str = ""
-    identities: Mapping[str, Identity] = field(default_factory=dict)
-
-    @property
-    def logs(self) -> Path:
-        """datatrove's folder: one for each job, so that what it remembers as done holds for this one."""
-        content = {"code": package_digest(), "recipe": {stage: plain(getattr(self.recipe, stage)) for stage in ASKING}}
-        content |= {"tasks": self.tasks, "stages": self.stages, "batch": self.batch, "rows": self.rows}
-        content["identities"] = self.identities
-        return self.folder / "tasks" / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def path(self) -> Path:
-        return self.logs / "job.json"
-
-    def save(self) -> None:
-        self.logs.mkdir(parents=True, exist_ok=True)
-        content = {**vars(self), "recipe": plain(self.recipe), "folder": str(self.folder)}
-        content["identities"] = dict(self.identities)
-        write_text(self.path, json.dumps({**content, "teacher_options": dict(self.teacher_options)}, indent=1))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Job:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        content |= {"recipe": to_recipe(content["recipe"]), "folder": Path(content["folder"])}
-        return cls(**{**content, "stages": tuple(content["stages"])})
-
-    def missing(self) -> list[int]:
-        """The tasks that are not done."""
-        return [rank for rank in range(self.tasks) if not (self.logs / "completions" / f"{rank:05d}").is_file()]
 
 
 def run_distributed(
@@ -157,8 +102,6 @@ def run_distributed(
     job.save()
     _forget_what_is_not_there(job)
     if job.missing():
-        from cft_trl.synthesis.slurm import run_slurm
-
         run: Callable[[Job, int], str | None] = {"local": _run_local, "slurm": run_slurm, "ray": _run_ray}[executor]
         told = run(job, min(workers or (os.cpu_count() or 1 if executor == "local" else tasks), tasks))
         if told:
@@ -169,51 +112,6 @@ def run_distributed(
     for stage in job.stages:
         merge_stage(folder, stage, tasks)
     return True
-
-
-def ask_stage(
-    recipe: Recipe,
-    stage: str,
-    folder: Path,
-    *,
-    shard: str | None = None,
-    batch: bool = False,
-    teacher_options: Mapping[str, Any] | None = None,
-    identities: Mapping[str, Identity] | None = None,
-    progress: Callable[[Any], None] | None = None,
-) -> StageReport:
-    """Runs respond, critique or refine on what the stage before has left, and opens the teachers for it."""
-    from cft_trl.synthesis.teachers import open_teachers
-
-    rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)
-    if stage == "critique" and not names:  # rows that bring their critiques
-        with StageWriter(folder, stage, shard) as out:
-            for row in rows:
-                out.report.read += 1
-                out.row(row)
-        return out.report
-    teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
-    return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
-
-
-def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """Whom an asking stage of a recipe asks; nobody where it passes its rows on."""
-    settings = getattr(recipe, stage)
-    if stage == "respond":
-        return settings.models if settings.answers == "models" else ()
-    if stage == "refine":
-        return settings.teachers if settings.answers != "none" else ()
-    return settings.teachers
-
-
-def shard_name(rank: int, tasks: int) -> str:
-    """A task's suffix in the names of its files.
-
-    Example:
-        >>> shard_name(2, 4)
-        'task-00002-of-00004'
-    """
-    return f"task-{rank:05d}-of-{tasks:05d}"
 
 
 def check_tasks(folder: str | Path, tasks: int | None) -> None:
@@ -371,12 +269,3 @@ def _run_ray(job: Job, workers: int) -> None:
         logger.enable("datatrove")
         if ours:
             ray.shutdown()
-
-
-def check_installed(package: str) -> None:
-    """Raises: CFTError: It is not."""
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        extra = "ray" if package == "ray" else "synth"
-        raise CFTError(f"--executor needs {package}, which is not installed; pip install 'cft-trl[{extra}]'")

@@ -19,7 +19,7 @@ from typing import Any
 
 from cft_trl.digests import code_digest, content_digest, file_digest
 from cft_trl.identity import Identity, endpoint_identity, model_identity
-from cft_trl.synthesis.connection import OPENAI, true_url
+from cft_trl.synthesis.requests import OPENAI, true_url
 
 # vLLM's options that spread the work or save memory; any other may change what the model writes.
 _SPREADING = re.compile(

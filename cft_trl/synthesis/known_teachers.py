@@ -17,7 +17,6 @@ from typing import Any
 from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
 from cft_trl.identity import Identity, endpoint_identity, model_identity, what_changed
-from cft_trl.synthesis.connection import true_url
 from cft_trl.synthesis.identities import (
     bare_address,
     key_of,
@@ -26,6 +25,7 @@ from cft_trl.synthesis.identities import (
     transformers_identity,
     vllm_identity,
 )
+from cft_trl.synthesis.requests import true_url
 from cft_trl.synthesis.teachers import TeacherSpec, parse_teacher
 
 

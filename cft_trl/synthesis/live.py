@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
-from cft_trl.synthesis.client import Counts
 from cft_trl.synthesis.prices import Prices, dollars, total
+from cft_trl.synthesis.requests import Counts
 from cft_trl.synthesis.stages import StageReport
 
 _LINE_EVERY_S = 10.0

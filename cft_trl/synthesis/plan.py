@@ -23,9 +23,9 @@ from typing import Any
 from cft_trl.evaluation.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.build import ASKING
-from cft_trl.synthesis.distributed import teachers_of
 from cft_trl.synthesis.prices import Prices, dollars, read_prices, total
 from cft_trl.synthesis.recipe import Recipe
+from cft_trl.synthesis.run_stage import teachers_of
 from cft_trl.synthesis.stages import RowFile, stage_path
 from cft_trl.synthesis.teacher_prompts import answer_messages, critique_messages, refine_messages
 from cft_trl.synthesis.teachers import parse_teacher

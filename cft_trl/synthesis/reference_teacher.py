@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.identity import Identity
-from cft_trl.synthesis.client import Answer, Counts, Request
 from cft_trl.synthesis.identities import reference_identity
 from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.reference import critique_from_reference
+from cft_trl.synthesis.requests import Answer, Counts, Request
 
 _SLICE_S = 0.01  # after so long the other teachers, who wait for their servers, have their turn
 

@@ -31,7 +31,7 @@ from cft_trl.synthesis.asking import (
     records_of,
     sampling_of,
 )
-from cft_trl.synthesis.client import Answer
+from cft_trl.synthesis.requests import Answer
 from cft_trl.synthesis.stages import StageReport, StageWriter
 from cft_trl.synthesis.teacher_prompts import answer_messages, refused_text
 

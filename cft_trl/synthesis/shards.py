@@ -19,7 +19,8 @@ from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
 
-from cft_trl.synthesis.distributed import Job, ask_stage, shard_name
+from cft_trl.synthesis.job import Job, shard_name
+from cft_trl.synthesis.run_stage import ask_stage
 
 
 class ShardStep(PipelineStep):

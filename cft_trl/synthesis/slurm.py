@@ -20,7 +20,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
-from cft_trl.synthesis.distributed import Job, check_installed
+from cft_trl.synthesis.job import Job, check_installed
 
 SLURM = "CFT_SLURM"
 

@@ -16,9 +16,10 @@ from collections.abc import Generator
 from typing import Any
 
 from cft_trl.errors import CFTError, one_line
-from cft_trl.synthesis.connection import Connection, true_url
+from cft_trl.synthesis.connection import Connection
 from cft_trl.synthesis.dialect import Form
 from cft_trl.synthesis.replies import BrokenReply, Trouble, how_it_ended, read_count, read_error, text_of
+from cft_trl.synthesis.requests import true_url
 
 Ended = tuple[str, int | None, int | None, tuple[str, ...]]
 

@@ -17,7 +17,7 @@ from cft_trl.progress import progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cft_trl.synthesis.distributed import Job
+    from cft_trl.synthesis.job import Job
 
 _LOOK_EVERY_S = 1.0
 _LINE_EVERY_S = 30.0

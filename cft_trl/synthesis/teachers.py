@@ -146,6 +146,7 @@ def open_teachers(
     Raises:
         CFTError: A name that cannot be read, a model that is not there, or a folder that holds another one by now.
     """
+    from cft_trl.synthesis.batch import BatchTeacher
     from cft_trl.synthesis.client import Teacher
     from cft_trl.synthesis.reference_teacher import ReferenceTeacher
     from cft_trl.synthesis.transformers_teacher import TransformersTeacher
@@ -159,7 +160,8 @@ def open_teachers(
         revision = _known_revision(spec, known)
         most = max_concurrency or _IN_FLIGHT.get(spec.kind, 1)
         if spec.kind == "openai":
-            teachers.append(Teacher(spec.model, spec.base_url, spec.key_env, most, timeout, batch=batch, known=known))
+            kind = BatchTeacher if batch else Teacher
+            teachers.append(kind(spec.model, spec.base_url, spec.key_env, most, timeout, known=known))
         elif spec.kind == "vllm":
             given = tuple(vllm_options)
             teachers.append(VllmTeacher(spec.source, turn, spec.model, given, most, timeout, revision, known))

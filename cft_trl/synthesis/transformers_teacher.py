@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.identity import Identity
-from cft_trl.synthesis.client import Answer, Counts, Request
 from cft_trl.synthesis.identities import transformers_identity
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Answer, Counts, Request
 
 if TYPE_CHECKING:
     from cft_trl.generators import Generation, LocalModel

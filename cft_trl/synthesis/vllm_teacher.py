@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cft_trl.identity import Identity
-from cft_trl.synthesis.client import Answer, Counts, Request, Teacher
+from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.identities import vllm_identity
 from cft_trl.synthesis.journal import Journal
+from cft_trl.synthesis.requests import Answer, Counts, Request
 
 _NO_KEY = ""  # names no variable: a server of ours is sent nobody's key
 

@@ -15,12 +15,11 @@ half of a branch's square is never computed, and keys and values are stored once
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from cft_trl.training.shared_attention import Stretch
+from cft_trl.training.layout import Stretch
 
 _KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 

@@ -17,9 +17,9 @@ from cft_trl.errors import CFTError
 from cft_trl.prompts import Prompting
 from cft_trl.records import to_records
 from cft_trl.training.encoded import NO_VERDICT
+from cft_trl.training.layout import position_ids
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
-from cft_trl.training.shared_attention import position_ids
 from cft_trl.training.sharing import lay_out
 from cft_trl.training.trl_internals import DataCollatorForLanguageModeling
 

@@ -25,6 +25,7 @@ from cft_trl.errors import CFTError
 from cft_trl.folders import write_text
 
 FILE = "training.json"
+MARK = "run.json"  # in a checkpoint and in `best`: whose it is
 _VERSIONS = ("cft-trl", "trl", "transformers", "torch", "datasets", "accelerate", "peft", "deepspeed")
 
 
@@ -51,6 +52,33 @@ def update_record(folder: Path, **parts: Any) -> dict[str, Any]:
     record = {**read_record(folder), **parts}
     write_text(folder / FILE, json.dumps(record, indent=1, ensure_ascii=False, default=str))
     return record
+
+
+def run_of(folder: str | Path) -> str | None:
+    """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says."""
+    mark = Path(folder) / MARK
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return read_record(folder).get("run")
+    except (OSError, ValueError) as error:
+        raise CFTError(f"{mark}: cannot be read ({error}); remove that folder, or train again") from None
+    return found.get("run") if isinstance(found, dict) else None
+
+
+def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
+    """
+    Args:
+        run: The run's folder.
+        what: What is looked at ("best"), for the message.
+        theirs: The id that stands in it; None, of before there were any, passes.
+
+    Raises:
+        CFTError: It is another run's.
+    """
+    mine = read_record(run).get("run")
+    if mine and theirs and mine != theirs:
+        raise CFTError(f"'{run}': {what} is of another run ({theirs}, not {mine}); {remedy}")
 
 
 def provenance(dataset: Any) -> dict[str, Any]:

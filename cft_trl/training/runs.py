@@ -27,16 +27,15 @@ from cft_trl.folders import write_text
 from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
 from cft_trl.models import load_tokenizer
 from cft_trl.sources.local import data_identity
-from cft_trl.training.record import read_record
+from cft_trl.training.record import MARK, read_record
 
 if TYPE_CHECKING:
     from trl import ModelConfig
 
+    from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
-    from cft_trl.training.script import CFTScriptArguments
 
 SETTINGS_FILE = "settings.json"
-MARK = "run.json"
 _OLD = "_old"  # what begins with "_" is not pushed to the Hub
 # Settings that may differ between a killed run and its continuation, because the weights do not depend on them. What
 # model and rows are called is among them: what they are is compared instead.
@@ -71,36 +70,9 @@ _LEFT = (
 _WORTH_KEEPING = ("checkpoint-*", "*.safetensors", "_selected")
 
 
-def run_of(folder: str | Path) -> str | None:
-    """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says."""
-    mark = Path(folder) / MARK
-    try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return read_record(folder).get("run")
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{mark}: cannot be read ({error}); remove that folder, or train again") from None
-    return found.get("run") if isinstance(found, dict) else None
-
-
 def mark_checkpoint(checkpoint: Path, run: str, step: int) -> None:
     """Says in a checkpoint's folder whose it is."""
     write_text(checkpoint / MARK, json.dumps({"run": run, "step": step}))
-
-
-def check_mine(run: Path, what: str, theirs: str | None, remedy: str) -> None:
-    """
-    Args:
-        run: The run's folder.
-        what: What is looked at ("best"), for the message.
-        theirs: The id that stands in it; None, of before there were any, passes.
-
-    Raises:
-        CFTError: It is another run's.
-    """
-    mine = read_record(run).get("run")
-    if mine and theirs and mine != theirs:
-        raise CFTError(f"'{run}': {what} is of another run ({theirs}, not {mine}); {remedy}")
 
 
 # ---- what it is made of ----

@@ -10,64 +10,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written, write_text
 from cft_trl.installed import require
 from cft_trl.models import load_tokenizer
 from cft_trl.records import to_records
+from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
 from cft_trl.training.places import check_output, held_folder
-from cft_trl.training.runs import check_goes_on, check_mine, run_identity, run_of
+from cft_trl.training.record import check_mine, run_of
+from cft_trl.training.runs import check_goes_on, run_identity
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
     from cft_trl.training.trainer import CFTTrainer
-
-
-@dataclass
-class CFTScriptArguments(ScriptArguments):
-    """Where the rows come from, beside the settings of TRL's own scripts.
-
-    Args:
-        dataset_name: Hub id, file, folder, or `arithmetic` (the embedded source).
-        dataset_columns: house column -> column of the data, as a mapping or as `verdict=label,query=problem`.
-        append_verdict: writes a row's verdict as the last line of a critique that does not state it.
-        dataset_revision: commit, tag or branch on the Hub.
-        dataset_limit: uses the first so many rows (`arithmetic`: generates so many).
-        eval_rows: so many rows are held out for evaluation (`arithmetic`: other problems, by construction).
-        dataset_seed: draws the held-out rows, and the problems of `arithmetic`.
-        generated_rows: after training, so many of the held-out rows are critiqued freely and the verdicts scored
-            against the rows' own (objective `cft`, one process).
-        arithmetic_levels: levels of difficulty, 1 to 3.
-        resume: goes on from the newest complete checkpoint in output_dir.
-        select_benchmark: every checkpoint is scored on this as it is saved and the best is kept as `best`:
-            `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
-        select_limit: a seeded sample of so many of its problems.
-        select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
-    """
-
-    dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
-    append_verdict: bool = field(default=False, metadata={"help": "Append the verdict line where it is missing."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch on the Hub."})
-    dataset_limit: int | None = field(default=None, metadata={"help": "Use so many rows."})
-    eval_rows: int = field(default=0, metadata={"help": "Rows held out for evaluation."})
-    generated_rows: int = field(default=0, metadata={"help": "Held-out rows critiqued freely after training."})
-    dataset_seed: int = field(default=0, metadata={"help": "Seed of the held-out rows and of arithmetic."})
-    arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 1 to 3."})
-    select_benchmark: str | None = field(default=None, metadata={"help": "Score checkpoints on it, keep the best."})
-    select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
-    select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})
-    resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})
 
 
 def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> CFTTrainer:

@@ -39,8 +39,7 @@ from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.folders import write_text
 from cft_trl.generators import Generation, LocalModel
 from cft_trl.training.kept_models import check_weights, fingerprint, link_model, point_best, remove
-from cft_trl.training.record import read_record
-from cft_trl.training.runs import run_of
+from cft_trl.training.record import read_record, run_of
 
 SELECTION_FILE = "selection.json"
 _KEPT = "_selected"  # what begins with "_" or "checkpoint-" is not pushed to the Hub

@@ -1,0 +1,58 @@
+"""The stages of a build that ask somebody: what each reads, whom it asks, and how it is run.
+
+respond     reads source      asks the recipe's models, or nobody
+critique    reads respond     asks the recipe's teachers
+refine      reads critique    asks the recipe's teachers, or nobody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cft_trl.identity import Identity
+from cft_trl.synthesis.critique import run_critique
+from cft_trl.synthesis.recipe import Recipe
+from cft_trl.synthesis.refine import run_refine
+from cft_trl.synthesis.respond import run_respond
+from cft_trl.synthesis.stages import RowFile, StageReport, StageWriter, stage_path
+
+ASKING = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
+
+_BEFORE = {"respond": "source", "critique": "respond", "refine": "critique"}
+
+
+def ask_stage(
+    recipe: Recipe,
+    stage: str,
+    folder: Path,
+    *,
+    shard: str | None = None,
+    batch: bool = False,
+    teacher_options: Mapping[str, Any] | None = None,
+    identities: Mapping[str, Identity] | None = None,
+    progress: Callable[[Any], None] | None = None,
+) -> StageReport:
+    """Runs respond, critique or refine on what the stage before has left, and opens the teachers for it."""
+    from cft_trl.synthesis.teachers import open_teachers
+
+    rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)
+    if stage == "critique" and not names:  # rows that bring their critiques
+        with StageWriter(folder, stage, shard) as out:
+            for row in rows:
+                out.report.read += 1
+                out.row(row)
+        return out.report
+    teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
+    return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
+
+
+def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """Whom an asking stage of a recipe asks; nobody where it passes its rows on."""
+    settings = getattr(recipe, stage)
+    if stage == "respond":
+        return settings.models if settings.answers == "models" else ()
+    if stage == "refine":
+        return settings.teachers if settings.answers != "none" else ()
+    return settings.teachers
