@@ -119,9 +119,7 @@ def test_one_line_and_exit_code_2(home, capsys):  # noqa: F811
     (home / "run" / "settings.json").write_text(before)
     assert main(train_words("--per_device_train_batch_size", "3")) == 2
     err = capsys.readouterr().err
-    assert (
-        "was written with 1 rows a step (1 x 1 x 1), here are 3 (3 x 1 x 1); set per_device_train_b" in err
-    )
+    assert "was written with 1 rows a step (1 x 1 x 1), here are 3 (3 x 1 x 1); set per_device_train_b" in err
     assert err.count("\n") == 1
 
 

@@ -12,6 +12,9 @@ from datasets import Dataset, IterableDataset
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from cft_trl import CFTTrainer, DataCollatorForCritique
+from cft_trl.prompts import Prompting
+from cft_trl.training.lengths import PreparationReport
+from cft_trl.training.preparation import RowEncoder, prepare_dataset
 from cft_trl.training.rows_once import WholeStream, own_rows, take_loss_off, without_repeats
 
 
@@ -30,7 +33,8 @@ def test_over_all_processes_each_row_has_its_loss_once(rows, batch, processes):
     """With accelerate's own dealing out, which fills the last batches up from the beginning."""
     trained, steps = [], set()
     for index in range(processes):
-        args, gradients = arguments(batch, processes, index), SimpleNamespace(end_of_dataloader=False)
+        args, loader = arguments(batch, processes, index), SimpleNamespace(remainder=1)
+        gradients = SimpleNamespace(end_of_dataloader=False, active_dataloader=loader)
         sampler = BatchSampler(SequentialSampler(range(rows)), batch, drop_last=False)
         mine = list(BatchSamplerShard(sampler, processes, index)) if processes > 1 else list(sampler)
 
@@ -42,6 +46,7 @@ def test_over_all_processes_each_row_has_its_loss_once(rows, batch, processes):
         steps.add(len(mine))
         for one in without_repeats(batches(), range(rows), args, gradients):
             trained += one["labels"][one["labels"] != -100].tolist()
+        assert loader.remainder == 0  # sums over processes, which are no rows, are not cut
     assert sorted(trained) == list(range(rows))
     assert len(steps) == 1
 
@@ -133,3 +138,34 @@ def test_training_passes_follow_each_other_and_are_shuffled_anew():
 
 def test_an_empty_stream_ends():
     assert list(WholeStream(stream(3).filter(lambda row: False), 1, endless=True)) == []
+
+
+def test_a_run_goes_on_in_the_second_pass_of_a_stream(rows, make_config, tiny_model, tokenizer, tmp_path):
+    """18 rows, 4 a step: step 5 has two rows of each pass, and the counts stay those of a whole one."""
+
+    def train(resume=None):
+        config = make_config(max_steps=8, save_strategy="steps", save_steps=6)
+        source = IterableDataset.from_generator(lambda: iter(rows[:18]))
+        trainer = CFTTrainer(tiny_model(tokenizer), config, train_dataset=source, processing_class=tokenizer)
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = train()
+    resumed = train(str(tmp_path / "out" / "checkpoint-6"))
+    numbers = [
+        [(e["loss"], e["grad_norm"], e["verdict_count"]) for e in trainer.state.log_history if "loss" in e]
+        for trainer in (whole, resumed)
+    ]
+    assert numbers[0] == numbers[1]
+    assert [count for _, _, count in numbers[0]] == [4] * 8
+    assert whole.preparation["train"].rows == resumed.preparation["train"].rows == 18
+
+
+def test_a_broken_off_pass_leaves_the_counts_of_a_whole_one(rows, tokenizer):
+    encoder, report = RowEncoder(tokenizer, Prompting()), PreparationReport("train")
+    prepared = prepare_dataset(IterableDataset.from_generator(lambda: iter(rows * 6)), encoder, report)
+    assert len(list(prepared)) == 240
+    whole = report.to_dict()
+    assert whole["rows"] == 240
+    list(islice(prepared, 120))
+    assert report.to_dict() == whole

@@ -78,8 +78,11 @@ def without_repeats(batches: Iterator[Any], dataset: Any, args: Any, gradients: 
     """
     size, own = args.train_batch_size, own_rows(dataset, args)
     for batch in batches:
-        if own < size and gradients.end_of_dataloader:
-            take_loss_off(batch, own)
+        if gradients.end_of_dataloader:
+            if own < size:
+                take_loss_off(batch, own)
+            # TRL gathers one sum of each process, and accelerate would leave out those beyond the rows that remain.
+            gradients.active_dataloader.remainder = 0
         yield batch
 
 
