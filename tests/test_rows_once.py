@@ -10,12 +10,13 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, IterableDatasetShard
 from datasets import Dataset, IterableDataset
 from torch.utils.data import BatchSampler, SequentialSampler
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from cft_trl import CFTTrainer, DataCollatorForCritique
 from cft_trl.prompts import Prompting
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.preparation import RowEncoder, prepare_dataset
-from cft_trl.training.rows_once import WholeStream, own_rows, take_loss_off, without_repeats
+from cft_trl.training.rows_once import WholeStream, own_rows, take_loss_off, told_repeats, without_repeats
 
 
 def arguments(batch=2, processes=2, index=0, **other):
@@ -60,6 +61,25 @@ def test_where_nothing_is_repeated_all_rows_are_kept():
     dropped = arguments(index=1)
     dropped.dataloader_drop_last = True
     assert own_rows(range(5), dropped) == 2
+
+
+def test_what_a_sampler_of_its_own_repeats_is_told():
+    ours, rebalanced, split = arguments(), arguments(gradient_accumulation_steps=2), arguments(batch=4)
+    assert told_repeats(range(9), ours) is None
+    rebalanced.train_sampling_strategy = "batch_rebalance"
+    assert told_repeats(range(9), rebalanced).startswith("3 of 9 rows are trained twice in each epoch")
+    assert told_repeats(range(12), rebalanced) is None  # four groups have a row each
+    split.accelerator_config.split_batches = True
+    assert told_repeats(range(9), split).startswith("3 of 9 rows are trained twice")
+    assert told_repeats(range(8), split) is None
+    assert own_rows(range(9), split) == 4
+    # What the libraries do, for these nine rows.
+    sampler = BatchSampler(SequentialSampler(range(9)), 4, drop_last=False)
+    halves = [batch for index in range(2) for batch in BatchSamplerShard(sampler, 2, index, split_batches=True)]
+    balanced = [
+        batch for rank in range(2) for batch in BatchRebalanceSampler([5] * 9, 8, 2, 2, rank=rank, drop_last=False)
+    ]
+    assert [sum(map(len, batches)) for batches in (halves, balanced)] == [12, 12]
 
 
 @pytest.mark.parametrize("joined", [False, True])

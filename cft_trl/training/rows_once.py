@@ -99,6 +99,24 @@ def own_rows(dataset: Any, args: Any) -> int:
     return min(max((len(dataset) % total or total) - size * args.process_index, 0), size)
 
 
+def told_repeats(dataset: Any, args: Any) -> str | None:
+    """A line on the rows of an epoch that are trained twice, where a sampler repeats them out of our reach; or None."""
+    if args.world_size == 1 or args.dataloader_drop_last or not hasattr(dataset, "__len__"):
+        return None
+    size, processes, count = args.train_batch_size, args.world_size, 0
+    if args.train_sampling_strategy == "batch_rebalance":
+        groups = processes * args.gradient_accumulation_steps
+        last = len(dataset) % (size * groups)
+        count, why = (groups - last if 0 < last < groups else 0), "train_sampling_strategy=batch_rebalance"
+    elif args.accelerator_config.split_batches and args.accelerator_config.even_batches:
+        count, why = -len(dataset) % size, "split_batches"
+    return (
+        f"{count} of {len(dataset):,} rows are trained twice in each epoch, to fill its last batch ({why})"
+        if count
+        else None
+    )
+
+
 def take_loss_off(batch: Mapping[str, Any], kept: int) -> None:
     """Takes the loss off all rows of a batch but the first `kept`, in place.
 

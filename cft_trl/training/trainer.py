@@ -37,7 +37,7 @@ from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
 from cft_trl.training.record import provenance
-from cft_trl.training.rows_once import deal_out, whole_stream, without_repeats
+from cft_trl.training.rows_once import deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
@@ -160,7 +160,7 @@ class CFTTrainer(SFTTrainer):
                 share_prefixes=bool(args.share_prefixes),
                 return_verdict_mask=True,
             )
-        self._tell(mend_generation_config(self.model))
+        self._tell(mend_generation_config(self.model), told_repeats(self.train_dataset, args))
         self._tell(*tell_turns(self._tokenizer, self._end_ids, self.tokenizer_to_save))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
