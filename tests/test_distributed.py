@@ -101,24 +101,27 @@ def _evidence(trainer) -> dict:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny(folder: Path, **config) -> Path:
     """A folder with a tiny model and its tokenizer, trained until it gets some verdicts right and others wrong."""
     from conftest import make_model, make_tokenizer
 
     from cft_trl import CFTConfig, CFTTrainer
     from cft_trl.sources.arithmetic import arithmetic_records
 
-    folder = tmp_path_factory.mktemp("tiny")
     tokenizer = make_tokenizer("chatml")
-    model = make_model(tokenizer)
+    model = make_model(tokenizer, **config)
     # Embeddings and head of over 100,000 numbers each: ZeRO-3 keeps smaller tensors whole on every process.
     model.resize_token_embeddings(4096, mean_resizing=False)
-    config = CFTConfig(
+    args = CFTConfig(
         str(folder / "run"), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True,
         max_steps=60, per_device_train_batch_size=8, learning_rate=1e-2, save_strategy="no", logging_steps=20,
         gradient_checkpointing=False,
     )  # fmt: skip
     rows = Dataset.from_list(list(arithmetic_records(200, seed=9, levels=(1,))))
-    CFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer).train()
+    CFTTrainer(model, args, train_dataset=rows, processing_class=tokenizer).train()
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return folder / "model"
@@ -194,6 +197,16 @@ def launch(launcher: list, folder: Path, tiny: Path, **settings) -> Run:
     code = finish(start(launch_words(launcher, folder, tiny, settings), folder))
     assert code == 0, output_of(folder)[-5000:]
     return Run(folder / "run", folder / "evidence", output_of(folder))
+
+
+def cut_to(whole: Path, copy: Path, step: int) -> None:
+    """A copy of a finished run as one that was killed after the checkpoint of a step left it."""
+    shutil.copytree(whole, copy)
+    for path in copy.glob("checkpoint-*"):
+        if int(path.name.partition("-")[2]) > step:
+            shutil.rmtree(path)
+    for path in [*copy.glob("*.safetensors"), copy / "trainer_state.json", copy / "metrics.json"]:
+        path.unlink()
 
 
 def needs_deepspeed() -> None:
@@ -347,10 +360,7 @@ def test_packs_are_shared_out_too(tiny, tmp_path):
 def test_a_killed_run_goes_on(double, tiny, tmp_path, backend):
     whole = double(backend)
     launcher, rows, micro_batches = BACKENDS[backend]
-    shutil.copytree(whole.folder, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
-    for name in ("model.safetensors", "trainer_state.json", "metrics.json"):
-        (tmp_path / "run" / name).unlink()
+    cut_to(whole.folder, tmp_path / "run", 2)
     resumed = launch(
         two(launcher),
         tmp_path,

@@ -310,6 +310,17 @@ def test_a_worker_ends_with_its_launcher_and_not_with_a_shell(words, ends):
             os.killpg(launcher.pid, signal.SIGKILL)
 
 
+def test_a_worker_whose_launcher_was_killed_while_it_started_ends_at_once():
+    """It is then the child of a process of the system: here of a shell, in the place of process 1."""
+    worker = "import time; from cft_trl.training.launch import end_with_launcher as end; end(0.05); time.sleep(120)"
+    shell = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1"; echo "code $?"', sys.executable, worker], cwd=REPOSITORY,
+        env={**os.environ, "TORCHELASTIC_RUN_ID": "none"}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert shell.stderr == "cft: the launcher is gone; its processes end\n"
+    assert shell.stdout == "code 1\n"
+
+
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
 def test_a_stop_is_told_by_one_process(rank, lines, monkeypatch, capsys):
     from cft_trl import cli

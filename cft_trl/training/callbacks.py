@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import IterableDataset
+from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 
 from cft_trl.folders import write_text

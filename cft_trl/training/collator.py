@@ -94,10 +94,10 @@ class DataCollatorForCritique:
         batch = self._batch(features)
         if self.return_verdict_mask and "verdict_mask" in features[0]:
             batch["verdict_mask"] = self._verdict_mask(features, batch["input_ids"].shape)
-            if self.padding_free:
-                lengths = [len(row["input_ids"]) for row in features]
-                lengths[-1] += batch["input_ids"].shape[1] - sum(lengths)  # padding to a multiple counts to the last
-                batch["row_lengths"] = torch.tensor(lengths)
+        if self.return_verdict_mask and self.padding_free:
+            lengths = [len(row["input_ids"]) for row in features]
+            lengths[-1] += batch["input_ids"].shape[1] - sum(lengths)  # padding to a multiple counts to the last
+            batch["row_lengths"] = torch.tensor(lengths)
         return batch
 
     def _join_packs(self, packs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -149,11 +149,14 @@ def end_with_launcher(every_s: float = 1.0) -> None:
     started is left alone: it may be meant to outlive that shell.
     """
     parent = os.getppid()
-    if "TORCHELASTIC_RUN_ID" not in os.environ and not _is_launcher(parent):
+    elastic = "TORCHELASTIC_RUN_ID" in os.environ
+    if not elastic and not _is_launcher(parent):
         return
+    # One killed while this process was starting has been followed by a process of the system, which is no Python.
+    gone = elastic and not _is_python(parent)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and not gone:
             time.sleep(every_s)
         if os.environ.get("RANK", "0") == "0":
             print("cft: the launcher is gone; its processes end", file=sys.stderr, flush=True)
@@ -162,17 +165,27 @@ def end_with_launcher(every_s: float = 1.0) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _is_python(process: int) -> bool:
+    words = _words_of(process)
+    return not words or any(name in Path(word).name for word in words[:2] for name in ("python", "torchrun"))
+
+
 def _is_launcher(process: int) -> bool:
     """Whether a process is `accelerate launch`, which says nothing to a single process it starts."""
-    import psutil  # accelerate needs it too
-
-    try:
-        words = psutil.Process(process).cmdline()
-    except psutil.Error:
-        return False
+    words = _words_of(process)
     return any(
         Path(word).name in ("accelerate", "accelerate-launch") or word.startswith("accelerate.") for word in words
     )
+
+
+def _words_of(process: int) -> list[str]:
+    """The command line of a process; empty where it cannot be had."""
+    import psutil  # accelerate needs it too
+
+    try:
+        return psutil.Process(process).cmdline()
+    except psutil.Error:
+        return []
 
 
 def skip_teardown() -> Callable[[int], None]:

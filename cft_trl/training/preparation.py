@@ -321,7 +321,8 @@ def prepare_dataset(
 ) -> Dataset | IterableDataset:
     """Tokenises a dataset of any published layout in one pass; what became of each row is added to `report`.
 
-    A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in the process that reads them.
+    A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in every process that reads them; the
+    counts are those of its longest pass.
 
     Returns:
         The rows in use, with the columns `input_ids`, `labels` and `verdict_mask`.
@@ -361,11 +362,15 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
     if columns is None:
         columns = list(next(iter(dataset), {}))
 
+    this_pass = PreparationReport(report.name)
+
     def encode_and_count(batch, indices):
         made = encoder(encoder.read_batch(batch, indices, labels), indices)
-        if indices[0] == 0:  # a new epoch, or a look at the first row: the same rows are not counted twice
-            report.clear()
-        report.add_columns(made)
+        if indices[0] == 0:  # a new pass, or a look at the first row: the same rows are not counted twice
+            this_pass.clear()
+        this_pass.add_columns(made)
+        if this_pass.rows >= report.rows:
+            report.take_over(this_pass.to_dict())
         used = [i for i, length in enumerate(made["length"]) if length]
         return {name: [made[name][i] for i in used] for name in FEATURE_COLUMNS}
 

@@ -27,6 +27,7 @@ from cft_trl.folders import write_text
 from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
 from cft_trl.models import load_tokenizer
 from cft_trl.sources.local import data_identity
+from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
 from cft_trl.training.record import MARK, read_record
 
 if TYPE_CHECKING:
@@ -123,17 +124,22 @@ def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, 
 # ---- going on ----
 
 
-def check_goes_on(output: Path, settings: Mapping[str, Any], identity: Mapping[str, Identity]) -> None:
+def check_goes_on(
+    output: Path, checkpoint: Path, settings: Mapping[str, Any], identity: Mapping[str, Identity]
+) -> None:
     """Sees that a run which is about to go on in a folder is the one that was begun there.
 
     Args:
-        output: The run's folder; it holds a checkpoint.
+        output: The run's folder.
+        checkpoint: The one in it that the run goes on from.
         settings: The settings now.
         identity: What it is made of now: "base", "tokenizer", "train_rows", "eval_rows".
 
     Raises:
-        CFTError: It is another one: the first three differences, and what to do.
+        CFTError: It is another one: the first three differences, and what to do; or it was launched otherwise and
+            does not go on exactly (`cft_trl.training.launched`).
     """
+    check_launch_goes_on(checkpoint, _settings_before(output), settings)
     changed = _changed_settings(output, settings)
     before = read_record(output).get("identity")
     if before is None and not changed:
@@ -186,12 +192,19 @@ def prepared_identity(dataset: Any) -> Identity | None:
     return {"rows": len(dataset), "numbers": told.hexdigest()[:16]}
 
 
-def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
+def _settings_before(output: Path) -> dict[str, Any] | None:
     path = output / SETTINGS_FILE
-    if not path.is_file():
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
+    before = _settings_before(output)
+    if before is None:
         return []
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings, default=str))
-    names = sorted({*before, *now} - _FREE_TO_CHANGE)
+    now = json.loads(json.dumps(settings, default=str))
+    # How many rows a step has is compared with the launch, of a run that wrote it down.
+    free = _FREE_TO_CHANGE | {"launch"} | ({*BATCH_SETTINGS} if "launch" in before else set())
+    names = sorted({*before, *now} - free)
     return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
 

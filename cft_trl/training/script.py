@@ -25,6 +25,7 @@ from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
+from cft_trl.training.launched import check_launch_goes_on, launched_as
 from cft_trl.training.places import check_output, held_folder
 from cft_trl.training.record import check_mine, run_of
 from cft_trl.training.runs import check_goes_on, run_identity
@@ -335,7 +336,7 @@ def check_saved(folder: Path) -> None:
 def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
-    merged = {**config.to_dict(), **asdict(script), **asdict(model)}
+    merged = {**config.to_dict(), **asdict(script), **asdict(model), "launch": launched_as(config)}
     return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
 
 
@@ -348,7 +349,9 @@ def _checkpoint_to_resume(
         if found := damage(path):
             raise CFTError(f"resume_from_checkpoint={path} is not a complete checkpoint ({found})")
         if path.resolve().parent == output.resolve():
-            check_goes_on(output, settings, identity)
+            check_goes_on(output, path, settings, identity)
+        else:
+            check_launch_goes_on(path, None, settings)
         return str(path)
     checkpoint, damaged = newest_whole(output) if script.resume else (None, [])
     for line in damaged:
@@ -356,5 +359,5 @@ def _checkpoint_to_resume(
     if checkpoint is None:
         return None
     check_mine(output, checkpoint.name, run_of(checkpoint), "remove it, or give --resume false to begin anew here")
-    check_goes_on(output, settings, identity)
+    check_goes_on(output, checkpoint, settings, identity)
     return str(checkpoint)

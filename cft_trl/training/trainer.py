@@ -27,12 +27,7 @@ from cft_trl.portable import make_portable
 from cft_trl.prompts import Prompting
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal, whole_or_gone
-from cft_trl.training.checks import (
-    check_arguments,
-    check_prepared_columns,
-    check_trainer,
-    settle,
-)
+from cft_trl.training.checks import check_arguments, check_prepared_columns, check_trainer, settle
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
@@ -41,6 +36,7 @@ from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
 from cft_trl.training.record import provenance
+from cft_trl.training.rows_once import deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
@@ -165,7 +161,7 @@ class CFTTrainer(SFTTrainer):
                 share_prefixes=bool(args.share_prefixes),
                 return_verdict_mask=True,
             )
-        self._tell(mend_generation_config(self.model))
+        self._tell(mend_generation_config(self.model), told_repeats(self.train_dataset, args))
         if self.preparation:
             # Rows are written with the given template (`_tokenizer`); from here on this one asks, and is saved.
             self.processing_class = self.callback_handler.processing_class = as_trained(self._tokenizer)
@@ -210,10 +206,7 @@ class CFTTrainer(SFTTrainer):
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
-        # Each process reads its own part of a stream, and counts that.
-        state = PartialState()
-        shared = isinstance(dataset, IterableDataset) and state.num_processes > 1
-        report = PreparationReport(f"{dataset_name} (process {state.process_index})" if shared else dataset_name)
+        report = PreparationReport(dataset_name)  # of a stream too each process reads, and counts, all rows
         with PartialState().main_process_first():  # the others find the first one's result in the cache
             dataset = prepare_dataset(dataset, encoder, report, args.dataset_num_proc)
             if args.shuffle_dataset:
@@ -273,6 +266,15 @@ class CFTTrainer(SFTTrainer):
 
         with fused_head(self.args.device):
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
+
+    def _get_dataloader(self, dataset, description, batch_size, *args, **kwargs):
+        total = batch_size * self.args.world_size
+        stream = whole_stream(dataset, total, endless=kwargs.get("is_training", False))
+        return deal_out(stream, super()._get_dataloader(stream, description, batch_size, *args, **kwargs))
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches = without_repeats(epoch_iterator, self.train_dataset, self.args, self.accelerator.gradient_state)
+        return super().get_batch_samples(batches, num_batches, device)
 
     def training_step(self, *args, **kwargs):
         with fused_head(self.args.device):  # for the backward pass
