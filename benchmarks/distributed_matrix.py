@@ -226,7 +226,7 @@ def model_in(work: Path, head: str) -> Path:
 
 
 def with_cft_trl(folder: Path, base: Path | None) -> Any:
-    from cft_trl.models import load_model
+    from cft_trl.models.loading import load_model
 
     return load_model(str(folder), dtype="float32")[0]
 
@@ -247,9 +247,9 @@ def eval_loss(model: Any, folder: Path, rows: Path) -> float:
     """Mean negative log-likelihood of a target token, nats, row by row with plain logits."""
     import torch
 
-    from cft_trl.models import load_tokenizer
-    from cft_trl.prompts import Prompting
-    from cft_trl.records import to_records
+    from cft_trl.data.prompts import Prompting
+    from cft_trl.data.records import to_records
+    from cft_trl.models.loading import load_tokenizer
     from cft_trl.training.preparation import RowEncoder
 
     records = to_records([json.loads(line) for line in rows.read_text().splitlines()])

@@ -117,8 +117,8 @@ def measure(
     options: argparse.Namespace, name: str, attention: str, fields: dict[str, Any], pack: int, peak: float
 ) -> dict[str, object]:
     """Time and memory of a contestant's step."""
-    from cft_trl.training.plan_models import _shape
-    from cft_trl.training.planning import training_flops
+    from cft_trl.planning.model_shape import _shape
+    from cft_trl.planning.plan import training_flops
 
     rows = rows_of(options, pack)
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +171,7 @@ def make_trainer(
     from trl import SFTConfig, SFTTrainer
 
     from cft_trl import CFTConfig, CFTTrainer
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     config_class, trainer_class = (SFTConfig, SFTTrainer) if who == "TRL" else (CFTConfig, CFTTrainer)
     settings = {
@@ -189,7 +189,7 @@ def random_model(options: argparse.Namespace, attention: str) -> Any:
     """The model's shape with random weights, the same every time; 7B in bf16, so that its optimizer fits."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from cft_trl.training.plan_models import PUBLISHED
+    from cft_trl.planning.model_shape import PUBLISHED
 
     fields = dict(SMOKE if options.smoke else PUBLISHED[options.model])
     config = AutoConfig.for_model(fields.pop("model_type"), max_position_embeddings=32_768, **fields)

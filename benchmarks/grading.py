@@ -20,12 +20,12 @@ from pathlib import Path
 
 from measure import alternate, ratio, record, table
 
-from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.evaluation.grading import _respelled
+from cft_trl.grading.benchmarks import load_benchmark
+from cft_trl.grading.grade import _respelled
 
 _CHILD = """
 import json, resource, sys, time
-from cft_trl.evaluation import grading
+from cft_trl.grading import grade as grading
 pairs = [tuple(pair) for pair in json.load(open(sys.argv[1]))]
 grading.grade_many([("x+1", "1+x")] * 8, processes=2)
 for line in sys.stdin:

@@ -22,7 +22,7 @@ from measure import record, table
 HERE = Path(__file__).resolve().parents[1]
 _CHILD = """
 import json, sys
-from cft_trl.evaluation.grading import grade_many
+from cft_trl.grading.grade import grade_many
 print(json.dumps(grade_many([tuple(pair) for pair in json.load(sys.stdin)])))
 """
 

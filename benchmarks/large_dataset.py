@@ -90,7 +90,7 @@ def prepare(path: Path, model: str) -> list[dict[str, str]]:
     import datasets
 
     from cft_trl import CFTConfig, CFTTrainer
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)

@@ -83,7 +83,7 @@ def compare(options: argparse.Namespace) -> None:
     logging.disable(logging.WARNING)
     from training_step import Step
 
-    from cft_trl.models import load_tokenizer, resolve_model
+    from cft_trl.models.loading import load_tokenizer, resolve_model
     from cft_trl.sources.arithmetic import arithmetic_records
 
     tokenizer, model = load_tokenizer(options.model), resolve_model(options.model)
@@ -130,8 +130,8 @@ def make_trainer(who: str, kind: str, options: argparse.Namespace, rows: list[di
     from trl import SFTConfig, SFTTrainer
 
     from cft_trl import CFTConfig, CFTTrainer
-    from cft_trl.models import resolve_model
-    from cft_trl.prompts import Prompting, to_prompt_completion
+    from cft_trl.data.prompts import Prompting, to_prompt_completion
+    from cft_trl.models.loading import resolve_model
 
     settings = {
         "output_dir": folder, "use_cpu": True, "bf16": False, "report_to": "none", "max_length": options.pack,
@@ -187,7 +187,7 @@ class Peer:
 
 def write_task(options: argparse.Namespace, rows: list[dict], model: str, folder: Path, kind: str) -> Path:
     """Rows in its ShareGPT layout, and the settings of a full fine-tuning."""
-    from cft_trl.prompts import Prompting, to_prompt_completion
+    from cft_trl.data.prompts import Prompting, to_prompt_completion
 
     examples = [to_prompt_completion(row, Prompting(), chat=True) for row in rows]
     messages = [{"messages": example["prompt"] + example["completion"]} for example in examples]

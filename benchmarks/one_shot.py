@@ -41,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(options.model)
     rows = make_rows(options.steps, options.critiques, options.prompt, options.critique, tokenizer)
@@ -79,9 +79,9 @@ def main() -> None:
 
 def make_rows(responses: int, critiques: int, prompt: int, critique: int, tokenizer) -> datasets.Dataset:
     """One query of as many parts as bring prompt and critique near the lengths asked for."""
-    from cft_trl.records import features
+    from cft_trl.data.records import features
     from cft_trl.sources.arithmetic import STYLES, corrupt, problems, right_solution, write
-    from cft_trl.synthesis.reference import critique_from_reference
+    from cft_trl.sources.reference import critique_from_reference
 
     draw, styles = random.Random(0), list(STYLES)
     stream = problems(seed=5, levels=(3,))
@@ -141,7 +141,7 @@ def _row(problem, response: str, solution) -> dict:
 
 
 def encode(rows: datasets.Dataset, tokenizer) -> datasets.Dataset:
-    from cft_trl.prompts import Prompting
+    from cft_trl.data.prompts import Prompting
     from cft_trl.training.lengths import PreparationReport
     from cft_trl.training.preparation import RowEncoder, prepare_dataset
 
@@ -152,7 +152,7 @@ def encode(rows: datasets.Dataset, tokenizer) -> datasets.Dataset:
 
 
 def share(rows: datasets.Dataset):
-    from cft_trl.training.sharing import share_dataset
+    from cft_trl.training.prefix_sharing.packs import share_dataset
 
     return share_dataset(rows, sum(len(ids) for ids in rows["input_ids"]), "step")
 

@@ -64,7 +64,7 @@ def compare(name: str, model: str) -> dict[str, object]:
     command = [sys.executable, __file__, "--measure", name, "--model", model]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    from cft_trl.training.planning import PROCESS
+    from cft_trl.planning.plan import PROCESS
 
     plan = planned(name, model, found)
     above = (plan.memory.peak - PROCESS) / 2**30
@@ -85,9 +85,9 @@ def compare(name: str, model: str) -> dict[str, object]:
 
 
 def planned(name: str, model: str, found: dict):
-    from cft_trl.training.plan_hardware import read_hardware
-    from cft_trl.training.plan_models import model_shape
-    from cft_trl.training.planning import Run, make_plan
+    from cft_trl.planning.hardware import read_hardware
+    from cft_trl.planning.model_shape import model_shape
+    from cft_trl.planning.plan import Run, make_plan
 
     length, _, settings = SETTINGS[name]
     run = Run(
@@ -113,7 +113,7 @@ def measure(name: str, model: str) -> dict[str, object]:
     from transformers import TrainerCallback
 
     from cft_trl import CFTConfig, CFTTrainer
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)

@@ -17,7 +17,7 @@ import datasets
 from measure import alternate, ratio, record, table, tiny
 
 from cft_trl import CFTConfig, CFTTrainer
-from cft_trl.prompts import Prompting, to_prompt_completion
+from cft_trl.data.prompts import Prompting, to_prompt_completion
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
 
     from trl import SFTConfig, SFTTrainer
 
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     datasets.disable_caching()
     datasets.disable_progress_bars()
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def load(data: str | None, count: int, tokenizer) -> datasets.Dataset:
-    from cft_trl.records import features
+    from cft_trl.data.records import features
     from cft_trl.sources.arithmetic import arithmetic_records
     from cft_trl.sources.local import load_local
     from cft_trl.training.preparation import RowEncoder

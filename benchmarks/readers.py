@@ -167,8 +167,8 @@ def make_artifacts(folder: Path, *, portable: bool = True) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from cft_trl.errors import CFTError
-    from cft_trl.models import load_model
-    from cft_trl.portable import make_portable
+    from cft_trl.models.loading import load_model
+    from cft_trl.models.portable import make_portable
 
     (folder / "expected").mkdir(parents=True)
     drawn = random.Random(0)  # other tokens at each place: of equal ones every attention makes the same
@@ -249,7 +249,7 @@ def _make_adapter(folder: Path, model: Any, ids: list[int], portable: bool) -> N
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from cft_trl.portable import make_portable
+    from cft_trl.models.portable import make_portable
 
     torch.manual_seed(1)
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
@@ -263,7 +263,7 @@ def _make_adapter(folder: Path, model: Any, ids: list[int], portable: bool) -> N
 
 
 def _make_dataset(folder: Path) -> list[str]:
-    from cft_trl.records import make_record, to_messages, to_webinstruct_cft
+    from cft_trl.data.records import make_record, to_messages, to_webinstruct_cft
     from cft_trl.sources.arithmetic import arithmetic_records
     from cft_trl.synthesis.publish import PublishSettings, run_publish
 

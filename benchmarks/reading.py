@@ -21,8 +21,8 @@ from test_first_error import FORMS
 from verdict_phrasings import LIMITED, NEITHER, RIGHT, WRONG
 from verdict_texts import TEXTS
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.evaluation.first_error import first_error_step
-from cft_trl.verdict import parse_verdict
 
 
 def main() -> None:

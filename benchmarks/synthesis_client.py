@@ -39,15 +39,15 @@ from urllib.parse import urlsplit
 
 from measure import alternate, ratio, record, table
 
-from cft_trl.servers import vllm_server
+from cft_trl.data.stage_files import RowFile, StageReport, stage_path
+from cft_trl.data.teacher_prompts import critique_messages
+from cft_trl.generation.client import Teacher
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.vllm_server import vllm_server
 from cft_trl.sources.corpus import SourceSettings, run_source
-from cft_trl.synthesis.client import Teacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.requests import Counts, Request
 from cft_trl.synthesis.respond import RespondSettings, run_respond
-from cft_trl.synthesis.stages import RowFile, StageReport, stage_path
-from cft_trl.synthesis.teacher_prompts import critique_messages
 
 MODEL = "smollm2-135m"
 NO_KEY = ""

@@ -36,7 +36,7 @@ import torch
 from measure import alternate, ratio, record, table
 
 from cft_trl import CFTConfig, CFTTrainer
-from cft_trl.training.plan_models import PUBLISHED
+from cft_trl.planning.model_shape import PUBLISHED
 
 # name -> (trainer, settings); "padded" batches the critiques of one response. "head": TRL, its head on targets only.
 CONTESTANTS = {
@@ -91,7 +91,7 @@ def save_slice(name: str, parts: int, folder: str) -> None:
     """Saves 1/`parts` of a model's shape with random weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from cft_trl.models import load_tokenizer
+    from cft_trl.models.loading import load_tokenizer
 
     fields = dict(PUBLISHED[name])
     for field in ("num_hidden_layers", "vocab_size"):
@@ -104,7 +104,7 @@ def save_slice(name: str, parts: int, folder: str) -> None:
 def rows_of(options: argparse.Namespace, critiques: int) -> datasets.Dataset:
     from transformers import AutoConfig
 
-    from cft_trl.models import resolve_model
+    from cft_trl.models.loading import resolve_model
 
     vocabulary = min(40_000, AutoConfig.from_pretrained(resolve_model(options.model)).vocab_size)
     return make_rows(options.prompt, options.critique, critiques, options.responses, vocabulary)
@@ -129,7 +129,7 @@ def make_rows(prompt: int, critique: int, critiques: int, responses: int, vocabu
 def make_trainer(name: str, options: argparse.Namespace, rows: datasets.Dataset, critiques: int, folder: str):
     from trl import SFTConfig, SFTTrainer
 
-    from cft_trl.models import load_tokenizer, resolve_model
+    from cft_trl.models.loading import load_tokenizer, resolve_model
 
     model, (kind, fields) = options.model, CONTESTANTS[name]
     packed = bool(fields)

@@ -19,10 +19,10 @@ _LAZY = {
     "CFTError": "cft_trl.errors",
     "CFTTrainer": "cft_trl.training.trainer",
     "DataCollatorForCritique": "cft_trl.training.collator",
-    "parse_verdict": "cft_trl.verdict",
-    "to_messages": "cft_trl.records",
-    "to_records": "cft_trl.records",
-    "to_webinstruct_cft": "cft_trl.records",
+    "parse_verdict": "cft_trl.data.verdict",
+    "to_messages": "cft_trl.data.records",
+    "to_records": "cft_trl.data.records",
+    "to_webinstruct_cft": "cft_trl.data.records",
 }
 
 __all__ = [*_LAZY, "__version__"]

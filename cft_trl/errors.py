@@ -44,7 +44,7 @@ class CFTError(ValueError):
 
     Attributes:
         reason: What kind it is, for code that acts on it ("no connection", "context length", "quota", ...; see
-            `cft_trl.synthesis.replies`); None where nothing does. The message is for people and is never parsed.
+            `cft_trl.generation.replies`); None where nothing does. The message is for people and is never parsed.
     """
 
     def __init__(self, message: object, reason: str | None = None) -> None:

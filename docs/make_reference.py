@@ -47,7 +47,7 @@ def reference() -> str:
     from trl import SFTConfig
 
     from cft_trl.environment import VARIABLES
-    from cft_trl.evaluation.benchmarks import BENCHMARKS
+    from cft_trl.grading.benchmarks import BENCHMARKS
     from cft_trl.synthesis.recipe import STAGES, Recipe
     from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
@@ -128,7 +128,7 @@ def commands() -> str:
 
 
 def _columns() -> tuple[str, ...]:
-    from cft_trl.records import COLUMNS as names
+    from cft_trl.data.records import COLUMNS as names
 
     return names
 

@@ -27,7 +27,7 @@ RUN = Path("runs/notebook")
 # %%
 from datasets import Dataset
 
-from cft_trl.records import features
+from cft_trl.data.records import features
 from cft_trl.sources.arithmetic import arithmetic_records
 
 train_rows = list(arithmetic_records(ROWS, levels=(1,), split="train"))
@@ -42,8 +42,8 @@ for name in ("query", "response", "critique", "verdict"):
 # Question and response are the prompt. The critique and its end token are the only tokens with loss.
 
 # %%
-from cft_trl.models import load_model
-from cft_trl.prompts import Prompting
+from cft_trl.data.prompts import Prompting
+from cft_trl.models.loading import load_model
 
 model, tokenizer = load_model("smollm2-135m", dtype="float32")
 prompting = Prompting("cft", preset="compact")
@@ -172,7 +172,7 @@ if "get_ipython" in globals():
 # - critiques by a model of your choice: `docs/teachers.md`
 
 # %%
-from cft_trl.inference import critique
+from cft_trl.generation.modes import critique
 
 row = {"query": "What is 12 x 4 - 6?", "response": "12 x 4 = 46, 46 - 6 = 40. The answer is 40."}
 print(critique(trainer.model, trainer.processing_class, [row], prompt_preset="compact", max_new_tokens=96)[0])

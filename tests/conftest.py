@@ -49,7 +49,7 @@ def make_tokenizer(style: str):
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from cft_trl.prompts import Prompting
+    from cft_trl.data.prompts import Prompting
     from cft_trl.sources.arithmetic import arithmetic_records
 
     template, special, eos = STYLES[style]

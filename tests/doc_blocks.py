@@ -17,8 +17,8 @@ from pathlib import Path
 from conftest import REPOSITORY
 
 from cft_trl.cli import COMMANDS
+from cft_trl.commands.completion_scripts import _SETTINGS_COMMANDS, command_parser
 from cft_trl.commands.settings import parse_settings
-from cft_trl.completion import _SETTINGS_COMMANDS, command_parser
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 

@@ -9,8 +9,8 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-from cft_trl.evaluation.benchmarks import BENCHMARKS, FOLDER_VARIABLE
-from cft_trl.generators import Generation
+from cft_trl.generation.local import Generation
+from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE
 
 GSM8K = [{"question": f"What is {n} + 3?", "answer": f"It is {n + 3}. #### {n + 3}"} for n in range(8)]
 MATH_500 = [{"problem": f"Halve ${n}$.", "answer": rf"\frac{{{n}}}{{2}}", "level": 1} for n in range(1, 6)]

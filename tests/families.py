@@ -135,7 +135,7 @@ def _trained_backend(special: tuple[str, ...], sentencepiece: bool) -> str:
     from conftest import MODERN_SPLIT
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    from cft_trl.prompts import Prompting
+    from cft_trl.data.prompts import Prompting
     from cft_trl.sources.arithmetic import arithmetic_records
 
     if sentencepiece:  # as Llama 2's: spaces are a character, and unknown characters bytes
@@ -181,7 +181,7 @@ def _trained(special: tuple[str, ...], added: tuple[str, ...], eos: str | None, 
 
 def line(family: Family) -> str:
     """The family's line in the table of docs/models.md, read off its tokenizer."""
-    from cft_trl import chat_templates as templates
+    from cft_trl.models.loading import chat_templates as templates
 
     tokenizer = family.tokenizer()
     frame, saved = templates.answer_frame(tokenizer), templates.as_trained(tokenizer)
@@ -319,7 +319,7 @@ def plain_texts(folder: Path, rows: list[dict[str, Any]]) -> list[tuple[str, int
     """What transformers' own `generate` makes of the saved folder: (text, new tokens) for each row's critique."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    from cft_trl.prompts import Prompting, chat_messages
+    from cft_trl.data.prompts import Prompting, chat_messages
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     if (folder / "adapter_config.json").is_file():  # transformers takes the base's settings otherwise

@@ -27,7 +27,7 @@ NEW_TOKENS = 120  # more than a critique has
 
 
 def expected() -> list[str]:
-    from cft_trl.prompts import Prompting
+    from cft_trl.data.prompts import Prompting
 
     return [Prompting().completion(row) for row in ROWS]
 
@@ -61,8 +61,8 @@ def _commanded(folder: Path) -> list[str]:
 
 
 def _served(folder: Path) -> list[str]:
-    from cft_trl.inference import run_mode
-    from cft_trl.serving import serve
+    from cft_trl.generation.modes import run_mode
+    from cft_trl.generation.serving import serve
 
     os.environ.setdefault("CFT_VLLM_OPTIONS", "--enforce-eager --max-model-len 512")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")

@@ -25,7 +25,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
-from cft_trl.synthesis.journal import request_key
+from cft_trl.generation.journal import request_key
 
 KEY = "planted-key-7f3a"  # what the server takes for a wrong key is any other beginning with "planted"
 FAULTS = (

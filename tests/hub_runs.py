@@ -94,7 +94,7 @@ def _select(folder: Path, winner: int, steps: tuple[int, ...]) -> None:
 
 def evaluated(folder: Path, model: Path) -> Path:
     """Notes in an evaluation that it is of what lies in this folder now, as `cft eval` does."""
-    from cft_trl.identity import model_identity
+    from cft_trl.models.identity import model_identity
 
     identity = {"kind": "transformers", "model": model_identity(str(model)), "dtype": "float32"}
     told = json.loads((folder / "evaluation.json").read_text())

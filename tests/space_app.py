@@ -18,7 +18,7 @@ import pytest
 
 from cft_trl.demo import DemoSettings, serve
 from cft_trl.demo.runtime import Runtime
-from cft_trl.inference import Generation
+from cft_trl.generation.modes import Generation
 
 SOLUTION = "First, 7 × 6 = 42 pencils.\nThen, 42 - 5 = 37 pencils.\nThe answer is \\boxed{37} pencils."
 CRITIQUE = (

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from cft_trl.cli import main
+from cft_trl.data.files import read_files
+from cft_trl.data.records import to_record, to_records
+from cft_trl.data.stage_files import StageReport
 from cft_trl.errors import CFTError
-from cft_trl.records import to_record, to_records
 from cft_trl.sources.corpus import SourceSettings
-from cft_trl.sources.files import read_files
 from cft_trl.synthesis.build import write_failures
 from cft_trl.synthesis.publish import PublishSettings, run_publish
 from cft_trl.synthesis.recipe import read_recipe, to_recipe
-from cft_trl.synthesis.stages import StageReport
 
 DIGITS = "1" + "0" * 5000
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -124,7 +124,7 @@ def test_a_dataset_with_a_format_is_prepared_as_one_without(style):
     from conftest import make_tokenizer
     from datasets import Dataset
 
-    from cft_trl.prompts import Prompting
+    from cft_trl.data.prompts import Prompting
     from cft_trl.training.preparation import PreparationReport, RowEncoder, prepare_dataset
 
     row = {"id": 7, "query": "What is 6 x 7?", "response": "43", "critique": "No, 42.\n\nConclusion: wrong [END]"}

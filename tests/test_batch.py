@@ -16,15 +16,15 @@ import pytest
 from batch_server import BatchServer
 from faulty_server import FaultyServer, answer_to
 
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.synthesis import batch
-from cft_trl.synthesis.batch import BatchTeacher
-from cft_trl.synthesis.client import Teacher
+from cft_trl.generation import batch
+from cft_trl.generation.batch import BatchTeacher
+from cft_trl.generation.client import Teacher
+from cft_trl.generation.identities import key_of
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Counts, Request
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.identities import key_of
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.requests import Counts, Request
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 pytest.importorskip("openai")
 

@@ -10,8 +10,8 @@ import pytest
 from eval_runs import write_benchmarks
 from hub_server import OWNER, HubServer
 
-from cft_trl.evaluation.benchmarks import BENCHMARKS, FOLDER_VARIABLE, REVISIONS_VARIABLE, load_benchmark
-from cft_trl.evaluation.revisions import read_at
+from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, REVISIONS_VARIABLE, load_benchmark
+from cft_trl.grading.revisions import read_at
 
 
 @pytest.fixture

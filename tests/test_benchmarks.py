@@ -9,9 +9,9 @@ import json
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation import benchmarks
-from cft_trl.evaluation.benchmarks import BENCHMARKS, FOLDER_VARIABLE, MATH_SYSTEM, get_benchmark, load_benchmark
-from cft_trl.inference import STOP_STRINGS
+from cft_trl.generation.modes import STOP_STRINGS
+from cft_trl.grading import benchmarks
+from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, MATH_SYSTEM, get_benchmark, load_benchmark
 
 PUBLISHED = {
     "math": 5000, "math-500": 500, "minerva-math": 272, "gsm8k": 1319, "olympiadbench": 675, "aime24": 30, "amc23": 40,
@@ -188,7 +188,7 @@ def test_gold_from_solution(solution, gold):
 
 
 def test_no_problem_for_selection_is_in_a_reported_set(shared_data):
-    from cft_trl.sources.fingerprints import normalised
+    from cft_trl.data.fingerprints import normalised
 
     reported = {normalised(row["query"]) for row in load_benchmark("math", shared_data / "benchmarks")}
     drawn = load_benchmark("math-validation", shared_data / "benchmarks")

@@ -11,15 +11,15 @@ import pytest
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
+from cft_trl.data.stage_files import RowFile, StageReport, stage_path
 from cft_trl.errors import CFTError
+from cft_trl.generation.requests import Counts
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import build
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.plan import estimate, tell
 from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.recipe import STAGES, read_recipe, to_recipe, with_settings
-from cft_trl.synthesis.requests import Counts
-from cft_trl.synthesis.stages import RowFile, StageReport, stage_path
 
 RECIPE = """\
 name: small
@@ -309,7 +309,7 @@ def test_the_card_beside_the_recipe_gets_into_the_datasets(recipe_file, folder):
 
 def test_the_finished_dataset_is_pushed(recipe_file, folder, monkeypatch, capsys):
     pushed = []
-    monkeypatch.setattr("cft_trl.hub_upload.push_dataset", lambda *args, **more: pushed.append((args, more)) or "URL")
+    monkeypatch.setattr("cft_trl.hub.upload.push_dataset", lambda *args, **more: pushed.append((args, more)) or "URL")
     monkeypatch.setattr("huggingface_hub.HfApi.whoami", mock.Mock(side_effect=RuntimeError("no network")))
     command = ["build", str(recipe_file), "--output", str(folder), "--push-to-hub", "org/mine"]
     assert main(command) == 2

@@ -17,8 +17,8 @@ import pytest
 from faulty_server import KEY, FaultyServer
 
 from cft_trl.cli import main
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.synthesis.recipe import STAGES
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 RECIPE = (
     "name: faults\nsource: {corpus: arithmetic, limit: 40}\nfilter: {agree: off}\ndecontaminate: {benchmarks: none}\n"
@@ -132,7 +132,7 @@ def test_a_build_of_2000_rows_that_was_killed_three_times_is_the_same(tmp_path, 
 def test_a_kill_between_asking_and_publishing_leaves_nothing_half(tmp_path, recipe_file, stage):
     """Killed in the middle of a stage's writing: the next run makes the same files."""
     kill = (
-        "import os, sys, cft_trl.synthesis.stages as stages, cft_trl.synthesis.build as building\n"
+        "import os, sys, cft_trl.data.stage_files as stages, cft_trl.synthesis.build as building\n"
         f"run, name = building.run_{stage}, {stage!r}\n"
         "def killed(rows, settings, folder, *rest, **options):\n"
         "    def some():\n"

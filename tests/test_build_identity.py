@@ -20,15 +20,16 @@ from telling_server import TellingServer
 from test_publish import make_rows, publish_rows
 
 from cft_trl.cli import main
+from cft_trl.data.files import expand_glob, files_of_split
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.hub_upload import published_files
-from cft_trl.sources.files import expand_glob, files_of_split
+from cft_trl.generation import identities
+from cft_trl.hub.upload import published_files
 from cft_trl.sources.local import load_local
 from cft_trl.synthesis import build as building
-from cft_trl.synthesis import identities, marks
+from cft_trl.synthesis import marks
 from cft_trl.synthesis.build import Spread, build
 from cft_trl.synthesis.recipe import read_recipe, to_recipe, with_settings
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 pytest.importorskip("openai")
 
@@ -137,7 +138,7 @@ def test_a_task_that_finds_another_model_stops(tmp_path, model):
 def test_a_model_of_the_hub_is_loaded_at_the_commit_of_its_identity(monkeypatch):
     from cft_trl.synthesis.teachers import open_teachers
 
-    monkeypatch.setattr("cft_trl.models.resolve_model", lambda source, revision=None: source)
+    monkeypatch.setattr("cft_trl.models.loading.resolve_model", lambda source, revision=None: source)
     names = ["vllm:org/m", "transformers:org/m@main"]
     hub = {"kind": "hub", "name": "org/m", "commit": "a" * 40}
     opened = open_teachers(names, identities={name: {"kind": "x", "model": hub} for name in names})
@@ -347,7 +348,7 @@ def test_another_wording_is_written_anew(tmp_path, monkeypatch):
     recipe = recipe_for("reference")
     build(recipe, tmp_path / "out")
     before = critiques(tmp_path / "out")
-    from cft_trl.synthesis import reference
+    from cft_trl.sources import reference
 
     monkeypatch.setattr(reference, "CONFIRMED", ("It is {answer}, as found.",))
     monkeypatch.setattr(identities, "code_digest", lambda *files: "0" * 16)

@@ -162,8 +162,8 @@ def test_what_begins_and_is_not_counted(capsys):
 
 
 def test_a_model_that_writes_is_counted_token_by_token(tiny_model, tokenizer):
-    from cft_trl.generators import LocalModel
-    from cft_trl.prompts import chat_messages
+    from cft_trl.data.prompts import chat_messages
+    from cft_trl.generation.local import LocalModel
 
     with progress("texts", 2):
         made = LocalModel(tiny_model(tokenizer), tokenizer).generate([chat_messages("2+2?")] * 2, max_new_tokens=5)

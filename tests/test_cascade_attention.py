@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cft_trl.training.cascade_attention import can_cascade, cascade_attention
-from cft_trl.training.layout import stretches
-from cft_trl.training.shared_attention import _by_stretches, _Plan
-from cft_trl.training.sharing import lay_out
+from cft_trl.training.prefix_sharing.attention import _by_stretches, _Plan
+from cft_trl.training.prefix_sharing.cascade import can_cascade, cascade_attention
+from cft_trl.training.prefix_sharing.layout import stretches
+from cft_trl.training.prefix_sharing.packs import lay_out
 
 HEADS, GROUPS, SIZE = 6, 3, 8
 

@@ -12,8 +12,10 @@ import pytest
 from conftest import REPOSITORY, STYLES
 from families import FAMILIES, ROWS, line
 
-from cft_trl import chat_templates
-from cft_trl.chat_templates import (
+from cft_trl.data.prompts import Prompting
+from cft_trl.errors import CFTError
+from cft_trl.generation.local import render_prompt
+from cft_trl.models.chat_templates import (
     answer_frame,
     as_trained,
     end_ids,
@@ -24,9 +26,7 @@ from cft_trl.chat_templates import (
     turn_end_ids,
     written_behind,
 )
-from cft_trl.errors import CFTError
-from cft_trl.generators import render_prompt
-from cft_trl.prompts import Prompting
+from cft_trl.models.loading import chat_templates
 from cft_trl.training.lengths import REWRITTEN, PreparationReport
 from cft_trl.training.preparation import RowEncoder
 

@@ -14,9 +14,9 @@ import pytest
 from faulty_server import FaultyServer, answer_to
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.client import Teacher
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.requests import Counts, Request
+from cft_trl.generation.client import Teacher
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Counts, Request
 
 pytest.importorskip("openai")
 
@@ -256,7 +256,7 @@ def test_a_server_whose_ids_mean_nothing_is_not_asked_without_end(tmp_path, monk
 
 
 def test_an_answer_without_end_is_cut_short(tmp_path, monkeypatch, server):
-    monkeypatch.setattr("cft_trl.synthesis.connection.MOST_BYTES", 2000)
+    monkeypatch.setattr("cft_trl.generation.connection.MOST_BYTES", 2000)
 
     async def long(head, body):
         from faulty_server import _json
@@ -320,7 +320,7 @@ def test_a_quota_that_stays_used_up_is_told_and_ends_the_run(tmp_path, capsys):
 
 
 def test_a_long_wait_is_told_capped_and_then_one_request_tries(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cft_trl.synthesis.client.LONGEST_WAIT_S", 0.3)
+    monkeypatch.setattr("cft_trl.generation.client.LONGEST_WAIT_S", 0.3)
     limit = {"error": {"message": "Rate limit reached on tokens per day. Please try again in 9h53m12s."}}
     held = []
 

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 
 from cft_trl import CFTError, DataCollatorForCritique, to_webinstruct_cft
-from cft_trl.prompts import Prompting
+from cft_trl.data.prompts import Prompting
 from cft_trl.training.preparation import RowEncoder
 
 

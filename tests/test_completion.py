@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from cft_trl.cli import COMMANDS, main
-from cft_trl.completion import _SETTINGS_COMMANDS, SHELLS, command_parser, completion_script
+from cft_trl.commands.completion_scripts import _SETTINGS_COMMANDS, SHELLS, command_parser, completion_script
 from cft_trl.errors import CFTError
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cft_trl.cli import main
-from cft_trl.convert import convert, converted
+from cft_trl.data.records import CFT_INSTRUCTION, COLUMNS, make_record, to_messages, to_webinstruct_cft
 from cft_trl.errors import CFTError
-from cft_trl.records import CFT_INSTRUCTION, COLUMNS, make_record, to_messages, to_webinstruct_cft
+from cft_trl.sources.convert import convert, converted
 
 RECORD = make_record(query="6 x 7?", response="43", critique="No, 42.\n\nConclusion: wrong [END]")
 PLAIN = to_webinstruct_cft([RECORD])[0]

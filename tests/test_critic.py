@@ -7,11 +7,11 @@ import re
 
 import pytest
 
+from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
-from cft_trl.evaluation.intervals import wilson_interval
-from cft_trl.inference import critique, cut_at_stop, generate, solve
-from cft_trl.prompts import Prompting
+from cft_trl.generation.modes import critique, cut_at_stop, generate, solve
+from cft_trl.grading.intervals import wilson_interval
 
 
 def test_wilson_interval_against_published_values():
@@ -73,7 +73,7 @@ def test_a_model_that_knows_the_critique_is_scored_right(tokenizers, tiny_model,
 def test_quickstart_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsys, monkeypatch):
     from transformers import AutoModelForCausalLM
 
-    from cft_trl import quickstart
+    from cft_trl.commands import quickstart_run as quickstart
 
     tiny_model(tokenizers("chatml")).save_pretrained(tmp_path / "model")
     tokenizers("chatml").save_pretrained(tmp_path / "model")
@@ -117,7 +117,7 @@ def test_quickstart_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsy
 
 
 def test_quickstart_does_not_touch_a_folder_of_something_else(tmp_path):
-    from cft_trl.quickstart import QuickstartSettings, run_quickstart
+    from cft_trl.commands.quickstart_run import QuickstartSettings, run_quickstart
 
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CFTError, match="not a quickstart's"):
@@ -130,7 +130,7 @@ def test_quickstart_does_not_touch_a_folder_of_something_else(tmp_path):
 def test_card_code_runs(tokenizers, tiny_model, rows, tmp_path):
     """The usage block of a written card, executed as it stands."""
     from cft_trl import CFTConfig
-    from cft_trl.hub import write_model_card
+    from cft_trl.hub.run_card import write_model_card
     from cft_trl.training.lengths import PreparationReport
 
     tiny_model(tokenizers("chatml")).save_pretrained(tmp_path)

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from faulty_server import FaultyServer
 
+from cft_trl.data.records import COLUMNS, make_record, to_records
+from cft_trl.data.stage_files import RowFile, StageWriter, read_report, stage_path
+from cft_trl.data.teacher_prompts import critique_messages
 from cft_trl.errors import CFTError
-from cft_trl.records import COLUMNS, make_record, to_records
-from cft_trl.synthesis.client import Teacher
+from cft_trl.generation.client import Teacher
+from cft_trl.generation.identities import key_of
+from cft_trl.generation.journal import Journal, request_key
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.identities import key_of
-from cft_trl.synthesis.journal import Journal, request_key
-from cft_trl.synthesis.stages import RowFile, StageWriter, read_report, stage_path
-from cft_trl.synthesis.teacher_prompts import critique_messages
 
 pytest.importorskip("openai")
 

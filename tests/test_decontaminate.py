@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-import cft_trl.synthesis.decontaminate as room
+import cft_trl.sources.decontaminate as room
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.decontaminate import DecontaminateSettings, run_decontaminate
-from cft_trl.synthesis.stages import RowFile, stage_path
+from cft_trl.sources.decontaminate import DecontaminateSettings, run_decontaminate
 
 PROBLEM = (
     "A gardener plants seven rows of tulips with nineteen tulips in each row, then gives away $\\frac{1}{7}$ of them. "
@@ -180,7 +180,7 @@ def real(shared_data, monkeypatch):
 
 
 def read(path, column):
-    from cft_trl.sources.files import read_files
+    from cft_trl.data.files import read_files
 
     return [row[column] for row, _ in read_files([str(path)])]
 
@@ -205,7 +205,7 @@ def test_a_problem_copied_into_other_words_is_found_and_another_is_not(tmp_path,
 
 
 def test_labelled_overlaps_of_real_critiques_are_found(tmp_path, real):
-    from cft_trl.sources.files import read_files
+    from cft_trl.data.files import read_files
 
     rows = {row["query"]: row for row, _ in read_files([str(real / "train" / "critiques_permissive.jsonl.gz")])}
     found, _ = run(tmp_path, list(rows), "mmlu-pro")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.demo.actions import status
 from cft_trl.demo.asks import Ask, checked
 from cft_trl.demo.examples import QUESTIONS, SOLUTIONS, WORKED
@@ -18,8 +19,7 @@ from cft_trl.demo.settings import DemoSettings, display_name
 from cft_trl.demo.views import Transcript, split_steps
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
-from cft_trl.inference import Event, Outcome, Round
-from cft_trl.verdict import parse_verdict
+from cft_trl.generation.modes import Event, Outcome, Round
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -11,13 +11,13 @@ from faulty_server import KEY, FaultyServer
 from gradio_client import Client
 from space_app import CRITIQUE, SOLUTION, Scripted, running, settings
 
+from cft_trl.data.prompts import Prompting
 from cft_trl.demo.actions import Actions
 from cft_trl.demo.asks import Ask
 from cft_trl.demo.runtime import Runtime, Unanswered, gpu_seconds
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
-from cft_trl.inference import Endpoint, LocalModel
-from cft_trl.prompts import Prompting
+from cft_trl.generation.modes import Endpoint, LocalModel
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_zero_gpu_is_asked_for_as_long_as_the_longest_text_takes(tmp_path, monke
     model = tiny_model(tokenizers("chatml"))
     moved = []
     monkeypatch.setattr(type(model), "to", lambda self, device: moved.append(device) or self)
-    monkeypatch.setattr("cft_trl.models.load_model", lambda *_, **__: (model, tokenizers("chatml")))
+    monkeypatch.setattr("cft_trl.models.loading.load_model", lambda *_, **__: (model, tokenizers("chatml")))
     model.save_pretrained(tmp_path)
     chosen = settings(model=str(tmp_path), base_model=None)
     runtime = Runtime(chosen)

@@ -16,7 +16,7 @@ from cft_trl.demo.app import _header
 from cft_trl.demo.asks import Ask
 from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.runtime import Runtime
-from cft_trl.identity import folder_identity
+from cft_trl.models.identity import folder_identity
 
 
 @pytest.fixture

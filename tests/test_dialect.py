@@ -9,12 +9,12 @@ import pytest
 from faulty_server import FaultyServer
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.client import Teacher
-from cft_trl.synthesis.connection import served_models
-from cft_trl.synthesis.dialect import Dialect, Form, check_extra, parse_extra
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.replies import read_status
-from cft_trl.synthesis.requests import Counts, Request
+from cft_trl.generation.client import Teacher
+from cft_trl.generation.connection import served_models
+from cft_trl.generation.dialect import Dialect, Form, check_extra, parse_extra
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.replies import read_status
+from cft_trl.generation.requests import Counts, Request
 
 pytest.importorskip("openai")
 

@@ -15,13 +15,13 @@ import psutil
 import pytest
 from faulty_server import FaultyServer
 
+from cft_trl.data.stage_files import RowFile, read_report, stage_path
 from cft_trl.errors import CFTError
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.distributed import check_tasks, merge_stage, run_distributed
 from cft_trl.synthesis.job import Job, shard_name
 from cft_trl.synthesis.recipe import Recipe, plain, to_recipe
 from cft_trl.synthesis.run_stage import ASKING, ask_stage
-from cft_trl.synthesis.stages import RowFile, read_report, stage_path
 
 pytest.importorskip("datatrove")
 pytest.importorskip("openai")

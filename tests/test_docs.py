@@ -120,7 +120,7 @@ DATA = [pytest.param(block, id=block.place) for block in BLOCKS if block.languag
 @pytest.mark.parametrize("block", DATA)
 def test_files_are_what_their_readers_take(block, tmp_path):
     if block.language == "jsonl":
-        from cft_trl.records import to_record
+        from cft_trl.data.records import to_record
 
         for line in block.text.splitlines():
             row = json.loads(line)
@@ -155,7 +155,7 @@ def test_each_line_of_what_begins_anew_has_its_test(generator):
 
 def test_the_reference_knows_every_column_exit_code_and_command(generator):
     from cft_trl import cli
-    from cft_trl.records import COLUMNS
+    from cft_trl.data.records import COLUMNS
 
     assert set(generator.COLUMNS) == set(COLUMNS)
     codes = {int(code) for code in re.findall(r"(?:^|; |: )(\d+) ", cli.__doc__.partition("Exit codes:")[2])}

@@ -19,12 +19,12 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import backends
 from cft_trl.evaluation.backends import Backend, check_fits, out_of_memory
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM, load_benchmark
-from cft_trl.evaluation.eval_settings import EvalSettings, parse_tasks
 from cft_trl.evaluation.generations import COLUMNS, answer_letter, read_generations
-from cft_trl.evaluation.intervals import wilson_interval
-from cft_trl.evaluation.runner import run_evaluation
+from cft_trl.evaluation.run import run_evaluation
 from cft_trl.evaluation.sampling import draw, sample_of
+from cft_trl.evaluation.settings import EvalSettings, parse_tasks
+from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM, load_benchmark
+from cft_trl.grading.intervals import wilson_interval
 
 
 @pytest.fixture(autouse=True)
@@ -340,7 +340,7 @@ def test_kill_9_and_the_same_command(tmp_path, tokenizer, benchmarks):
     make_model(tokenizer).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     code = (
-        "import dataclasses, sys; from cft_trl.evaluation.benchmarks import BENCHMARKS; from cft_trl.cli import main;"
+        "import dataclasses, sys; from cft_trl.grading.benchmarks import BENCHMARKS; from cft_trl.cli import main;"
         "BENCHMARKS['gsm8k'] = dataclasses.replace(BENCHMARKS['gsm8k'], size=8); sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "eval", str(tmp_path / "model"), "--tasks", "gsm8k", "--batch-size", "1",

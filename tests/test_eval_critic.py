@@ -19,8 +19,8 @@ from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic, score_lines
-from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.processbench import SUBSETS, from_processbench, load_critic_rows
+from cft_trl.grading.intervals import wilson_interval
 
 
 def processbench_row(at: int, label: int = -1, **more) -> dict:
@@ -193,7 +193,7 @@ def test_a_run_on_a_faulty_endpoint_is_that_on_a_sound_one(rows_file, tmp_path):
 
 
 def test_what_is_there_is_not_asked_again(rows_file, tiny, tmp_path, monkeypatch):
-    from cft_trl.generators import LocalModel
+    from cft_trl.generation.local import LocalModel
 
     output, real = tmp_path / "out", LocalModel.generate
 

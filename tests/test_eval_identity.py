@@ -19,9 +19,9 @@ from cft_trl.errors import CFTError
 from cft_trl.evaluation import claims
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
-from cft_trl.evaluation.eval_settings import EvalSettings
 from cft_trl.evaluation.generations import read_generations
-from cft_trl.evaluation.runner import evaluate_all, run_evaluation
+from cft_trl.evaluation.run import evaluate_all, run_evaluation
+from cft_trl.evaluation.settings import EvalSettings
 
 COMMANDS = ("eval", "eval-critic")
 
@@ -233,7 +233,7 @@ def test_texts_are_never_of_two_versions_of_our_code(world, command, monkeypatch
 
 
 def test_verdicts_are_of_the_graders_there_are(world, monkeypatch, capsys):
-    from cft_trl.evaluation import runner
+    from cft_trl.evaluation import run as runner
 
     monkeypatch.setattr(Backend, "generator", lambda self: pytest.fail("asked again"))
     now = runner.grader_version()
@@ -282,7 +282,7 @@ def test_a_branch_that_moved_is_refused_and_its_old_commit_goes_on(world, comman
     from hub_server import OWNER, HubServer
     from huggingface_hub import HfApi
 
-    monkeypatch.setattr("cft_trl.evaluation.benchmarks.note_read", lambda *_: None)
+    monkeypatch.setattr("cft_trl.grading.benchmarks.note_read", lambda *_: None)
     with HubServer(tmp_path / "hub") as hub:
         hub.patch_client(monkeypatch, OWNER)
         HfApi().create_repo("org/model")

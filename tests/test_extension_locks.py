@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cft_trl import doctor
+from cft_trl.commands import doctor_checks as doctor
 from cft_trl.training import extension_locks as locks
 
 

@@ -6,12 +6,12 @@ from collections import Counter
 import numpy
 import pytest
 
+from cft_trl.data.records import make_record
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.records import make_record
 from cft_trl.synthesis.filter_rules import Longest, cut_longest
 from cft_trl.synthesis.filter_texts import NearDuplicates, foreign
 from cft_trl.synthesis.filters import ORDER, FilterSettings, run_filter
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 
 def row(name="a", critique="The sum is wrong.", verdict="wrong", **fields):
@@ -229,7 +229,7 @@ def test_signs_and_short_texts_are_in_no_language(text):
 
 
 def test_no_english_text_of_the_real_corpora_is_taken_for_another(shared_data):
-    from cft_trl.sources.files import read_files
+    from cft_trl.data.files import read_files
 
     columns = {"gsm8k": ("question", "answer"), "math": ("problem", "solution")}
     for name, (query, response) in columns.items():

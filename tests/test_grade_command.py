@@ -11,10 +11,10 @@ from eval_runs import Scripted, backend, right_for_even, write_benchmarks
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.evaluation import grading
-from cft_trl.evaluation.eval_settings import EvalSettings
 from cft_trl.evaluation.generations import pass_at_k, read_generations, summarise, write_generations
-from cft_trl.evaluation.runner import run_evaluation
+from cft_trl.evaluation.run import run_evaluation
+from cft_trl.evaluation.settings import EvalSettings
+from cft_trl.grading import grade as grading
 
 
 @pytest.fixture

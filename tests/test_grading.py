@@ -17,16 +17,17 @@ from grading_variations import EQUAL_VARIATIONS
 from grading_variations_unequal import UNEQUAL_VARIATIONS
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation import calculus, grading, values
-from cft_trl.evaluation.answers import extract_answer
-from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.evaluation.comparison import strict_equal
-from cft_trl.evaluation.formulas import parse
-from cft_trl.evaluation.grader_version import grader_files, grader_version
-from cft_trl.evaluation.grading import grade, grade_many, self_test
-from cft_trl.evaluation.measures import quantity
-from cft_trl.evaluation.notation import clean
-from cft_trl.evaluation.numerals import to_number
+from cft_trl.grading import calculus, values
+from cft_trl.grading import grade as grading
+from cft_trl.grading.answers import extract_answer
+from cft_trl.grading.benchmarks import load_benchmark
+from cft_trl.grading.comparison import strict_equal
+from cft_trl.grading.formulas import parse
+from cft_trl.grading.grade import grade, grade_many, self_test
+from cft_trl.grading.grader_version import grader_files, grader_version
+from cft_trl.grading.measures import quantity
+from cft_trl.grading.notation import clean
+from cft_trl.grading.numerals import to_number
 
 pytest.importorskip("math_verify")
 

@@ -12,9 +12,9 @@ import yaml
 from hub_runs import REPORT, SETTINGS, make_run
 
 from cft_trl.cli import main
-from cft_trl.hub import read_run
-from cft_trl.model_card import render_model_card, run_lines
-from cft_trl.training.record import read_record
+from cft_trl.hub.model_card import render_model_card, run_lines
+from cft_trl.hub.run_card import read_run
+from cft_trl.hub.run_record import read_record
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from conftest import REPOSITORY
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.synthesis.recipe import read_recipe, to_yaml
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 FOLDER = REPOSITORY / "hub_datasets"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/recipe.yaml"))

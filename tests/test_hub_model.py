@@ -15,9 +15,9 @@ from hub_server import OWNER, READER, HubServer
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.hub_model import choose_model, prepare_push, push_model
-from cft_trl.hub_pull import stated_checksums
-from cft_trl.portable import portable_files
+from cft_trl.hub.pull import stated_checksums
+from cft_trl.hub.push_model import choose_model, prepare_push, push_model
+from cft_trl.models.portable import portable_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -269,7 +269,7 @@ def test_what_a_run_does_not_have_is_not_pushed(hub, run, words, message, capsys
 
 def test_a_token_that_may_not_write_is_told_before_anything_is_read(hub, run, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", READER)
-    monkeypatch.setattr("cft_trl.hub_model.prepare_push", lambda *_, **__: pytest.fail("read already"))
+    monkeypatch.setattr("cft_trl.hub.push_model.prepare_push", lambda *_, **__: pytest.fail("read already"))
     assert main(["push", str(run), "org/critic"]) == 2
     assert "push to org/critic: the token may not write there (403)" in capsys.readouterr().err
 

@@ -12,9 +12,9 @@ from test_publish import make_rows, publish_rows
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.hub_model import push_model
-from cft_trl.hub_pull import FILE, pull, pulled_from
-from cft_trl.hub_upload import push_dataset
+from cft_trl.hub.pull import FILE, pull, pulled_from
+from cft_trl.hub.push_model import push_model
+from cft_trl.hub.upload import push_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -224,7 +224,7 @@ def test_another_commit_leaves_no_older_file_and_says_what_it_replaced(hub, tmp_
     """Shards of the older commit, its chat template: what is read afterwards is what a fresh folder would hold."""
     from huggingface_hub import HfApi
 
-    from cft_trl.identity import folder_identity
+    from cft_trl.models.identity import folder_identity
 
     run = make_run(tmp_path / "run", steps=())
     push_model(run, "org/critic")

@@ -13,9 +13,9 @@ import pytest
 from hub_server import OWNER, READER, STRANGER, HubServer
 from test_publish import make_rows, publish_rows
 
+from cft_trl.data.records import to_messages, to_webinstruct_cft
 from cft_trl.errors import CFTError
-from cft_trl.hub_upload import PUBLISHED, check_push, push_dataset
-from cft_trl.records import to_messages, to_webinstruct_cft
+from cft_trl.hub.upload import PUBLISHED, check_push, push_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -237,7 +237,7 @@ print(json.dumps(rows))
 
 def test_what_was_pushed_is_loaded_with_the_same_rows(hub, folder, tmp_path):
     pushing = f"""
-from cft_trl.hub_upload import push_dataset
+from cft_trl.hub.upload import push_dataset
 print(push_dataset({str(folder)!r}, "org/rows", private=True))
 """
     assert "/datasets/org/rows/commit/" in client(pushing, hub, tmp_path, OWNER)
@@ -267,7 +267,7 @@ except CFTError as error:
 def test_a_private_dataset_and_its_revisions(hub, folder, tmp_path):
     push = f"""
 from huggingface_hub import HfApi
-from cft_trl.hub_upload import push_dataset
+from cft_trl.hub.upload import push_dataset
 push_dataset({str(folder)!r}, "org/rows", private=True)
 HfApi().create_tag("org/rows", tag="v1", repo_type="dataset")
 """
@@ -280,7 +280,7 @@ HfApi().create_tag("org/rows", tag="v1", repo_type="dataset")
         assert not token or token not in said
     publish_rows(folder, make_rows(8))
     client(
-        f"from cft_trl.hub_upload import push_dataset; push_dataset({str(folder)!r}, 'org/rows')", hub, tmp_path, OWNER
+        f"from cft_trl.hub.upload import push_dataset; push_dataset({str(folder)!r}, 'org/rows')", hub, tmp_path, OWNER
     )
     pinned = """
 from cft_trl.sources.local import load_local

@@ -12,9 +12,9 @@ from hub_runs import evaluated, make_run
 from hub_server import OWNER, HubServer
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import BENCHMARKS
-from cft_trl.hub_model import prepare_push, push_model
-from cft_trl.hub_results import registered_task
+from cft_trl.grading.benchmarks import BENCHMARKS
+from cft_trl.hub.push_model import prepare_push, push_model
+from cft_trl.hub.results import registered_task
 
 SCORES = {"aime24": (0.4, 30), "amc23": (0.6, 40), "gsm8k": (0.5, 100)}
 

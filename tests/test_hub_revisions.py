@@ -13,8 +13,8 @@ from test_publish import make_rows, publish_rows
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
-from cft_trl.hub_model import push_model
-from cft_trl.hub_upload import push_dataset
+from cft_trl.hub.push_model import push_model
+from cft_trl.hub.upload import push_dataset
 from cft_trl.synthesis.teachers import open_teachers, parse_teacher
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
@@ -43,8 +43,8 @@ def weights(model) -> float:
 
 
 def test_each_way_to_a_model_takes_its_revision(hub):
-    from cft_trl.models import load_model
-    from cft_trl.trained_prompt import trained_preset
+    from cft_trl.models.loading import load_model
+    from cft_trl.models.trained_prompt import trained_preset
 
     old, new = (weights(load_model("org/critic", revision=revision)[0]) for revision in ("v1", "main"))
     assert old != new
@@ -64,8 +64,8 @@ def test_each_way_to_a_model_takes_its_revision(hub):
 def test_a_branch_that_moves_is_another_model_and_both_parts_are_of_one_commit(hub, tmp_path, monkeypatch):
     from transformers import AutoTokenizer
 
-    from cft_trl.identity import model_identity, what_changed
-    from cft_trl.models import hub_commit, load_model
+    from cft_trl.models.identity import model_identity, what_changed
+    from cft_trl.models.loading import hub_commit, load_model
 
     before = model_identity("org/critic")
     assert before == {"kind": "hub", "name": "org/critic", "commit": hub_commit("org/critic")}
@@ -101,7 +101,7 @@ def test_a_teachers_revision_is_part_of_its_name(text, source, revision, model):
 
 
 def test_a_vllm_server_of_ours_is_started_at_the_revision(hub, monkeypatch):
-    from cft_trl import servers
+    from cft_trl.generation import vllm_server as servers
 
     started = []
 

@@ -15,8 +15,8 @@ from hub_server import OWNER, HubServer
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
-from cft_trl.hub_model import push_model
-from cft_trl.models import load_model, load_tokenizer, resolve_model
+from cft_trl.hub.push_model import push_model
+from cft_trl.models.loading import load_model, load_tokenizer, resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 

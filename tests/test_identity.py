@@ -12,10 +12,10 @@ import torch
 from conftest import make_model
 from safetensors.torch import load_file, save_file
 
-from cft_trl import digests
-from cft_trl.digests import content_digest, file_digest, read_header, still_the_same, tensors_digest
+from cft_trl.data import digests
+from cft_trl.data.digests import content_digest, file_digest, read_header, still_the_same, tensors_digest
 from cft_trl.errors import CFTError
-from cft_trl.identity import (
+from cft_trl.models.identity import (
     endpoint_identity,
     folder_identity,
     model_identity,

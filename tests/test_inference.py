@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from faulty_server import FaultyServer
 
-from cft_trl import generators
 from cft_trl.errors import CFTError
-from cft_trl.inference import (
+from cft_trl.generation import local as generators
+from cft_trl.generation.modes import (
     SINGLE_PASS,
     Endpoint,
     Generation,

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.synthesis.journal import Journal, Places, request_key
+from cft_trl.generation.journal import Journal, Places, request_key
 
 KEYS = [request_key("m", [{"role": "user", "content": str(number)}], {}) for number in range(5)]
 
@@ -82,7 +82,7 @@ def test_long_lines_and_keys_of_one_half_are_told_apart(tmp_path):
 
 
 def test_a_second_writer_is_refused_in_one_line_and_other_shards_are_not(tmp_path):
-    code = f"from cft_trl.synthesis.journal import Journal; Journal({str(tmp_path)!r})"
+    code = f"from cft_trl.generation.journal import Journal; Journal({str(tmp_path)!r})"
     with Journal(tmp_path):
         with pytest.raises(CFTError, match="another run is writing here") as refused:
             Journal(tmp_path)
@@ -103,7 +103,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_whole_lines(tmp_path):
         f"""
         import resource, signal
         from cft_trl.errors import CFTError
-        from cft_trl.synthesis.journal import Journal
+        from cft_trl.generation.journal import Journal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         journal = Journal({str(tmp_path)!r})

@@ -18,8 +18,8 @@ from lighteval.tasks.registry import Registry
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import lighteval_shim, lighteval_tasks
-from cft_trl.evaluation.benchmarks import BENCHMARKS, MATH_SYSTEM
-from cft_trl.generators import STOP_STRINGS
+from cft_trl.generation.local import STOP_STRINGS
+from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM
 
 TABLE = {config.name: config for config in lighteval_tasks.TASKS_TABLE}
 GSM8K_LINE = {"question": "Two and two?", "answer": "It is 4. #### 4", "__index": 3, "__few_shots": False}

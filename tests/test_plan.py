@@ -11,11 +11,11 @@ import torch
 from conftest import REPOSITORY
 
 from cft_trl.cli import main
-from cft_trl.training.plan_hardware import read_hardware
-from cft_trl.training.plan_memory import GIB, Step, layer_bytes, plan_memory
-from cft_trl.training.plan_models import PUBLISHED, _shape, model_shape
-from cft_trl.training.planning import Run, make_plan
-from cft_trl.training.sharing import lay_out
+from cft_trl.planning.hardware import read_hardware
+from cft_trl.planning.memory import GIB, Step, layer_bytes, plan_memory
+from cft_trl.planning.model_shape import PUBLISHED, _shape, model_shape
+from cft_trl.planning.plan import Run, make_plan
+from cft_trl.training.prefix_sharing.packs import lay_out
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_layers_keep_what_is_planned(make_layers, family, packed, weights, arith
 
 def test_shared_layers_keep_what_is_planned(make_layers):
     from cft_trl.training.collator import DataCollatorForCritique
-    from cft_trl.training.shared_attention import use_shared_attention
+    from cft_trl.training.prefix_sharing.attention import use_shared_attention
 
     prompt = list(range(1, 41))
     rows = [{"input_ids": [*prompt, *range(50 + i, 80 + i)], "labels": [-100] * 40 + [7] * 30} for i in range(4)]
@@ -121,7 +121,7 @@ def test_the_heads_tiles_are_those_that_are_used():
     import trl.kernels.chunked_logprob as trl_head
     import trl.trainer.utils as trl_utils
 
-    from cft_trl.training import plan_memory
+    from cft_trl.planning import memory as plan_memory
     from cft_trl.training.trl_internals import fused_head
 
     def used() -> tuple[int, int]:

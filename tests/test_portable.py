@@ -10,7 +10,7 @@ import stat
 import pytest
 from conftest import make_model
 
-from cft_trl.portable import make_portable, portable_config, portable_files
+from cft_trl.models.portable import make_portable, portable_config, portable_files
 
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
 SLIDING = {"rope_type": "default", "rope_theta": 10_000.0}
@@ -111,7 +111,7 @@ def test_a_rope_that_no_older_name_can_hold_is_told_and_left(tmp_path):
 
 
 def test_a_change_that_would_be_read_differently_here_is_not_made(monkeypatch):
-    from cft_trl import portable
+    from cft_trl.models.loading import portable
 
     config = {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
     monkeypatch.setattr(portable, "_rope", lambda *_: {"rope_scaling": {"rope_type": "linear", "factor": 2.0}})

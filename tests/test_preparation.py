@@ -8,8 +8,8 @@ import pytest
 from conftest import STYLES
 from datasets import Dataset, IterableDataset
 
+from cft_trl.data.prompts import Prompting, to_prompt_completion
 from cft_trl.errors import CFTError
-from cft_trl.prompts import Prompting, to_prompt_completion
 from cft_trl.training.encoded import RIGHT, VERDICT_CONTINUES, WRONG
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.preparation import RowEncoder, prepare_dataset

@@ -17,13 +17,13 @@ import pytest
 import yaml
 from pyarrow import parquet
 
+from cft_trl.data.records import features, make_record, to_records
+from cft_trl.data.stage_files import RowFile, StageReport, read_report, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.hub_upload import published_files
-from cft_trl.records import features, make_record, to_records
+from cft_trl.hub.upload import published_files
 from cft_trl.sources.local import load_local
 from cft_trl.synthesis import publish
 from cft_trl.synthesis.publish import PublishSettings, run_publish
-from cft_trl.synthesis.stages import RowFile, StageReport, read_report, stage_path
 from cft_trl.synthesis.statistics import Lengths
 
 TEXTS = ("query", "response", "critique", "verdict")
@@ -314,7 +314,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     code = """
 import resource, sys
 from cft_trl.synthesis.publish import PublishSettings, run_publish
-from cft_trl.synthesis.stages import RowFile
+from cft_trl.data.stage_files import RowFile
 run_publish(RowFile(sys.argv[1]), PublishSettings(), sys.argv[2], recipe={}, reports=[])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

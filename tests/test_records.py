@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cft_trl.errors import CFTError
-from cft_trl.records import (
+from cft_trl.data.records import (
     CFT_INSTRUCTION,
     COLUMNS,
     features,
@@ -23,6 +22,7 @@ from cft_trl.records import (
     to_webinstruct_cft,
     unpublishable,
 )
+from cft_trl.errors import CFTError
 
 X = " Löse $\\frac{x}{2} = 3$ für $x$.\r\nZeile 2: 数学 "
 Y = "Step 1: $x = 3 \\cdot 2$\n\n\tso \\boxed{5}\r\n  "
@@ -330,7 +330,7 @@ def test_data_sets_round_trip_in_the_published_layouts(tmp_path):
 
 def test_records_of_lists_need_no_heavy_import():
     code = (
-        "import sys; from cft_trl.records import to_records; import cft_trl.sources.local;"
+        "import sys; from cft_trl.data.records import to_records; import cft_trl.sources.local;"
         "to_records([{'query': 'q', 'response': 'r'}]);"
         "print([m for m in ('torch', 'datasets', 'transformers', 'pyarrow') if m in sys.modules])"
     )

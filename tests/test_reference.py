@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import pytest
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.sources.arithmetic import arithmetic_records
-from cft_trl.synthesis.equations import final_answer, read_equations
-from cft_trl.synthesis.reference import critique_from_reference
-from cft_trl.synthesis.reference_wording import GOING_ON, WRONG
-from cft_trl.verdict import parse_verdict
+from cft_trl.sources.reference import critique_from_reference
+from cft_trl.sources.reference_equations import final_answer, read_equations
+from cft_trl.sources.reference_wording import GOING_ON, WRONG
 
 LEVELS = (1, 2, 3)
 EQUATION = re.compile(r"([\d.]*\d) ([-+×÷]) ([\d.]*\d) = ([\d.]*\d)")

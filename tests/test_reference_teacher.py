@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from cft_trl.records import make_record
+from cft_trl.data.records import make_record
+from cft_trl.data.stage_files import RowFile, stage_path
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Counts, Request
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.journal import Journal
 from cft_trl.synthesis.reference_teacher import ReferenceTeacher
-from cft_trl.synthesis.requests import Counts, Request
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 
 def critiques(rows, folder, **fields) -> list[dict]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from faulty_server import FaultyServer, answer_to
 
+from cft_trl.data.prompts import Prompting
+from cft_trl.data.records import COLUMNS, make_record
+from cft_trl.data.stage_files import RowFile, stage_path
+from cft_trl.data.teacher_prompts import refine_messages
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
-from cft_trl.prompts import Prompting
-from cft_trl.records import COLUMNS, make_record
-from cft_trl.synthesis.client import Teacher
+from cft_trl.generation.client import Teacher
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.refine import RefineSettings, run_refine
-from cft_trl.synthesis.stages import RowFile, stage_path
-from cft_trl.synthesis.teacher_prompts import refine_messages
 
 pytest.importorskip("openai")
 

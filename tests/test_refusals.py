@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
-from cft_trl.synthesis.journal import Journal
+from cft_trl.generation.journal import Journal
 
 pytest.importorskip("openai")
 

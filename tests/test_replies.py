@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cft_trl.synthesis.replies import Trouble, how_it_ended, read_answer, read_status, retry_after
+from cft_trl.generation.replies import Trouble, how_it_ended, read_answer, read_status, retry_after
 
 CASES = Path(__file__).parents[1] / ".." / "shared" / "cases" / "endpoint-replies.jsonl"
 RIGHT = {  # by the case's place in the file

@@ -11,13 +11,13 @@ from evaluation_folders import PROMPT, make_evaluation, make_rows
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import SIX
-from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.published import PUBLISHED
 from cft_trl.evaluation.report import make_report, to_markdown, write_report
 from cft_trl.evaluation.report_figures import points
 from cft_trl.evaluation.report_html import axis_ticks, to_html
 from cft_trl.evaluation.significance import mcnemar
+from cft_trl.grading.benchmarks import SIX
+from cft_trl.grading.intervals import wilson_interval
 
 TWO = {"gsm8k": (0.5, 60), "aime24": (0.2, 30)}
 

@@ -7,15 +7,15 @@ import hashlib
 import pytest
 from faulty_server import FaultyServer
 
+from cft_trl.data.records import COLUMNS, make_record
+from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.evaluation import grading
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
-from cft_trl.records import COLUMNS, make_record
-from cft_trl.synthesis.client import Teacher
+from cft_trl.generation.client import Teacher
+from cft_trl.grading import grade as grading
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.reference_teacher import ReferenceTeacher
 from cft_trl.synthesis.respond import RespondSettings, run_respond
-from cft_trl.synthesis.stages import RowFile, stage_path
 
 ROWS = [
     make_record(

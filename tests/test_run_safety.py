@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from cft_trl import CFTError
 from cft_trl.cli import main
-from cft_trl.folders import locked, why_not_written
+from cft_trl.data.folders import locked, why_not_written
 from cft_trl.training import finite
 from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.places import check_output, suggested

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from cft_trl.evaluation.benchmarks import load_benchmark
 from cft_trl.evaluation.processbench import SUBSETS, load_critic_rows, sampled_critic_rows, whole_critic_rows
 from cft_trl.evaluation.sampling import draw, ids_digest, sample_of, subject
+from cft_trl.grading.benchmarks import load_benchmark
 
 ROWS = [
     {"id": f"r{at}", "meta": {"type": "Algebra" if at < 60 else "Geometry" if at < 90 else "Logic", "level": at % 2}}

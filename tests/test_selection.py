@@ -16,14 +16,14 @@ from faulty_server import FaultyServer
 from test_distributed import BACKENDS, launch, needs_deepspeed, tiny, two  # noqa: F401 - `tiny` is a fixture
 
 from cft_trl.cli import main
+from cft_trl.data.fingerprints import normalised
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import validation as validation_module
-from cft_trl.evaluation.intervals import wilson_interval
 from cft_trl.evaluation.validation import load_validation
-from cft_trl.generators import Generation, LocalModel
-from cft_trl.models import load_model
-from cft_trl.sources.fingerprints import normalised
-from cft_trl.training.record import run_of
+from cft_trl.generation.local import Generation, LocalModel
+from cft_trl.grading.intervals import wilson_interval
+from cft_trl.hub.run_record import run_of
+from cft_trl.models.loading import load_model
 from cft_trl.training.runs import mark_checkpoint
 from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
 
@@ -330,7 +330,7 @@ def test_vllm_scores_in_the_trained_type_and_all_adapters_on_one_server(run, mon
         served.append((sources, settings))
         yield dict.fromkeys(sources, Silent())
 
-    monkeypatch.setattr("cft_trl.serving.serve", serve)
+    monkeypatch.setattr("cft_trl.generation.serving.serve", serve)
     monkeypatch.delenv("CFT_VLLM_OPTIONS", raising=False)
     (run / "training.json").write_text(json.dumps({"turns": {"dtype": "float32"}}))
     if adapters:

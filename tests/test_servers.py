@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.servers import free_port, last_words, vllm_server
+from cft_trl.generation.vllm_server import free_port, last_words, vllm_server
 
 # What the real server does as far as we can see it: a front end, and a worker that hears no SIGTERM.
 FRONT_END = """\
@@ -54,7 +54,7 @@ def stand_in(tmp_path, monkeypatch):
     python.chmod(0o755)
     monkeypatch.setenv("CFT_VLLM_PYTHON", str(python))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("cft_trl.servers._LEAVE_S", 2.0)
+    monkeypatch.setattr("cft_trl.generation.vllm_server._LEAVE_S", 2.0)
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
@@ -174,7 +174,7 @@ def test_no_vllm_is_told_with_what_to_install(stand_in, monkeypatch):
 def test_the_server_does_not_outlive_us(stand_in, number):
     script = f"""\
         import multiprocessing, sys, time
-        from cft_trl.servers import vllm_server
+        from cft_trl.generation.vllm_server import vllm_server
         with vllm_server({str(stand_in / "model")!r}):
             # A worker of ours that outlives us must not keep the server alive.
             other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
@@ -229,7 +229,7 @@ def test_the_real_server_serves_and_leaves_nothing(tmp_path, monkeypatch):
         pytest.skip("no vLLM here (set CFT_VLLM_PYTHON)")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("CFT_VLLM_OPTIONS", os.environ.get("CFT_VLLM_OPTIONS") or "--dtype float32 --enforce-eager")
-    from cft_trl.endpoint import Endpoint
+    from cft_trl.generation.endpoint import Endpoint
 
     with vllm_server("smollm2-135m", options=["--max-model-len", "1024"]) as url:
         [answer] = Endpoint("smollm2-135m", url).generate(

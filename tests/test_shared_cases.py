@@ -8,9 +8,9 @@ import json
 import pytest
 
 from cft_trl.cli import main
+from cft_trl.data.teacher_prompts import clean_critique, refused_critique
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.evaluation.first_error import first_error_step
-from cft_trl.synthesis.teacher_prompts import clean_critique, refused_critique
-from cft_trl.verdict import parse_verdict
 
 # A bare "True" may be the answer of the question; and a text that says right and then wrong says neither.
 STATED_AS_NONE = 3

@@ -24,9 +24,9 @@ from transformers import (
 
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
-from cft_trl.training.layout import position_ids, stretches
-from cft_trl.training.shared_attention import _Plan, shared_prefix_attention, use_shared_attention
-from cft_trl.training.sharing import best_fit, lay_out, pack_tree, share_dataset, shareable_tokens
+from cft_trl.training.prefix_sharing.attention import _Plan, shared_prefix_attention, use_shared_attention
+from cft_trl.training.prefix_sharing.layout import position_ids, stretches
+from cft_trl.training.prefix_sharing.packs import best_fit, lay_out, pack_tree, share_dataset, shareable_tokens
 
 VOCABULARY = 50
 

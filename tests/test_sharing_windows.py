@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from datasets import Dataset, load_from_disk
 
-from cft_trl.training import sharing
-from cft_trl.training.sharing import pack_tree, share_dataset
+from cft_trl.training.prefix_sharing import packs as sharing
+from cft_trl.training.prefix_sharing.packs import pack_tree, share_dataset
 
 
 def random_rows(count: int, draw: Random) -> list[list[int]]:

@@ -8,7 +8,6 @@ from math import comb
 import numpy as np
 import pytest
 
-from cft_trl.evaluation.intervals import harmonic_interval, harmonic_mean, wilson_interval
 from cft_trl.evaluation.significance import (
     average_interval,
     compare,
@@ -18,6 +17,7 @@ from cft_trl.evaluation.significance import (
     paired_interval,
     resampled_means,
 )
+from cft_trl.grading.intervals import harmonic_interval, harmonic_mean, wilson_interval
 
 
 def test_mcnemar_against_the_binomial_sum():

@@ -9,10 +9,10 @@ import pytest
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
-from cft_trl.inference import LocalModel, critique, solve
-from cft_trl.models import load_model
-from cft_trl.prompts import Prompting, chat_messages
-from cft_trl.trained_prompt import trained_preset
+from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.generation.modes import LocalModel, critique, solve
+from cft_trl.models.loading import load_model
+from cft_trl.models.trained_prompt import trained_preset
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_prompt_of_a_run_is_found_from_its_checkpoints_too(folder, tmp_path)
 def test_rounds_and_verdicts_are_shown(capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "")
     with FaultyServer() as server:
-        monkeypatch.setattr("cft_trl.inference.Endpoint.stream", pieces_of_generate)
+        monkeypatch.setattr("cft_trl.generation.modes.Endpoint.stream", pieces_of_generate)
         words = ["solve", "m", "2+2?", "--base-url", server.url, "--mode", "two_stage", "--temperature", "1"]
         assert main([*words, "--max-rounds", "2", "--seed", "2"]) == 0
         plain = capsys.readouterr().out

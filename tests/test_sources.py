@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
+from cft_trl.data.fingerprints import Seen, fingerprint, normalised
+from cft_trl.data.records import COLUMNS
+from cft_trl.data.stage_files import RowFile, read_report, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.records import COLUMNS
 from cft_trl.sources.corpus import SourceSettings, run_source
-from cft_trl.sources.fingerprints import Seen, fingerprint, normalised
-from cft_trl.synthesis.stages import RowFile, read_report, stage_path
 
 # One row of each corpus, with exactly the columns that the Hub's copy has.
 ROWS = {
@@ -227,7 +227,7 @@ def test_parts_together_write_what_one_process_does(tmp_path, corpus, sample):
 
 
 def test_arithmetic_rows_hold_what_the_reference_teacher_reads(tmp_path):
-    from cft_trl.synthesis.reference import critique_from_reference
+    from cft_trl.sources.reference import critique_from_reference
 
     kept, _, report = run(tmp_path, SourceSettings("arithmetic", limit=20, levels=(1,), right_ratio=0.25, seed=5))
     assert Counter(row["verdict"] for row in kept) == {"wrong": 15, "right": 5}

@@ -10,7 +10,7 @@ import pytest
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.inference import Endpoint, Generation
+from cft_trl.generation.modes import Endpoint, Generation
 
 pytest.importorskip("openai")
 ASK = [{"role": "user", "content": "2+2?"}]

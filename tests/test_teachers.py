@@ -10,14 +10,14 @@ import pytest
 from conftest import make_model, make_tokenizer
 from faulty_server import KEY, FaultyServer, answer_to
 
+from cft_trl.data.records import to_record
 from cft_trl.errors import CFTError
-from cft_trl.records import to_record
-from cft_trl.synthesis.batch import BatchTeacher
+from cft_trl.generation.batch import BatchTeacher
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.transformers_teacher import TransformersTeacher
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.requests import Counts, Request
 from cft_trl.synthesis.teachers import TeacherSpec, open_teachers, parse_teacher
-from cft_trl.synthesis.transformers_teacher import TransformersTeacher
 
 pytest.importorskip("openai")
 
@@ -121,7 +121,7 @@ def test_teachers_open_in_order_each_with_its_own_key_and_a_server_of_ours_with_
             yield server.url
             log.append("stopped")
 
-        monkeypatch.setattr("cft_trl.servers.vllm_server", stand_in)
+        monkeypatch.setattr("cft_trl.generation.vllm_server.vllm_server", stand_in)
         monkeypatch.setenv("OPENAI_API_KEY", "planted-and-not-for-others")
         monkeypatch.setenv("LAB_KEY", KEY)
         monkeypatch.chdir(tmp_path)
@@ -153,7 +153,7 @@ def test_servers_of_ours_take_turns(tmp_path, monkeypatch):
             yield server.url
             running.remove(source)
 
-        monkeypatch.setattr("cft_trl.servers.vllm_server", stand_in)
+        monkeypatch.setattr("cft_trl.generation.vllm_server.vllm_server", stand_in)
         rows = [{"id": "1", "query": "2+2?", "response": "5"}, {"id": "2", "query": "2+3?", "response": "5"}]
         names = ["vllm:a", "vllm:b", "vllm:c"]
         hub = {"kind": "hub", "commit": "0" * 40}
@@ -165,7 +165,9 @@ def test_servers_of_ours_take_turns(tmp_path, monkeypatch):
 
 
 def test_a_wrong_name_opens_nothing(monkeypatch):
-    monkeypatch.setattr("cft_trl.servers.vllm_server", lambda *args, **kwargs: pytest.fail("a server was started"))
+    monkeypatch.setattr(
+        "cft_trl.generation.vllm_server.vllm_server", lambda *args, **kwargs: pytest.fail("a server was started")
+    )
     with pytest.raises(CFTError, match="did you mean 'openai'"):
         open_teachers(["vllm:m", "opnai:m"])
 
@@ -275,7 +277,7 @@ def test_a_journal_that_cannot_be_written_ends_the_run(teacher, tmp_path, monkey
 
 
 def test_what_a_batch_gave_is_kept_when_the_run_is_cancelled_in_the_next(teacher, tmp_path, monkeypatch):
-    from cft_trl.generators import LocalModel
+    from cft_trl.generation.local import LocalModel
 
     batches = []
     compute = LocalModel._advance
@@ -306,8 +308,8 @@ def test_what_a_batch_gave_is_kept_when_the_run_is_cancelled_in_the_next(teacher
 
 
 def test_it_writes_the_critique_stage(teacher, tmp_path, rows):
+    from cft_trl.data.stage_files import RowFile, stage_path
     from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-    from cft_trl.synthesis.stages import RowFile, stage_path
 
     settings = CritiqueSettings(("transformers:m",), samples=2, max_tokens=8, seed=1)
     report = run_critique(rows[:6], settings, [teacher], tmp_path)

@@ -15,14 +15,14 @@ from families import FAMILIES, ROWS, base_folder, overfit, plain_texts
 from transformers import AutoTokenizer, GenerationConfig
 
 from cft_trl import CFTTrainer
-from cft_trl.chat_templates import answer_frame, as_trained
-from cft_trl.endpoint import Endpoint
+from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
-from cft_trl.generators import Generation, LocalModel, render_prompt
-from cft_trl.inference import critique, run_mode
-from cft_trl.models import load_model
-from cft_trl.prompts import Prompting
-from cft_trl.serving import serve, served_dtype, trained_dtype
+from cft_trl.generation.endpoint import Endpoint
+from cft_trl.generation.local import Generation, LocalModel, render_prompt
+from cft_trl.generation.modes import critique, run_mode
+from cft_trl.generation.serving import serve, served_dtype, trained_dtype
+from cft_trl.models.chat_templates import answer_frame, as_trained
+from cft_trl.models.loading import load_model
 from cft_trl.training.turns import ends_of_labels, mend_generation_config
 
 COMPLETIONS = [Prompting().completion(row) for row in ROWS]
@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_keeps_its_date(tmp_path, make_config, capsys):
 
 
 def test_the_card_says_what_stops_and_what_an_adapter_was_trained_on(tmp_path):
-    from cft_trl.model_card import render_model_card
+    from cft_trl.hub.model_card import render_model_card
 
     turns = {"ends": {"<|im_end|>": 2}, "eos_token": "<|endoftext|>", "header": "<think>\n", "dates": {"%Y": "2026"}}
     base = {"name": "smollm2-135m", "commit": None, "weights": "Q4_1"}
@@ -301,7 +301,7 @@ def started(monkeypatch):
     """Commands that would have started servers."""
     import sys
 
-    from cft_trl import servers
+    from cft_trl.generation import vllm_server as servers
 
     commands = []
 

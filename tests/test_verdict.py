@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cft_trl.data.verdict import parse_verdict, to_verdict, verdict_span, with_verdict_line
 from cft_trl.errors import CFTError
-from cft_trl.verdict import parse_verdict, to_verdict, verdict_span, with_verdict_line
 
 RIGHT = [
     "Every step checks out.\n\nConclusion: right [END]",
@@ -256,7 +256,7 @@ def test_a_megabyte_of_near_misses_ends(piece):
 
 def test_scanning_grows_no_faster_than_the_text(monkeypatch):
     """Counts the characters handed to the sentence reader: each is read once, however many conclusions there are."""
-    from cft_trl import verdict
+    from cft_trl.data import verdict
 
     read = 0
     original = verdict.sentences

@@ -6,10 +6,10 @@ import pytest
 from verdict_phrasings import LIMITED, NEITHER, RIGHT, WRONG
 from verdict_texts import TEXTS
 
+from cft_trl.data.teacher_prompts import clean_critique
+from cft_trl.data.verdict import contradiction, parse_verdict, verdict_span, with_verdict_line
 from cft_trl.errors import CFTError
 from cft_trl.synthesis.critique import _read
-from cft_trl.synthesis.teacher_prompts import clean_critique
-from cft_trl.verdict import contradiction, parse_verdict, verdict_span, with_verdict_line
 
 MEANT = [(LIMITED, {"wrong", None}), (WRONG, {"wrong"}), (RIGHT, {"right"}), (NEITHER, {"right", None})]
 PHRASINGS = [(phrase, allowed) for group, allowed in MEANT for phrase in group]

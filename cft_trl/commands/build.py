@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         tell(recipe, estimate(recipe), options.batch)
         return 0
     if options.push_to_hub:
-        from cft_trl.hub_upload import check_push
+        from cft_trl.hub.upload import check_push
 
         check_push(options.push_to_hub)
     folder = options.output or Path("runs/datasets") / recipe.name
@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     print_summary(done)
     if options.push_to_hub:
-        from cft_trl.hub_upload import push_dataset
+        from cft_trl.hub.upload import push_dataset
 
         settings = recipe.publish
         print(push_dataset(folder, options.push_to_hub, private=settings.private, revision=settings.revision))

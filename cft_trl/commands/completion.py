@@ -23,7 +23,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose script")
     options = parser.parse_args(argv)
     from cft_trl.cli import COMMANDS
-    from cft_trl.completion import completion_script
+    from cft_trl.commands.completion_scripts import completion_script
 
     if sys.stderr.isatty():
         print("reading every command's flags (some seconds) ...", file=sys.stderr)

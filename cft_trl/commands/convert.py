@@ -38,8 +38,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--split", default="train", help="its split (default train)")
     parser.add_argument("--revision", help="its revision on the Hub")
     options = vars(parser.parse_args(argv))
-    from cft_trl.convert import convert
     from cft_trl.progress import progress
+    from cft_trl.sources.convert import convert
 
     source, output = options.pop("source"), options.pop("output")
     with progress("convert", 0) as advance:

@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
         raise CFTError("--query and --response cannot both be standard input; give one of them as @file")
     if options.output and not options.input:
         raise CFTError("--output belongs to --input; for one critique redirect the output with >")
-    from cft_trl.inference import run_mode, stream_mode
+    from cft_trl.generation.modes import run_mode, stream_mode
 
     sampling = sampling_of(options)
     if options.input is None:

@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
 def _deploy(options: argparse.Namespace, given: dict[str, object]) -> int:
     from cft_trl.demo.deploy import deploy, space_files
     from cft_trl.demo.settings import variable
-    from cft_trl.hub_upload import check_repo_id
+    from cft_trl.hub.upload import check_repo_id
 
     check_repo_id(options.deploy, "--deploy")
     for name in ("model", "base_model"):

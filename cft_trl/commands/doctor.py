@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cft_trl.commands.parser import CommandParser
 
 if TYPE_CHECKING:
-    from cft_trl.doctor import Finding
+    from cft_trl.commands.doctor_checks import Finding
 
 HELP = """\
 Looks at the installation: package versions against those tested, whether the trainer loads, the device, the small
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     options = parser.parse_args(argv)
     from cft_trl import __version__
-    from cft_trl.doctor import examine, exit_code
+    from cft_trl.commands.doctor_checks import examine, exit_code
 
     findings = examine()
     if options.json:

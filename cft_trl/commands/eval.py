@@ -11,7 +11,7 @@ from cft_trl.commands.generation import _at_least_0, _share
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, whole_number
 from cft_trl.errors import CFTError
-from cft_trl.trained_prompt import trained_preset
+from cft_trl.models.trained_prompt import trained_preset
 
 HELP = """\
 Lets a model answer benchmarks and grades every answer twice: strict (mathematically equal) and paper (the published
@@ -40,9 +40,9 @@ are others by now are refused there; of an endpoint's model nobody can tell, so 
 def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from cft_trl.evaluation.backends import Backend
-    from cft_trl.evaluation.eval_settings import EvalSettings, parse_tasks
-    from cft_trl.evaluation.runner import evaluate_all
-    from cft_trl.synthesis.dialect import parse_extra
+    from cft_trl.evaluation.run import evaluate_all
+    from cft_trl.evaluation.settings import EvalSettings, parse_tasks
+    from cft_trl.generation.dialect import parse_extra
 
     modes, temperatures = _unique(options.mode, "--mode"), _unique(options.temperature, "--temperature")
     settings = EvalSettings(

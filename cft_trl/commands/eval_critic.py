@@ -51,8 +51,8 @@ def run(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
-    from cft_trl.synthesis.dialect import parse_extra
-    from cft_trl.trained_prompt import trained_preset
+    from cft_trl.generation.dialect import parse_extra
+    from cft_trl.models.trained_prompt import trained_preset
 
     output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
     with Backend(

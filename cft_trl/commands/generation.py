@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.settings import positive, whole_number
+from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
-from cft_trl.inference import Endpoint, Event, LocalModel
-from cft_trl.prompts import PRESETS
-from cft_trl.trained_prompt import trained_preset
+from cft_trl.generation.modes import Endpoint, Event, LocalModel
+from cft_trl.models.trained_prompt import trained_preset
 
 _COLOURS = {"right": "32", "wrong": "31", "": "33"}  # green, red, yellow
 
@@ -57,14 +57,14 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
         _no_revision(options)
         if not options.base_url.startswith(("http://", "https://")):
             raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
-        from cft_trl.synthesis.dialect import parse_extra
+        from cft_trl.generation.dialect import parse_extra
 
         return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
     if options.extra:
         raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
     from transformers.utils import logging
 
-    from cft_trl.models import load_model
+    from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
@@ -150,7 +150,7 @@ def read_rows(source: str, columns: Mapping[str, tuple[str, ...]]) -> list[dict[
 
 def _lines(source: str) -> Iterator[tuple[Any, str]]:
     if source != "-":
-        from cft_trl.sources.files import SUFFIXES, read_files
+        from cft_trl.data.files import SUFFIXES, read_files
 
         if not source.endswith(SUFFIXES):
             raise CFTError(f"--input {source}: give a file ending in {', '.join(SUFFIXES)}, or - for standard input")
@@ -166,7 +166,7 @@ def _lines(source: str) -> Iterator[tuple[Any, str]]:
 
 def write_rows(rows: Iterable[Mapping[str, Any]], output: Path | None) -> None:
     """JSON lines into a file, whole or not at all, or onto standard output."""
-    from cft_trl.folders import write_text
+    from cft_trl.data.folders import write_text
 
     text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     if output is None:
@@ -182,7 +182,7 @@ def check_output(output: Path | None) -> None:
         CFTError: There is not.
     """
     if output is not None:
-        from cft_trl.folders import check_writable
+        from cft_trl.data.folders import check_writable
 
         if output.is_dir():
             raise CFTError(f"--output {output} is a folder; give a file name ending in .jsonl")

@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")
     parser.add_argument("--self-test", action="store_true", help="test the graders on the benchmarks' golds")
     options = parser.parse_args(argv)
-    from cft_trl.evaluation.grading import GRADERS
+    from cft_trl.grading.grade import GRADERS
 
     graders = options.grader.split(",")
     for grader in graders:
@@ -63,7 +63,7 @@ def grade_again(path: Path, graders: Sequence[str]) -> list[str]:
     from rich.table import Table
 
     from cft_trl.evaluation.generations import read_generations, regrade, summarise
-    from cft_trl.evaluation.grader_version import grader_changed, grader_version
+    from cft_trl.grading.grader_version import grader_changed, grader_version
 
     files = sorted((path / "generations").glob("*.parquet")) if path.is_dir() else [path]
     if not files:
@@ -145,7 +145,7 @@ def _self_test() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from cft_trl.evaluation.grading import SELF_TESTED, self_test
+    from cft_trl.grading.grade import SELF_TESTED, self_test
     from cft_trl.progress import progress
 
     report: dict[str, Any] = {}

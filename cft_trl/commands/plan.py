@@ -54,10 +54,10 @@ def run(argv: list[str]) -> int:
         raise CFTError(f"--targets {options.targets:g}: give a share above 0, at most 1")
     if options.sharing is not None and options.sharing < 1:
         raise CFTError(f"--sharing {options.sharing:g}: give a ratio of 1 or more, as `cft preview` prints it")
-    from cft_trl.training.plan_hardware import TABLE, read_hardware
-    from cft_trl.training.plan_models import model_shape
-    from cft_trl.training.plan_text import describe, one_line
-    from cft_trl.training.planning import make_plan
+    from cft_trl.planning.hardware import TABLE, read_hardware
+    from cft_trl.planning.model_shape import model_shape
+    from cft_trl.planning.plan import make_plan
+    from cft_trl.planning.plan_text import describe, one_line
 
     hardware = read_hardware(options.hardware, options.table or TABLE)
     # Settings are checked as for training, but those of the machine planned for, which this one need not be.
@@ -74,7 +74,7 @@ def run(argv: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16: bool) -> Any:
-    from cft_trl.training.planning import Run
+    from cft_trl.planning.plan import Run
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
@@ -126,7 +126,7 @@ def _bf16(argv: list[str], on_cpu: bool) -> bool:
 
 
 def _rows(script: Any, config: Any) -> int:
-    from cft_trl.training.planning import PUBLISHED_ROWS, RIGHT_SHARE
+    from cft_trl.planning.plan import PUBLISHED_ROWS, RIGHT_SHARE
 
     if script.dataset_name == "arithmetic":
         return script.dataset_limit or 10_000

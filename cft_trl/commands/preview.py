@@ -26,7 +26,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--row", type=whole_number, default=0)
     options, rest = parser.parse_known_args(argv)
     script, config, model = parse_settings(rest, defaults={"output_dir": "runs/preview"}, own=("row",))
-    from cft_trl.preview import preview
+    from cft_trl.training.preview import preview
 
     preview(script, config, model, options.row)
     return 0

@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--revision", help="commit, tag or branch (default main)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="the folder (default NAME)")
     options = parser.parse_args(argv)
-    from cft_trl.hub_pull import pull
+    from cft_trl.hub.pull import pull
 
     pulled = pull(options.repo, repo_type=options.repo_type, revision=options.revision, output=options.output)
     size = sum(file["bytes"] for file in pulled.files.values())

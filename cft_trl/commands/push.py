@@ -55,8 +55,8 @@ def run(argv: list[str]) -> int:
 
 
 def _push_model(options: argparse.Namespace) -> int:
-    from cft_trl.hub_model import prepare_push, send
-    from cft_trl.hub_upload import check_push
+    from cft_trl.hub.push_model import prepare_push, send
+    from cft_trl.hub.upload import check_push
 
     if not options.dry_run:
         check_push(options.repo)  # before weights are read for their checksums
@@ -71,7 +71,7 @@ def _push_model(options: argparse.Namespace) -> int:
 
 
 def _push_dataset(options: argparse.Namespace) -> int:
-    from cft_trl.hub_upload import check_push, check_repo_id, published_files, push_dataset
+    from cft_trl.hub.upload import check_push, check_repo_id, published_files, push_dataset
 
     if options.checkpoint or options.evaluations:
         raise CFTError(f"'{options.run}' is a dataset; --checkpoint and --eval belong to a model")

@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--seed", type=whole_number, help="seed of the problems and of training")
     parser.add_argument("--force", action="store_true", help="replace what is in the folder")
     options = vars(parser.parse_args(argv))
-    from cft_trl.quickstart import QuickstartSettings, run_quickstart
+    from cft_trl.commands.quickstart_run import QuickstartSettings, run_quickstart
 
     output, force = options.pop("output"), options.pop("force")
     run_quickstart(output, QuickstartSettings(**{k: v for k, v in options.items() if v is not None}), force=force)

@@ -53,11 +53,11 @@ def run(argv: list[str]) -> int:
         raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
     if options.extra and options.backend == "transformers":
         raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
+    from cft_trl.data.folders import check_writable
     from cft_trl.evaluation.validation import load_validation
-    from cft_trl.folders import check_writable
-    from cft_trl.serving import serve
-    from cft_trl.synthesis.dialect import parse_extra
-    from cft_trl.trained_prompt import trained_preset
+    from cft_trl.generation.dialect import parse_extra
+    from cft_trl.generation.serving import serve
+    from cft_trl.models.trained_prompt import trained_preset
     from cft_trl.training.selection import SELECTION_FILE, Selection, select, tell
 
     check_writable(options.run)
@@ -98,7 +98,7 @@ def _generator(options: argparse.Namespace) -> str:
 
     A server's type is always told: what vLLM takes of itself is not what was trained.
     """
-    from cft_trl.serving import served_dtype
+    from cft_trl.generation.serving import served_dtype
 
     if options.backend == "vllm":
         dtype = served_dtype(str(options.run), dtype=options.dtype) or "auto"
@@ -110,9 +110,9 @@ def _generator(options: argparse.Namespace) -> str:
 def _generate(
     options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
 ) -> list[Any]:
-    from cft_trl.inference import Endpoint, LocalModel
-    from cft_trl.serving import scoring_dtype, serve
-    from cft_trl.synthesis.dialect import parse_extra
+    from cft_trl.generation.dialect import parse_extra
+    from cft_trl.generation.modes import Endpoint, LocalModel
+    from cft_trl.generation.serving import scoring_dtype, serve
 
     if options.backend == "endpoint":
         extra = parse_extra(options.extra)
@@ -124,7 +124,7 @@ def _generate(
     import torch
     from transformers.utils import logging
 
-    from cft_trl.models import load_model
+    from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

@@ -36,7 +36,7 @@ modes:
 
 
 def run(argv: list[str]) -> int:
-    from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+    from cft_trl.grading.benchmarks import MATH_SYSTEM
 
     parser = CommandParser("cft solve", HELP, usage="cft solve MODEL [QUESTION] [options]")
     add_generation_options(parser)
@@ -53,7 +53,7 @@ def run(argv: list[str]) -> int:
         raise CFTError('give either a question or --input FILE, e.g. cft solve MODEL "What is 2 + 2?"')
     if options.output and not options.input:
         raise CFTError("--output belongs to --input; for one question redirect the output with >")
-    from cft_trl.inference import run_mode, stream_mode
+    from cft_trl.generation.modes import run_mode, stream_mode
 
     asked = {"mode": options.mode, "system": options.system or None, "max_rounds": options.max_rounds}
     asked |= sampling_of(options)

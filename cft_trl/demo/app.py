@@ -15,8 +15,8 @@ from cft_trl.demo.actions import Actions
 from cft_trl.demo.runtime import Runtime
 from cft_trl.demo.settings import DemoSettings
 from cft_trl.errors import CFTError
-from cft_trl.installed import require
-from cft_trl.models import SMALL_MODEL
+from cft_trl.environment import require
+from cft_trl.models.loading import SMALL_MODEL
 
 if TYPE_CHECKING:
     import gradio as gr

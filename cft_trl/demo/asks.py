@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from cft_trl.demo.settings import DemoSettings
 from cft_trl.errors import CFTError
-from cft_trl.inference import MODES
+from cft_trl.generation.modes import MODES
 
 # Above this a sampled text is noise.
 MAX_TEMPERATURE = 1.5

@@ -170,7 +170,7 @@ def deploy(repo_id: str, variables: Mapping[str, str], *, private: bool = False,
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HTTPError
 
-    from cft_trl.hub_upload import check_repo_id, hub_trouble
+    from cft_trl.hub.upload import check_repo_id, hub_trouble
 
     check_repo_id(repo_id, "Space")
     files, api = space_files(), HfApi()
@@ -208,7 +208,7 @@ def deploy(repo_id: str, variables: Mapping[str, str], *, private: bool = False,
 
 
 if __name__ == "__main__":
-    from cft_trl.folders import write_text
+    from cft_trl.data.folders import write_text
 
     for file, text in templates().items():
         write_text(Path(sys.argv[1]) / file, text.removesuffix("\n"))

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.identity import endpoint_identity, folder_identity, model_files
-from cft_trl.models import hub_commit
+from cft_trl.models.identity import endpoint_identity, folder_identity, model_files
+from cft_trl.models.loading import hub_commit
 
 _EVERY = {"hub": 600.0, "endpoint": 60.0}  # seconds between two looks over the network
 _NOTES = {
@@ -71,7 +71,7 @@ class Loaded:
     @classmethod
     def of_endpoint(cls, model: str, address: str, key_env: str) -> Loaded:
         """Of a model behind an endpoint, by what `/v1/models` says of it."""
-        from cft_trl.synthesis.identities import served_identity
+        from cft_trl.generation.identities import served_identity
 
         def look() -> Any:
             return served_identity(model, address, key_env) or None

@@ -26,7 +26,7 @@ from cft_trl.demo.asks import Ask
 from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.settings import DemoSettings, display_name
 from cft_trl.errors import CFTError, one_line
-from cft_trl.inference import Endpoint, Event, Generation, LocalModel, stream_mode
+from cft_trl.generation.modes import Endpoint, Event, Generation, LocalModel, stream_mode
 
 # Pieces that come faster than this, in seconds, are shown together: a browser need not draw forty times a second.
 _TOGETHER = 0.12
@@ -67,8 +67,8 @@ class Runtime:
         Raises:
             CFTError: A model cannot be found or loaded.
         """
-        from cft_trl.models import hub_commit, resolve_model
-        from cft_trl.trained_prompt import trained_preset
+        from cft_trl.models.loading import hub_commit, resolve_model
+        from cft_trl.models.trained_prompt import trained_preset
 
         settings = self.settings
         sources = {
@@ -199,7 +199,7 @@ def sentence(error: Exception) -> str:
 
 def math_system() -> str:
     """The system turn before a question, as in the published evaluation."""
-    from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+    from cft_trl.grading.benchmarks import MATH_SYSTEM
 
     return MATH_SYSTEM
 
@@ -211,7 +211,7 @@ def _local(name: str, revision: str | None) -> LocalModel | ZeroGPUModel:
 
     from transformers.utils import logging
 
-    from cft_trl.models import load_model
+    from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
-from cft_trl.models import SMALL_MODEL
-from cft_trl.prompts import PRESETS
+from cft_trl.models.loading import SMALL_MODEL
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class DemoSettings:
     @property
     def extra_fields(self) -> dict[str, Any]:
         """`extra`, read."""
-        from cft_trl.synthesis.dialect import parse_extra
+        from cft_trl.generation.dialect import parse_extra
 
         return parse_extra(self.extra, variable("extra"))
 

@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.demo.asks import Ask
 from cft_trl.demo.rendering import DISPLAY, INLINE, MAX_CHARS, formula, to_html
-from cft_trl.evaluation.answers import extract_answer
 from cft_trl.evaluation.first_error import first_error_step
-from cft_trl.inference import STOP_STRINGS, Event, Outcome
-from cft_trl.verdict import parse_verdict
+from cft_trl.generation.modes import STOP_STRINGS, Event, Outcome
+from cft_trl.grading.answers import extract_answer
 
 CARET = '<span class="caret"></span>'
 WAITING = '<div class="cft-view waiting">'

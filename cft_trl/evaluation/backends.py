@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.identity import endpoint_identity
-from cft_trl.models import hub_commit, resolve_model
+from cft_trl.models.identity import endpoint_identity
+from cft_trl.models.loading import hub_commit, resolve_model
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 
@@ -101,7 +101,7 @@ class Backend:
         return self._generator
 
     def identity(self) -> dict[str, Any]:
-        """What the model is, and what it is run with as far as texts depend on it; see `cft_trl.identity`.
+        """What the model is, and what it is run with as far as texts depend on it; see `cft_trl.models.identity`.
 
         A 7B folder is read once for it; of an endpoint it is what the server says of itself.
 
@@ -113,7 +113,7 @@ class Backend:
         return self._identity
 
     def _dtype(self) -> str | None:
-        from cft_trl.serving import scoring_dtype, served_dtype
+        from cft_trl.generation.serving import scoring_dtype, served_dtype
 
         if self.kind == "endpoint":
             return self.dtype
@@ -128,7 +128,7 @@ class Backend:
         return None if self.kind == "endpoint" else run_id_of(self.source)
 
     def _identify(self) -> dict[str, Any]:
-        from cft_trl.synthesis import identities
+        from cft_trl.generation import identities
 
         revision, extra = self._commit or self.revision, {"extra": self.extra} if self.extra else {}
         if self.kind == "vllm":
@@ -147,12 +147,12 @@ class Backend:
         ]
 
     def _open(self) -> Any:
-        from cft_trl.inference import Endpoint, LocalModel
+        from cft_trl.generation.modes import Endpoint, LocalModel
 
         if self.kind == "endpoint":
             return Endpoint(self.model, self.base_url, self.api_key_env, self.concurrency, extra=self.extra)
         if self.kind == "vllm":
-            from cft_trl.serving import serve
+            from cft_trl.generation.serving import serve
 
             server = serve(
                 {self.source: self.source},
@@ -166,7 +166,7 @@ class Backend:
             return self._opened.enter_context(server)[self.source]
         import torch
 
-        from cft_trl.models import load_model
+        from cft_trl.models.loading import load_model
 
         device, dtype = "cuda" if torch.cuda.is_available() else "cpu", self._dtype()
         check_fits(self.source, device, dtype)
@@ -301,7 +301,7 @@ def circumstances() -> dict[str, Any]:
 
     import torch
 
-    from cft_trl.evaluation.grader_version import grader_version
+    from cft_trl.grading.grader_version import grader_version
 
     versions = {}
     for package in ("cft-trl", "torch", "transformers", "lighteval"):

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
-from cft_trl.digests import code_digest, content_digest
+from cft_trl.data.digests import code_digest, content_digest
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.sampling import Stratum, draw, subject
-from cft_trl.folders import write_text
-from cft_trl.identity import what_changed
-from cft_trl.synthesis.journal import kept_answers
+from cft_trl.generation.journal import kept_answers
+from cft_trl.models.identity import what_changed
 
 FILE = "run.json"
 # Of an endpoint these are told by the server, which may say nothing now and then.
@@ -173,7 +173,7 @@ def say(text: str) -> None:
 def text_code() -> str:
     """A digest of our own code that answers depend on beside what they are asked: what writes, stops and cuts them."""
     package = Path(__file__).parents[1]
-    names = ("generators", "decoding", "inference", "prompts", "endpoint")
+    names = ("generation/local", "generation/decoding", "generation/modes", "generation/endpoint", "data/prompts")
     return code_digest(*(str(package / f"{name}.py") for name in names))
 
 

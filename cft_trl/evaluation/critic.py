@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
-from cft_trl.evaluation.intervals import harmonic_interval, harmonic_mean, wilson_interval
-from cft_trl.inference import critique
-from cft_trl.verdict import parse_verdict
+from cft_trl.generation.modes import critique
+from cft_trl.grading.intervals import harmonic_interval, harmonic_mean, wilson_interval
 
 Judged = dict[str, Any]
 

@@ -19,18 +19,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import content_digest
+from cft_trl.data.digests import content_digest
+from cft_trl.data.folders import check_writable, write_text
+from cft_trl.data.prompts import Prompting, chat_messages
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
 from cft_trl.evaluation.claims import take_folder, tell_fingerprints
 from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows, whole_critic_rows
-from cft_trl.evaluation.revisions import read_at
 from cft_trl.evaluation.sampling import verdict as by_verdict
-from cft_trl.folders import check_writable, write_text
+from cft_trl.generation.journal import Journal, SignedJournal, request_key
+from cft_trl.grading.revisions import read_at
 from cft_trl.progress import progress
-from cft_trl.prompts import Prompting, chat_messages
-from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
 
 FILE = "critic.json"
 COLUMNS = {

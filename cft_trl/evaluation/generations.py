@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import content_digest
+from cft_trl.data.digests import content_digest
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import Benchmark, get_benchmark
-from cft_trl.evaluation.grading import GRADERS, extract_answer, grade_many
-from cft_trl.evaluation.intervals import wilson_interval
+from cft_trl.grading.benchmarks import Benchmark, get_benchmark
+from cft_trl.grading.grade import GRADERS, extract_answer, grade_many
+from cft_trl.grading.intervals import wilson_interval
 from cft_trl.progress import progress
 
 Row = dict[str, Any]

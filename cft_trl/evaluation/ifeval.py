@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from cft_trl.errors import CFTError
-from cft_trl.installed import require
+from cft_trl.environment import require
 
 
 def check_instructions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, list[bool]]]:

@@ -23,9 +23,9 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.evaluation.benchmarks import BENCHMARKS, Benchmark
-from cft_trl.inference import mode_conversation, run_mode
-from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
+from cft_trl.generation.journal import Journal, SignedJournal, request_key
+from cft_trl.generation.modes import mode_conversation, run_mode
+from cft_trl.grading.benchmarks import BENCHMARKS, Benchmark
 
 Message = dict[str, str]
 

@@ -95,7 +95,7 @@ def _read_ours(original: Any) -> Any:
     def read(task: Any) -> Any:
         if not task.name.startswith(PREFIX):
             return original(task)
-        from cft_trl.evaluation.benchmarks import load_benchmark
+        from cft_trl.grading.benchmarks import load_benchmark
 
         rows = task.config.prompt_function.rows or load_benchmark(task.name.removeprefix(PREFIX))
         return {task.config.evaluation_splits[0]: [{"house_row": row} for row in rows]}
@@ -138,7 +138,7 @@ def main() -> None:
     except ValueError as error:
         if "Cannot find task" not in str(error):
             raise
-        from cft_trl.evaluation.benchmarks import BENCHMARKS
+        from cft_trl.grading.benchmarks import BENCHMARKS
 
         name = str(error).split()[3]
         known = [PREFIX + benchmark.replace("-", "_") for benchmark in BENCHMARKS]

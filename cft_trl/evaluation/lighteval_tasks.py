@@ -27,10 +27,10 @@ from lighteval.tasks.lighteval_task import LightevalTaskConfig
 from lighteval.tasks.requests import Doc, SamplingMethod
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import BENCHMARKS, FOLDER_VARIABLE, Benchmark, load_benchmark, to_row
 from cft_trl.evaluation.generations import pass_at_k, verdicts
-from cft_trl.evaluation.grading import GRADERS
-from cft_trl.generators import cut_at_stop
+from cft_trl.generation.local import cut_at_stop
+from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, Benchmark, load_benchmark, to_row
+from cft_trl.grading.grade import GRADERS
 
 JUDGE_VARIABLE = "CFT_JUDGE"
 SAMPLED = ("aime24", "amc23", "aime25")  # so few problems that one sample of each says little
@@ -97,7 +97,7 @@ class _Judged(SampleLevelComputation):
         import tempfile
 
         from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
-        from cft_trl.synthesis.journal import Journal
+        from cft_trl.generation.journal import Journal
 
         judge = os.environ.get(JUDGE_VARIABLE)
         if not judge:

@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.endpoint import Endpoint
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.synthesis.journal import Journal, SignedJournal, request_key
+from cft_trl.generation.endpoint import Endpoint
+from cft_trl.generation.journal import Journal, SignedJournal, request_key
 
 SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
 _INSTRUCTION = (
@@ -48,9 +48,9 @@ def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
 
 def judge_identity(text: str) -> dict[str, Any]:
     """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
-    from cft_trl.identity import endpoint_identity
-    from cft_trl.synthesis.identities import bare_address, served_identity
-    from cft_trl.synthesis.requests import true_url
+    from cft_trl.generation.identities import bare_address, served_identity
+    from cft_trl.generation.requests import true_url
+    from cft_trl.models.identity import endpoint_identity
 
     model, _, url = text.partition("@")
     return served_identity(model, url or None) or endpoint_identity(bare_address(true_url(url or None)), model)

@@ -22,11 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.files import SUFFIXES, read_files
+from cft_trl.data.verdict import to_verdict
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.evaluation.sampling import verdict as by_verdict
-from cft_trl.sources.files import SUFFIXES, read_files
-from cft_trl.verdict import to_verdict
 
 HUB_ID = "Qwen/ProcessBench"
 SUBSETS = {"gsm8k": 400, "math": 1000, "olympiadbench": 1000, "omnimath": 1000}  # name -> published size
@@ -78,7 +78,7 @@ def whole_critic_rows(
     data: str = "processbench", subsets: Iterable[str] | None = None, limit: int | None = None
 ) -> dict[str, list[CriticRow]]:
     """As `load_critic_rows`, before a limit takes its sample; of "arithmetic" at least as many as the limit."""
-    from cft_trl.evaluation.revisions import note_read
+    from cft_trl.grading.revisions import note_read
 
     folder = Path(data).expanduser()
     note_read("processbench", None)
@@ -175,8 +175,8 @@ def _from_folder(folder: Path, subset: str) -> list[CriticRow]:
 def _from_hub(_: Path, subset: str) -> list[CriticRow]:
     from datasets import load_dataset
 
-    from cft_trl.evaluation.benchmarks import pinned_revision
-    from cft_trl.evaluation.revisions import dataset_commit, note_read, read_at
+    from cft_trl.grading.benchmarks import pinned_revision
+    from cft_trl.grading.revisions import dataset_commit, note_read, read_at
 
     revision = read_at("processbench") or dataset_commit(HUB_ID, pinned_revision("processbench"))
     try:

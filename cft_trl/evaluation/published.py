@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cft_trl.evaluation.benchmarks import SIX
+from cft_trl.grading.benchmarks import SIX
 
 _V1, _V4 = "arXiv 2501.17703 v1", "arXiv 2501.17703 v4"
 _CGD = "arXiv 2505.11628"

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.data.folders import check_writable, write_text
 from cft_trl.errors import CFTError, nearest
-from cft_trl.evaluation.benchmarks import BENCHMARKS, SIX
 from cft_trl.evaluation.published import PUBLISHED
 from cft_trl.evaluation.report_figures import FILTERS, PAPER, Report, graded_tasks
 from cft_trl.evaluation.report_html import to_html
 from cft_trl.evaluation.report_runs import Run, check_comparable, limit_of, read_run, read_settings, shared_tasks
 from cft_trl.evaluation.significance import average_interval, compare, compare_averages, holm
-from cft_trl.folders import check_writable, write_text
+from cft_trl.grading.benchmarks import BENCHMARKS, SIX
 from cft_trl.progress import progress
 
 SCHEMA = 1  # of report.json: another number where an entry goes or means something else; a new entry leaves it

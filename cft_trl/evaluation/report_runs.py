@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import content_digest
+from cft_trl.data.digests import content_digest
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import get_benchmark
 from cft_trl.evaluation.generations import Row, problem_digest, read_generations, summarise
-from cft_trl.evaluation.grader_version import grader_changed
-from cft_trl.verdict import parse_verdict
+from cft_trl.grading.benchmarks import get_benchmark
+from cft_trl.grading.grader_version import grader_changed
 
 # A folder of something else, told by what lies in it.
 _OTHER_KINDS = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cft_trl.evaluation.intervals import wilson_interval
+from cft_trl.grading.intervals import wilson_interval
 
 RESAMPLES = 10_000
 

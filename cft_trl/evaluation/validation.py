@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError, nearest
-from cft_trl.evaluation.benchmarks import (
+from cft_trl.evaluation.sampling import draw, sample_of
+from cft_trl.generation.modes import Generation, mode_conversation
+from cft_trl.grading.benchmarks import (
     BENCHMARKS,
     MATH_SYSTEM,
     gold_after_hashes,
@@ -27,11 +30,8 @@ from cft_trl.evaluation.benchmarks import (
     gold_from_solution,
     load_benchmark,
 )
-from cft_trl.evaluation.intervals import wilson_interval
-from cft_trl.evaluation.sampling import draw, sample_of
-from cft_trl.inference import Generation, mode_conversation
-from cft_trl.installed import require
-from cft_trl.verdict import parse_verdict
+from cft_trl.grading.intervals import wilson_interval
+from cft_trl.environment import require
 
 ARITHMETIC_CRITIC = "arithmetic-critic"
 _CRITIC_ROWS = 300
@@ -81,7 +81,7 @@ class ValidationSet:
 
     def score(self, generations: Sequence[Generation]) -> tuple[dict[str, Any], list[bool]]:
         """-> (hits, of, score, interval_95, shares of truncated texts and of texts that say nothing; hit per row)."""
-        from cft_trl.evaluation.grading import extract_answer, grade_many
+        from cft_trl.grading.grade import extract_answer, grade_many
 
         texts = [generation.text for generation in generations]
         if self.kind == "answers":
@@ -182,7 +182,7 @@ def find_overlap(rows: Sequence[Mapping[str, Any]], *, near: bool = True) -> tup
     Returns:
         {benchmark: indices of rows}, and the benchmarks that could not be read.
     """
-    from cft_trl.synthesis.decontaminate import copies, problem_texts
+    from cft_trl.sources.decontaminate import copies, problem_texts
 
     texts, unchecked = {}, []
     for benchmark in BENCHMARKS.values():
@@ -200,8 +200,8 @@ def _told(overlap: Mapping[str, Sequence[int]]) -> str:
 
 
 def _read_file(name: str) -> tuple[str, list[dict[str, Any]]]:
-    from cft_trl.records import to_record
-    from cft_trl.sources.files import SUFFIXES, read_files
+    from cft_trl.data.files import SUFFIXES, read_files
+    from cft_trl.data.records import to_record
 
     if not name.endswith(SUFFIXES):
         raise CFTError(f"{name}: give a file ending in {', '.join(SUFFIXES)}")

@@ -36,13 +36,13 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from cft_trl.data.fingerprints import Seen, fingerprint, normalised
+from cft_trl.data.layouts import LAYOUTS
+from cft_trl.data.records import COLUMNS, to_record
+from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
-from cft_trl.layouts import LAYOUTS
-from cft_trl.records import COLUMNS, to_record
 from cft_trl.sources import gsm8k, metamath, numinamath, webinstruct
-from cft_trl.sources.fingerprints import Seen, fingerprint, normalised
 from cft_trl.sources.local import check_mapped, local_record, raw_rows
-from cft_trl.synthesis.stages import StageReport, StageWriter
 
 Record = dict[str, Any]
 Progress = Callable[[StageReport], None]
@@ -64,7 +64,7 @@ class SourceSettings:
 
     Attributes:
         corpus: "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic" (made on the spot, no download) or
-            "local" (any layout that `cft_trl.records` reads).
+            "local" (any layout that `cft_trl.data.records` reads).
         path: A file, glob, folder or Hub id with the corpus' columns; by default the corpus' own Hub id. "local" needs
             one.
         name: The configuration of a Hub dataset.
@@ -143,7 +143,7 @@ def run_source(
 
     Args:
         settings: The recipe's section.
-        folder: The build's folder; see `cft_trl.synthesis.stages`.
+        folder: The build's folder; see `cft_trl.data.stage_files`.
         shard: This part's name in the files' names.
         part: (rank, world): of every world rows kept, and of every world others, this process writes the rank-th.
             Limit, sampling and duplicates are decided over the whole corpus.

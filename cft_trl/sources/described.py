@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
+from cft_trl.data.files import SUFFIXES, files_of_split
 from cft_trl.errors import CFTError, nearest
-from cft_trl.sources.files import SUFFIXES, files_of_split
 
 
 def is_described(folder: Path) -> bool:

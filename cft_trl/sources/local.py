@@ -1,4 +1,4 @@
-r"""Rows from files, folders and Hub ids, in any layout that `cft_trl.records` reads.
+r"""Rows from files, folders and Hub ids, in any layout that `cft_trl.data.records` reads.
 
     load_local("rows.jsonl.gz", columns={"verdict": "label"}, append_verdict=True)
 
@@ -21,10 +21,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.digests import content_digest
-from cft_trl.errors import CFTError, nearest
-from cft_trl.identity import Identity, local_files_identity
-from cft_trl.records import (
+from cft_trl.data.digests import content_digest
+from cft_trl.data.files import SUFFIXES, expand_glob, files_of_split, read_files
+from cft_trl.data.records import (
     COLUMNS,
     Record,
     class_names,
@@ -34,9 +33,10 @@ from cft_trl.records import (
     to_record,
     with_class_names,
 )
+from cft_trl.data.verdict import to_verdict, with_verdict_line
+from cft_trl.errors import CFTError, nearest
+from cft_trl.models.identity import Identity, local_files_identity
 from cft_trl.sources.described import described_files, is_described
-from cft_trl.sources.files import SUFFIXES, expand_glob, files_of_split, read_files
-from cft_trl.verdict import to_verdict, with_verdict_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -69,14 +69,14 @@ def load_local(
         name: The configuration of a Hub dataset ("WebInstruct-CFT-50K"), or of a copy of one.
         revision: Commit, tag or branch of a Hub id.
         columns: Where a record's columns are found under other names, {record's column: source's column}. A column
-            mapped to "verdict" is read as a label (see `cft_trl.verdict.to_verdict`).
+            mapped to "verdict" is read as a label (see `cft_trl.data.verdict.to_verdict`).
         append_verdict: Whether to end critiques that state no verdict with the row's own ("Conclusion: wrong [END]").
             A row without a critique, or without a verdict, is left as it is.
         streaming: Whether to return an `IterableDataset` that reads while it is iterated.
         limit: At most this many rows, from the beginning.
 
     Returns:
-        A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.records.COLUMNS`, one row per source row.
+        A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.data.records.COLUMNS`, a row per source row.
 
     Raises:
         CFTError: Nothing there, no rows, a column that is missing, or a row that cannot be read, with file and line.

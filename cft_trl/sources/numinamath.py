@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cft_trl.evaluation.benchmarks import gold_from_solution
+from cft_trl.grading.benchmarks import gold_from_solution
 
 HUB_ID = "AI-MO/NuminaMath-CoT"
 CONFIG = None

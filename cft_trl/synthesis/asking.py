@@ -28,14 +28,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from cft_trl.data.records import COLUMNS, to_record
+from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
-from cft_trl.records import COLUMNS, to_record
-from cft_trl.synthesis.dialect import check_extra
-from cft_trl.synthesis.identities import flat, key_of
-from cft_trl.synthesis.journal import Journal, SignedJournal
-from cft_trl.synthesis.replies import is_known
-from cft_trl.synthesis.requests import Answer, Counts, Request
-from cft_trl.synthesis.stages import StageReport, StageWriter
+from cft_trl.generation.dialect import check_extra
+from cft_trl.generation.identities import flat, key_of
+from cft_trl.generation.journal import Journal, SignedJournal
+from cft_trl.generation.replies import is_known
+from cft_trl.generation.requests import Answer, Counts, Request
 
 Record = dict[str, Any]
 Progress = Callable[[Mapping[str, Counts]], None]
@@ -98,8 +98,8 @@ def ask_rows(
     """Asks every teacher about every row and writes the stage's files.
 
     Args:
-        rows: Records (or rows of any layout of `cft_trl.records`), gone through several times: a `RowFile`, a list or
-            a dataset, no generator.
+        rows: Records (or rows of any layout of `cft_trl.data.records`), gone through several times: a `RowFile`, a
+            list or a dataset, no generator.
         plan: What is asked.
         teachers: Who is asked; all of them about every row, at the same time.
         folder: The build's folder. The same folder again asks only what is missing from its journal.

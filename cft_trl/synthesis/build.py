@@ -26,18 +26,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import content_digest, package_digest
+from cft_trl.data.digests import content_digest, package_digest
+from cft_trl.data.folders import check_writable, locked, without_folders
+from cft_trl.data.stage_files import RowFile, StageReport, read_report, stage_path
 from cft_trl.errors import CFTError, nearest
-from cft_trl.evaluation.benchmarks import load_benchmark
-from cft_trl.folders import check_writable, locked, without_folders
-from cft_trl.installed import is_installed, require
+from cft_trl.generation.identities import key_of
+from cft_trl.generation.journal import kept_answers
+from cft_trl.grading.benchmarks import load_benchmark
+from cft_trl.environment import is_installed, require
 from cft_trl.sources.corpus import run_source
-from cft_trl.synthesis.decontaminate import run_decontaminate
+from cft_trl.sources.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import check_tasks, run_distributed
 from cft_trl.synthesis.filter_truth import needs_grader
 from cft_trl.synthesis.filters import run_filter
-from cft_trl.synthesis.identities import key_of
-from cft_trl.synthesis.journal import kept_answers
 from cft_trl.synthesis.known_teachers import KnownTeachers
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.marks import EARLIER, Marks, forget_earlier, set_aside, source_path
@@ -45,7 +46,6 @@ from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.publish import run_publish
 from cft_trl.synthesis.recipe import STAGES, Recipe, plain, to_yaml
 from cft_trl.synthesis.run_stage import ask_stage, teachers_of
-from cft_trl.synthesis.stages import RowFile, StageReport, read_report, stage_path
 from cft_trl.synthesis.teachers import parse_teacher
 
 ASKING = ("respond", "critique", "refine")

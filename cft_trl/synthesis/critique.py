@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.stage_files import StageReport
+from cft_trl.data.teacher_prompts import PRESETS, clean_critique, critique_messages, refused_critique
+from cft_trl.data.verdict import parse_verdict
+from cft_trl.generation.requests import Answer
 from cft_trl.synthesis.asking import AnyTeacher, Plan, Progress, Record, ask_rows, check_settings, sampling_of
-from cft_trl.synthesis.requests import Answer
-from cft_trl.synthesis.stages import StageReport
-from cft_trl.synthesis.teacher_prompts import PRESETS, clean_critique, critique_messages, refused_critique
-from cft_trl.verdict import parse_verdict
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
-from cft_trl.folders import without_folders
-from cft_trl.synthesis.stages import StageReport
+from cft_trl.data.folders import without_folders
+from cft_trl.data.stage_files import StageReport
 from cft_trl.synthesis.statistics import size_category
 
 _TAGS = ("cft-trl", "critique-fine-tuning", "critique", "synthetic")

@@ -35,15 +35,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.folders import write_text
+from cft_trl.data.stage_files import RowFile, StageReport, read_report, stage_path
 from cft_trl.errors import CFTError, nearest
-from cft_trl.folders import write_text
-from cft_trl.identity import Identity
+from cft_trl.models.identity import Identity
 from cft_trl.synthesis.job import Job, check_installed, shard_name
 from cft_trl.synthesis.known_teachers import KnownTeachers
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.run_stage import ASKING, teachers_of
 from cft_trl.synthesis.slurm import run_slurm
-from cft_trl.synthesis.stages import RowFile, StageReport, read_report, stage_path
 from cft_trl.synthesis.task_progress import telling
 
 EXECUTORS = ("local", "slurm", "ray")
@@ -225,7 +225,7 @@ def _run_local(job: Job, workers: int) -> None:
 
     Its process pool would wait for ever for a task that was killed.
     """
-    from cft_trl.servers import process_group
+    from cft_trl.generation.vllm_server import process_group
 
     check_installed("datatrove")
     waiting, running = deque(job.missing()), {}

@@ -88,12 +88,12 @@ def _label(row: Row) -> str | None:
 
 
 def _gradable(row: Row, column: str) -> bool:
-    from cft_trl.evaluation.answers import extract_answer
+    from cft_trl.grading.answers import extract_answer
 
     return bool((row["reference_answer"] or "").strip()) and extract_answer(row[column]) is not None
 
 
 def _grade(rows: Sequence[Row], column: str) -> list[bool]:
-    from cft_trl.evaluation.grading import grade_many
+    from cft_trl.grading.grade import grade_many
 
     return grade_many((row[column], row["reference_answer"]) for row in rows) if rows else []

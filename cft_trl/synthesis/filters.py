@@ -33,8 +33,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cft_trl.data.fingerprints import fingerprint, normalised
+from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
-from cft_trl.sources.fingerprints import fingerprint, normalised
 from cft_trl.synthesis.filter_rules import (
     PER_QUERY,
     RIGHT,
@@ -47,7 +48,6 @@ from cft_trl.synthesis.filter_rules import (
 )
 from cft_trl.synthesis.filter_texts import NearDuplicates, check_language, foreign
 from cft_trl.synthesis.filter_truth import box_agrees, verdict_agrees
-from cft_trl.synthesis.stages import StageReport, StageWriter
 
 if TYPE_CHECKING:
     import numpy
@@ -161,7 +161,7 @@ def run_filter(
     Args:
         rows: Records, re-iterable; their ids tell them apart.
         settings: The recipe's section.
-        folder: The build's folder; see `cft_trl.synthesis.stages`.
+        folder: The build's folder; see `cft_trl.data.stage_files`.
         progress: Called with the report so far: rows are `read` in the first pass, `written` in the second.
 
     Returns:

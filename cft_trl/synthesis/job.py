@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import package_digest
+from cft_trl.data.digests import package_digest
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.folders import write_text
-from cft_trl.identity import Identity
+from cft_trl.models.identity import Identity
 from cft_trl.synthesis.recipe import Recipe, plain, to_recipe
 from cft_trl.synthesis.run_stage import ASKING
 

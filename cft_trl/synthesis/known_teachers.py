@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.folders import write_text
-from cft_trl.identity import Identity, endpoint_identity, model_identity, what_changed
-from cft_trl.synthesis.identities import (
+from cft_trl.generation.identities import (
     bare_address,
     key_of,
     reference_identity,
@@ -25,7 +24,8 @@ from cft_trl.synthesis.identities import (
     transformers_identity,
     vllm_identity,
 )
-from cft_trl.synthesis.requests import true_url
+from cft_trl.generation.requests import true_url
+from cft_trl.models.identity import Identity, endpoint_identity, model_identity, what_changed
 from cft_trl.synthesis.teachers import TeacherSpec, parse_teacher
 
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, TextIO
 
+from cft_trl.data.stage_files import StageReport
+from cft_trl.generation.requests import Counts
 from cft_trl.synthesis.prices import Prices, dollars, total
-from cft_trl.synthesis.requests import Counts
-from cft_trl.synthesis.stages import StageReport
 
 _LINE_EVERY_S = 10.0
 _WINDOW_S = 30.0  # rates are those of the last half minute

@@ -26,11 +26,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cft_trl.digests import content_digest, file_digest, files_digest, package_digest
+from cft_trl.data.digests import content_digest, file_digest, files_digest, package_digest
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import BENCHMARKS, FOLDER_VARIABLE, benchmark_file, pinned_revision
-from cft_trl.folders import write_text
-from cft_trl.hub_upload import PUBLISHED
+from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, benchmark_file, pinned_revision
+from cft_trl.hub.upload import PUBLISHED
 from cft_trl.sources.corpus import CORPORA, SourceSettings
 from cft_trl.synthesis.recipe import Recipe, plain
 

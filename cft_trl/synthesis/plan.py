@@ -20,14 +20,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
+from cft_trl.data.stage_files import RowFile, stage_path
+from cft_trl.data.teacher_prompts import answer_messages, critique_messages, refine_messages
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.build import ASKING
 from cft_trl.synthesis.prices import Prices, dollars, read_prices, total
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.run_stage import teachers_of
-from cft_trl.synthesis.stages import RowFile, stage_path
-from cft_trl.synthesis.teacher_prompts import answer_messages, critique_messages, refine_messages
 from cft_trl.synthesis.teachers import parse_teacher
 
 EXPECTED = {"respond": 500, "critique": 500, "refine": 500}  # tokens of an answer, by stage: assumed, not measured
@@ -195,7 +195,7 @@ def _tokenizer(teacher: str) -> tuple[str, Callable[[str], int]]:
     folder = Path(model).expanduser()
     if kind in ("vllm", "transformers") and (folder.is_dir() or model == "smollm2-135m"):
         try:
-            from cft_trl.models import load_tokenizer
+            from cft_trl.models.loading import load_tokenizer
 
             tokenizer = load_tokenizer(model)
             return "its tokenizer", lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])

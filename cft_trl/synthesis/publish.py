@@ -29,13 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.folders import without_folders, write_text
+from cft_trl.data.parquet import ShardWriter, layout_features
+from cft_trl.data.records import to_messages, to_webinstruct_cft, unpublishable
+from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
-from cft_trl.folders import without_folders, write_text
-from cft_trl.hub_upload import PUBLISHED, check_repo_id
-from cft_trl.records import to_messages, to_webinstruct_cft, unpublishable
+from cft_trl.hub.upload import PUBLISHED, check_repo_id
 from cft_trl.synthesis.dataset_card import write_dataset_card
-from cft_trl.synthesis.parquet import ShardWriter, layout_features
-from cft_trl.synthesis.stages import StageReport, StageWriter
 from cft_trl.synthesis.statistics import Statistics, plot_statistics
 
 Record = dict[str, Any]

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.generation.dialect import SECRET
 from cft_trl.sources.corpus import SourceSettings
+from cft_trl.sources.decontaminate import DecontaminateSettings
 from cft_trl.synthesis.critique import CritiqueSettings
-from cft_trl.synthesis.decontaminate import DecontaminateSettings
-from cft_trl.synthesis.dialect import SECRET
 from cft_trl.synthesis.filters import FilterSettings
 from cft_trl.synthesis.publish import PublishSettings
 from cft_trl.synthesis.refine import RefineSettings

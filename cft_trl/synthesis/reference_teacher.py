@@ -7,7 +7,7 @@
      "prompt_tokens": 0, "completion_tokens": 0}
     {"failure": "nothing to check", "detail": "neither reference steps nor a numeric reference answer to compare with"}
 
-See `cft_trl.synthesis.reference` for how it judges.
+See `cft_trl.sources.reference` for how it judges.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cft_trl.identity import Identity
-from cft_trl.synthesis.identities import reference_identity
-from cft_trl.synthesis.journal import Journal
-from cft_trl.synthesis.reference import critique_from_reference
-from cft_trl.synthesis.requests import Answer, Counts, Request
+from cft_trl.generation.identities import reference_identity
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.models.identity import Identity
+from cft_trl.sources.reference import critique_from_reference
 
 _SLICE_S = 0.01  # after so long the other teachers, who wait for their servers, have their turn
 

@@ -20,9 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.markup import plain_answer
+from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.teacher_prompts import answer_messages, refine_messages, refused_text
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
-from cft_trl.markup import plain_answer
+from cft_trl.generation.requests import Answer
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     AnyTeacher,
     Plan,
@@ -33,9 +36,6 @@ from cft_trl.synthesis.asking import (
     records_of,
     sampling_of,
 )
-from cft_trl.synthesis.requests import Answer
-from cft_trl.synthesis.stages import StageReport, StageWriter
-from cft_trl.synthesis.teacher_prompts import answer_messages, refine_messages, refused_text
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ r"""The respond stage: the corpus' own responses, or new ones by models, several
     report = run_respond(rows, RespondSettings("models", samples=4), [Teacher("Qwen/Qwen2.5-7B")], "out")
 
 With "models" a row goes out once per model and sample, with the response in place of its own. Where the row has a
-reference answer, the response is graded (strictly, see evaluation/grading.py):
+reference answer, the response is graded (strictly, see grading/grade.py):
 
     {"id": "5c0e.Qwen/Qwen2.5-7B.3", "query": "What is 6 x 7?", "response": "It is $\\boxed{43}$.", "verdict": "wrong",
      "reference_answer": "42", "response_source": "Qwen/Qwen2.5-7B", ...,
@@ -19,8 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cft_trl.evaluation.benchmarks import MATH_SYSTEM
-from cft_trl.markup import plain_answer
+from cft_trl.data.markup import plain_answer
+from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.teacher_prompts import answer_messages, refused_text
+from cft_trl.generation.requests import Answer
+from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     AnyTeacher,
     Plan,
@@ -31,9 +34,6 @@ from cft_trl.synthesis.asking import (
     records_of,
     sampling_of,
 )
-from cft_trl.synthesis.requests import Answer
-from cft_trl.synthesis.stages import StageReport, StageWriter
-from cft_trl.synthesis.teacher_prompts import answer_messages, refused_text
 
 # What a row says of the response that is replaced.
 _OF_THE_RESPONSE = ("label", "error_kind", "first_error_step")
@@ -129,7 +129,7 @@ def run_respond(
 
 def _grade(records: list[Record]) -> None:
     """Sets the verdict of each record that has a reference answer."""
-    from cft_trl.evaluation.grading import grade_many
+    from cft_trl.grading.grade import grade_many
 
     known = [record for record in records if (record["reference_answer"] or "").strip()]
     if known:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.identity import Identity
+from cft_trl.data.stage_files import RowFile, StageReport, StageWriter, stage_path
+from cft_trl.models.identity import Identity
 from cft_trl.synthesis.critique import run_critique
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.refine import run_refine
 from cft_trl.synthesis.respond import run_respond
-from cft_trl.synthesis.stages import RowFile, StageReport, StageWriter, stage_path
 
 ASKING = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
 

@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.folders import write_text
 from cft_trl.synthesis.job import Job, check_installed
 
 SLURM = "CFT_SLURM"

@@ -96,7 +96,7 @@ class Statistics:
     """Counts rows.
 
     Example:
-        >>> from cft_trl.records import make_record
+        >>> from cft_trl.data.records import make_record
         >>> statistics = Statistics()
         >>> row = make_record(query="6 x 7?", response="43", critique="Conclusion: wrong", teacher="t", source="s")
         >>> statistics.add(row, "s__t")

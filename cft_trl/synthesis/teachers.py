@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.identity import Identity, model_identity, what_changed
+from cft_trl.models.identity import Identity, model_identity, what_changed
 from cft_trl.synthesis.asking import AnyTeacher
 
 KINDS = ("openai", "vllm", "transformers", "reference")
@@ -146,11 +146,11 @@ def open_teachers(
     Raises:
         CFTError: A name that cannot be read, a model that is not there, or a folder that holds another one by now.
     """
-    from cft_trl.synthesis.batch import BatchTeacher
-    from cft_trl.synthesis.client import Teacher
+    from cft_trl.generation.batch import BatchTeacher
+    from cft_trl.generation.client import Teacher
+    from cft_trl.generation.transformers_teacher import TransformersTeacher
+    from cft_trl.generation.vllm_teacher import VllmTeacher
     from cft_trl.synthesis.reference_teacher import ReferenceTeacher
-    from cft_trl.synthesis.transformers_teacher import TransformersTeacher
-    from cft_trl.synthesis.vllm_teacher import VllmTeacher
 
     turn = asyncio.Lock()
     teachers: list[AnyTeacher] = []

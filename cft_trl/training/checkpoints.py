@@ -21,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from cft_trl.data.folders import why_not_written, write_text
 from cft_trl.errors import CFTError
-from cft_trl.folders import why_not_written, write_text
 
 SUMS_FILE = "sums.json"
 _DIGEST = "xxh3_128"

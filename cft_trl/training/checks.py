@@ -10,8 +10,8 @@ from datasets import Dataset, IterableDataset
 
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
+from cft_trl.training.prefix_sharing.attention import why_not_shared
 from cft_trl.training.preparation import check_tokenizer
-from cft_trl.training.shared_attention import why_not_shared
 
 if TYPE_CHECKING:
     from cft_trl.training.config import CFTConfig

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
+from cft_trl.data.prompts import Prompting
+from cft_trl.data.records import to_records
 from cft_trl.errors import CFTError
-from cft_trl.prompts import Prompting
-from cft_trl.records import to_records
 from cft_trl.training.encoded import NO_VERDICT
-from cft_trl.training.layout import position_ids
 from cft_trl.training.lengths import PreparationReport
+from cft_trl.training.prefix_sharing.layout import position_ids
+from cft_trl.training.prefix_sharing.packs import lay_out
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
-from cft_trl.training.sharing import lay_out
 from cft_trl.training.trl_internals import DataCollatorForLanguageModeling
 
 
@@ -31,7 +31,7 @@ class DataCollatorForCritique:
 
     Args:
         tokenizer: a fast tokenizer with an end token. Without a pad token the end token pads; padding is masked.
-        objective: `cft`, `cgd` or `sft` (see `cft_trl.prompts`).
+        objective: `cft`, `cgd` or `sft` (see `cft_trl.data.prompts`).
         max_length: longest row in tokens, or None.
         over_length: `shorten_response`, `drop` or `error` for longer rows.
         share_prefixes: lays the rows of a batch out as prefix trees, so that what their prompts begin with is computed
@@ -47,7 +47,7 @@ class DataCollatorForCritique:
         `attention_mask`, each (batch, length); with `padding_free` (1, total length) and, in place of the mask,
         `position_ids` and the sequence boundaries that attention kernels take. With `share_prefixes`, and for packs
         of shared prefixes, (1, total length), `position_ids`, and as `attention_mask` the layout of the trees,
-        (1, 1, 1, total length) (see `cft_trl.training.shared_attention`).
+        (1, 1, 1, total length) (see `cft_trl.training.prefix_sharing.attention`).
 
     Raises:
         CFTError: no row of the batch can be used; a row is too long under `over_length="error"`.

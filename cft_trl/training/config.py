@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from trl import SFTConfig
 
+from cft_trl.data.prompts import OBJECTIVES, PRESETS, SFT_TARGETS
 from cft_trl.errors import CFTError
-from cft_trl.prompts import OBJECTIVES, PRESETS, SFT_TARGETS
 from cft_trl.training.lengths import OVER_LENGTH
 
 
@@ -33,8 +33,8 @@ class CFTConfig(SFTConfig):
             stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
         verdict_weight: multiplies the loss of the verdict word's tokens (`objective="cft"`); 1.0 is the paper's.
         share_prefixes: `True` computes what the prompts of several rows begin with once and packs the rows as trees
-            (see `cft_trl.training.sharing`); `"auto"` does so where it saves tokens and packs plainly elsewhere. Loss
-            and gradients are those of the rows one by one. A batch counts packs, as with `packing`.
+            (see `cft_trl.training.prefix_sharing`); `"auto"` does so where it saves tokens and packs plainly elsewhere.
+            Loss and gradients are those of the rows one by one. A batch counts packs, as with `packing`.
         pack_length: most tokens of a pack of shared prefixes; default `max_length`.
         bf16: default: on where the device computes in it: most GPUs, and with `use_cpu` CPUs that have
             AVX512-BF16.

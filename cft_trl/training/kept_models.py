@@ -10,10 +10,10 @@ import os
 import shutil
 from pathlib import Path
 
-from cft_trl.digests import content_digest, still_the_same
+from cft_trl.data.digests import content_digest, still_the_same
 from cft_trl.errors import CFTError
-from cft_trl.identity import folder_identity
-from cft_trl.training.record import run_of
+from cft_trl.hub.run_record import run_of
+from cft_trl.models.identity import folder_identity
 
 _MODEL_FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
 

@@ -8,8 +8,8 @@ from glob import glob
 from itertools import takewhile
 from pathlib import Path
 
+from cft_trl.data.folders import check_writable, locked, why_not_written
 from cft_trl.errors import CFTError
-from cft_trl.folders import check_writable, locked, why_not_written
 from cft_trl.sources.described import is_described
 from cft_trl.training.launch import agree_on
 from cft_trl.training.runs import lies_in_run

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, IterableDataset
 
-from cft_trl import chat_templates, prompts
-from cft_trl.chat_templates import AnswerFrame, answer_frame, special_ids
+from cft_trl.data import prompts
+from cft_trl.data.layouts import find_layout
+from cft_trl.data.prompts import Prompting, to_prompt_completion
+from cft_trl.data.records import Record, class_names, code_digest, to_record, with_class_names
+from cft_trl.data.verdict import parse_verdict, verdict_span
 from cft_trl.errors import CFTError
-from cft_trl.layouts import find_layout
-from cft_trl.prompts import Prompting, to_prompt_completion
-from cft_trl.records import Record, class_names, code_digest, to_record, with_class_names
+from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
+from cft_trl.models.loading import chat_templates
 from cft_trl.training import encoded, tokens
 from cft_trl.training.encoded import (
     ACCOUNT_FEATURES,
@@ -40,7 +42,6 @@ from cft_trl.training.encoded import (
 )
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, REWRITTEN, SHORTENED, PreparationReport
 from cft_trl.training.tokens import TextTokenizer, Tokenized
-from cft_trl.verdict import parse_verdict, verdict_span
 
 if TYPE_CHECKING:
     import pyarrow
@@ -109,7 +110,7 @@ class RowEncoder:
         """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each.
 
         Args:
-            labels: names of the dataset's `ClassLabel` columns (`cft_trl.records.class_names`).
+            labels: names of the dataset's `ClassLabel` columns (`cft_trl.data.records.class_names`).
 
         Returns:
             The columns of a call as an Arrow table, which `datasets` writes as it is.
@@ -141,7 +142,7 @@ class RowEncoder:
         """Encodes rows.
 
         Args:
-            rows: house rows (`cft_trl.records`).
+            rows: house rows (`cft_trl.data.records`).
             indices: the rows' numbers in their dataset, for messages.
 
         Returns:

@@ -21,14 +21,21 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.digests import content_digest
+from cft_trl.data.digests import content_digest
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.folders import write_text
-from cft_trl.identity import MODEL_FILES, Identity, model_identity, rows_identity, tokenizer_identity, what_changed
-from cft_trl.models import load_tokenizer
+from cft_trl.hub.run_record import MARK, read_record
+from cft_trl.models.identity import (
+    MODEL_FILES,
+    Identity,
+    model_identity,
+    rows_identity,
+    tokenizer_identity,
+    what_changed,
+)
+from cft_trl.models.loading import load_tokenizer
 from cft_trl.sources.local import data_identity
 from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
-from cft_trl.training.record import MARK, read_record
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -46,7 +53,7 @@ _FREE_TO_CHANGE = {
     "select_benchmark", "select_limit", "select_keep", "resume", "model_name_or_path", "model_revision",
     "dataset_name", "dataset_revision", "train_rows",
 }  # fmt: skip
-# The columns of a row that can get into its prompt or its target, by objective (`cft_trl.prompts`).
+# The columns of a row that can get into its prompt or its target, by objective (`cft_trl.data.prompts`).
 READ_COLUMNS = {
     "cft": ("query", "response", "critique"),
     "cgd": ("query", "response", "critique", "refinement"),

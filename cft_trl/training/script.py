@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from cft_trl.data.folders import why_not_written, write_text
+from cft_trl.data.records import to_records
 from cft_trl.errors import CFTError
-from cft_trl.folders import why_not_written, write_text
-from cft_trl.installed import require
-from cft_trl.models import load_tokenizer
-from cft_trl.records import to_records
+from cft_trl.hub.run_record import check_mine, run_of
+from cft_trl.environment import require
+from cft_trl.models.loading import load_tokenizer
 from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch
 from cft_trl.training.launched import check_launch_goes_on, launched_as
 from cft_trl.training.places import check_output, held_folder
-from cft_trl.training.record import check_mine, run_of
 from cft_trl.training.runs import check_goes_on, run_identity
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tu
 def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
     from datasets import Dataset
 
-    from cft_trl.records import features
+    from cft_trl.data.records import features
     from cft_trl.sources.arithmetic import arithmetic_records
 
     def rows(split: str, count: int) -> Dataset:

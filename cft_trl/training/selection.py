@@ -30,16 +30,17 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cft_trl import reservations, statements, verdict, verdict_forms
-from cft_trl.digests import code_digest, content_digest
+from cft_trl.data import reservations, verdict, verdict_forms
+from cft_trl.data import verdict_grammar as statements
+from cft_trl.data.digests import code_digest, content_digest
+from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.evaluation.grader_version import grader_version
 from cft_trl.evaluation.validation import ValidationSet, load_validation
-from cft_trl.folders import write_text
-from cft_trl.generators import Generation, LocalModel
+from cft_trl.generation.local import Generation, LocalModel
+from cft_trl.grading.grader_version import grader_version
+from cft_trl.hub.run_record import read_record, run_of
 from cft_trl.training.kept_models import check_weights, fingerprint, link_model, point_best, remove
-from cft_trl.training.record import read_record, run_of
 
 SELECTION_FILE = "selection.json"
 _KEPT = "_selected"  # what begins with "_" or "checkpoint-" is not pushed to the Hub
@@ -164,7 +165,7 @@ class Selection:
 
     def finish(self) -> dict[str, Any]:
         """Writes selection.json, the plot and `best` from the points there are; removes what is not among the best."""
-        from cft_trl.hub import write_selection_section
+        from cft_trl.hub.run_card import write_selection_section
         from cft_trl.plots import plot_selection
 
         checkpoints = self.checkpoints()
@@ -371,8 +372,8 @@ def whole_copy(checkpoint: Path, deepspeed_config: Any) -> Iterator[tuple[Any, A
     from accelerate import PartialState
     from transformers.integrations import deepspeed
 
-    from cft_trl.models import load_model
-    from cft_trl.serving import scoring_dtype
+    from cft_trl.generation.serving import scoring_dtype
+    from cft_trl.models.loading import load_model
 
     fsdp = os.environ.pop("ACCELERATE_USE_FSDP", None)
     deepspeed.unset_hf_deepspeed_config()

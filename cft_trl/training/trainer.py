@@ -19,12 +19,13 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
-from cft_trl.chat_templates import as_trained, turn_end_ids
+from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
-from cft_trl.hub import write_model_card
-from cft_trl.models import hub_commit, is_bundled, load_tokenizer, resolve_model
-from cft_trl.portable import make_portable
-from cft_trl.prompts import Prompting
+from cft_trl.hub.run_card import write_model_card
+from cft_trl.hub.run_record import provenance
+from cft_trl.models.chat_templates import as_trained, turn_end_ids
+from cft_trl.models.loading import hub_commit, is_bundled, load_tokenizer, resolve_model
+from cft_trl.models.portable import make_portable
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal, whole_or_gone
 from cft_trl.training.checks import check_arguments, check_prepared_columns, check_trainer, settle
@@ -34,12 +35,11 @@ from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
+from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
+from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
-from cft_trl.training.record import provenance
 from cft_trl.training.rows_once import deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
-from cft_trl.training.shared_attention import is_layout, use_shared_attention
-from cft_trl.training.sharing import SharingReport, share_dataset
 from cft_trl.training.trl_internals import fused_head
 from cft_trl.training.turns import (
     add_end_tokens,
@@ -67,7 +67,7 @@ class CFTTrainer(SFTTrainer):
 
     Attributes:
         processing_class: The tokenizer; its chat template asks with what the rows were trained behind
-            (`cft_trl.chat_templates.as_trained`), so give it, not the one of the base, to what asks this model.
+            (`cft_trl.models.chat_templates.as_trained`), so give it, not the one of the base, to what asks this model.
         preparation: dataset name -> `PreparationReport`, what became of each row.
         sharing: dataset name -> `SharingReport`, what `share_prefixes` saved.
         generated: scores of freely written critiques (`cft_trl.evaluation.critic`) for the card, if there are any.
@@ -358,7 +358,7 @@ class CFTTrainer(SFTTrainer):
         super().log(logs, start_time)
 
     def save_model(self, output_dir=None, _internal_call=False):
-        """Saves model and tokenizer so that other tools read them too (see `cft_trl.portable`).
+        """Saves model and tokenizer so that other tools read them too (see `cft_trl.models.portable`).
 
         transformers calls it for a checkpoint, before its other files, and again before it pushes.
         """
@@ -369,7 +369,7 @@ class CFTTrainer(SFTTrainer):
                     print(f"note: {note}", flush=True)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
-        """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub`)."""
+        """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub.run_card`)."""
         if not self.is_world_process_zero():
             return
         generated = {"generated": self.generated} if self.generated else {}

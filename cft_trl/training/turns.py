@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.chat_templates import AnswerFrame, answer_frame, freeze_dates, special_ids, template_of
 from cft_trl.errors import CFTError
-from cft_trl.training.record import read_record
+from cft_trl.hub.run_record import read_record
+from cft_trl.models.chat_templates import AnswerFrame, answer_frame, freeze_dates, special_ids, template_of
 
 _LOOKED_AT = 1000  # rows of a tokenised dataset that its end tokens are read off
 
@@ -108,7 +108,7 @@ def tell_turns(tokenizer: Any, ends: Sequence[int], saved: Any) -> list[str]:
 
     Args:
         ends: Ids of the tokens that end an answer, with loss.
-        saved: The tokenizer as it will be saved (`cft_trl.chat_templates.as_trained`).
+        saved: The tokenizer as it will be saved (`cft_trl.models.chat_templates.as_trained`).
     """
     lines = []
     if other := [i for i in ends if i != tokenizer.eos_token_id]:

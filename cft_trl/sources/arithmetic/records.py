@@ -115,7 +115,7 @@ def arithmetic_records(
 def _records(
     stream: Iterator[Problem], count: int, prefix: str, right_ratio: float, kinds: list[str] | None, critiques: bool
 ) -> Iterator[dict]:
-    from cft_trl.synthesis.reference import critique_from_reference  # a later room: imported only to finish the rows
+    from cft_trl.sources.reference import critique_from_reference  # a later room: imported only to finish the rows
 
     styles = list(STYLES)
     rng = random.Random(f"{prefix}/responses")

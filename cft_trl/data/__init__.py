@@ -1,0 +1,1 @@
+"""The row and its files: layouts, verdicts, prompts, folders, digests."""

@@ -1,0 +1,322 @@
+r"""Texts from a transformers model in this process; `endpoint.py` has the same two methods over a network.
+
+    model = LocalModel(*load_model("smollm2-135m"))
+    model.generate([[{"role": "user", "content": "What is 2 + 2?"}]], max_new_tokens=32)
+    # [Generation(text="2 + 2 = 4.", finish_reason="stop", prompt_tokens=37, completion_tokens=9)]
+
+`generate` takes many conversations, `stream` one, piece by piece.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from queue import Queue
+from typing import Any
+
+from cft_trl.data.prompts import base_prompt, chat_messages
+from cft_trl.errors import CFTError
+from cft_trl.models.chat_templates import end_ids, header_ids, render_chat, written_behind
+
+Message = Mapping[str, str]
+OnResult = Callable[[int, "Generation"], None]
+
+# The published evaluation ends a generation at the first of these (method of arXiv 2501.17703).
+STOP_STRINGS = ("[END]", "(END)", "**END**", r"\[END\]")
+
+# New tokens after which the rows that go on are put into batches anew; doubled each time.
+_FIRST_STEPS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote.
+
+    Attributes:
+        text: Up to and with the first stop string (endpoints leave the stop string itself away).
+        finish_reason: "stop" (an end token or a stop string), "length" (the limit came first) or "failed".
+        prompt_tokens, completion_tokens: As counted by the tokenizer or the endpoint; None where it does not count.
+        failure: Why there is no text, where finish_reason is "failed": the prompt is longer than the model's context,
+            or the endpoint refuses it. The same request would fail again.
+        refused: Whether it was an endpoint that refused: nothing was answered, so there is nothing to grade or to keep.
+        without: Sampling parameters that were asked for and that the endpoint does not take.
+        fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    failure: str | None = None
+    refused: bool = False
+    without: tuple[str, ...] = ()
+    fingerprint: str | None = None
+
+
+@dataclass(slots=True)
+class _Row:
+    """A text under way: `tokens` of it are there, at most `limit` will be; `reason` says that and why it has ended."""
+
+    prompt: list[int]
+    limit: int
+    tokens: list[int] = field(default_factory=list)
+    stream: Any = None  # of random numbers
+    reason: str | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.tokens)
+
+
+class LocalModel:
+    """A transformers model in this process.
+
+    Args:
+        model: A causal language model; it is in evaluation mode while it generates.
+        tokenizer: Its tokenizer. Without a chat template it gets the prompt of `prompts.base_prompt`.
+        batch_size: Conversations computed together; they are sorted by length first.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 16) -> None:
+        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
+
+    @cached_property
+    def _header_ids(self) -> list[int]:
+        return header_ids(self.tokenizer)
+
+    @cached_property
+    def _behind(self) -> str:
+        return written_behind(self.tokenizer)
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        max_new_tokens: int = 2048,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = STOP_STRINGS,
+        seed: int | Sequence[int] | None = None,
+        on_result: OnResult | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> list[Generation]:
+        """Writes the next turn of each conversation.
+
+        Args:
+            conversations: Messages `{"role", "content"}`; the first may be a system turn.
+            max_new_tokens: Limit per text, in tokens.
+            temperature: 0 is greedy.
+            top_p: Samples among the likeliest tokens that have this much probability together.
+            stop: A text ends with the first of these strings.
+            seed: One per conversation, or a number that conversation i adds i to; with it a text depends on its
+                conversation and seed and not on what shares its batch (but for rounding).
+            on_result: Called with (index, generation) as each is done.
+            cancelled: Asked before each batch; once it says True no further one is computed.
+
+        Returns:
+            One generation per conversation, in their order; of a cancelled call only those that are done.
+        """
+        rows = [self._row(conversation, max_new_tokens) for conversation in conversations]
+        if temperature > 0:
+            self._seed(rows, seeds_of(seed, len(rows)))
+        results: dict[int, Generation] = {}
+
+        def keep(index: int) -> None:
+            results[index] = self._generation(rows[index], stop)
+            if on_result:
+                on_result(index, results[index])
+
+        for index, row in enumerate(rows):
+            if row.reason:
+                keep(index)
+        # The rows that a batch leaves unfinished share the next ones, so that a single long text does not keep a batch
+        # of finished ones waiting. Their beginnings are read again, which is cheap beside writing.
+        most = _FIRST_STEPS
+        while pending := [index for index in range(len(rows)) if index not in results]:
+            pending.sort(key=lambda index: rows[index].length)
+            for begin in range(0, len(pending), self.batch_size):
+                if cancelled():
+                    return [results[index] for index in sorted(results)]
+                chosen = pending[begin : begin + self.batch_size]
+                self._advance([rows[index] for index in chosen], most, stop, temperature, top_p)
+                for index in chosen:
+                    if rows[index].reason:
+                        keep(index)
+            most *= 2
+        return [results[index] for index in range(len(rows))]
+
+    def stream(
+        self,
+        conversation: Sequence[Message],
+        *,
+        max_new_tokens: int = 2048,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        stop: Sequence[str] = STOP_STRINGS,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
+
+        Returns:
+            The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
+        """
+        row, queue, cancelled = self._row(conversation, max_new_tokens), Queue(), threading.Event()
+        if row.reason == "failed":
+            raise CFTError(f"{self._too_long}; shorten it", reason="context length")
+        if temperature > 0:
+            self._seed([row], None if seed is None else [seed])
+
+        def step(tokens: Any) -> bool:
+            queue.put(tokens[0].tolist())
+            return cancelled.is_set()
+
+        def work() -> None:
+            try:
+                self._advance([row], max_new_tokens, stop, temperature, top_p, step)
+                queue.put(self._generation(row, stop))
+            except BaseException as error:  # handed to the thread that waits for the text
+                queue.put(error)
+
+        thread, shown = threading.Thread(target=work, daemon=True), ""
+        thread.start()
+        try:
+            while isinstance(item := queue.get(), list):
+                text = cut_at_stop(self._decode(self._said(item)), stop).removesuffix(self._behind)
+                # Half a character decodes to U+FFFD; the next token may complete it.
+                if text.startswith(shown) and not text.endswith("\ufffd") and len(text) > len(shown):
+                    yield text[len(shown) :]
+                    shown = text
+        finally:
+            cancelled.set()
+            thread.join()
+        if isinstance(item, BaseException):
+            raise item
+        if item.text.startswith(shown) and item.text != shown:
+            yield item.text[len(shown) :]
+        return item
+
+    @property
+    def _context(self) -> int:
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    @property
+    def _too_long(self) -> str:
+        return f"prompt longer than the context of {self._context} tokens"
+
+    def _row(self, conversation: Sequence[Message], max_new_tokens: int) -> _Row:
+        text = render_prompt(self.tokenizer, conversation)
+        prompt = self.tokenizer(text, add_special_tokens=not self.tokenizer.chat_template)["input_ids"]
+        limit = min(max_new_tokens, self._context - len(prompt))
+        return _Row(prompt, limit, reason="failed" if limit < 1 else None)
+
+    def _seed(self, rows: Sequence[_Row], seeds: Sequence[int] | None) -> None:
+        import torch
+
+        seeds = torch.randint(2**62, (len(rows),)).tolist() if seeds is None else seeds
+        for row, seed in zip(rows, seeds, strict=True):
+            row.stream = torch.Generator(self.model.device).manual_seed(seed)
+
+    def _generation(self, row: _Row, stop: Sequence[str]) -> Generation:
+        failure = self._too_long if row.reason == "failed" else None
+        text = cut_at_stop(self._decode(self._said(row.tokens)), stop)
+        if row.reason == "stop" and self._behind:
+            text = text.removesuffix(self._behind)
+        return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens), failure)
+
+    def _said(self, tokens: list[int]) -> list[int]:
+        """The tokens without the header that a template writes before an answer (Qwen3's empty thought)."""
+        size = len(self._header_ids)
+        return tokens[size:] if tokens[:size] == self._header_ids[: len(tokens)] else tokens
+
+    def _decode(self, tokens: Any) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _advance(
+        self,
+        rows: Sequence[_Row],
+        most: int,
+        stop: Sequence[str],
+        temperature: float,
+        top_p: float,
+        on_step: Callable[[Any], bool] | None = None,
+    ) -> None:
+        """Writes up to `most` tokens more of each row; `on_step` sees them, [rows, steps], and may end it."""
+        import torch
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        from cft_trl.generation.decoding import RowEnds, SeededSampling
+
+        model, device = self.model, self.model.device
+        ends_at = end_ids(self.tokenizer, model.generation_config)
+        pad = ends_at[0] if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+        width = max(row.length for row in rows)
+        ids = [[pad] * (width - row.length) + row.prompt + row.tokens for row in rows]
+        mask = [[0] * (width - row.length) + [1] * row.length for row in rows]
+        limits = [min(most, row.limit - len(row.tokens)) for row in rows]
+        ends = RowEnds(self._decode, stop, width, [len(row.tokens) for row in rows], limits, on_step)
+        sampling = [SeededSampling([row.stream for row in rows], temperature, top_p)] if temperature > 0 else []
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                out = model.generate(
+                    input_ids=torch.tensor(ids, device=device),
+                    attention_mask=torch.tensor(mask, device=device),
+                    max_new_tokens=max(limits),
+                    stopping_criteria=StoppingCriteriaList([ends]),
+                    logits_processor=LogitsProcessorList(sampling),
+                    eos_token_id=ends_at,
+                    pad_token_id=pad,
+                    use_cache=True,
+                    # Neutral values for what a model's generation_config.json might ask for: scores are of the model.
+                    do_sample=False,
+                    temperature=1.0,
+                    top_p=1.0,
+                    top_k=50,
+                    repetition_penalty=1.0,
+                    no_repeat_ngram_size=0,
+                    num_beams=1,
+                )
+        finally:
+            model.train(was_training)
+        for row, new, length, stopped in zip(rows, out[:, width:].tolist(), ends.lengths, ends.stopped, strict=True):
+            new = new[: length or None]
+            end = next((i for i, token in enumerate(new) if token in ends_at), None)
+            row.tokens += new if end is None else new[: end + 1]
+            if stopped or end is not None:
+                row.reason = "stop"
+            elif len(row.tokens) >= row.limit:
+                row.reason = "length"
+
+
+def seeds_of(seed: int | Sequence[int] | None, count: int) -> list[int] | None:
+    """One seed per conversation, from `seed` as `LocalModel.generate` takes it."""
+    if seed is None or not isinstance(seed, int):
+        return None if seed is None else list(seed)
+    return [seed + i for i in range(count)]
+
+
+def render_prompt(tokenizer: Any, conversation: Sequence[Message] | str) -> str:
+    """The text the model continues: through the chat template, or plain for a base model without one.
+
+    Args:
+        conversation: Messages; a text is one user turn. A template that knows no system turn (Gemma) gets it at the
+            head of the first user turn.
+    """
+    messages = chat_messages(conversation) if isinstance(conversation, str) else [dict(m) for m in conversation]
+    if not tokenizer.chat_template:
+        return base_prompt("\n\n".join(message["content"] for message in messages))
+    return render_chat(tokenizer, messages)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """Cuts after the first stop string: tokens hold more than it now and then.
+
+    Example:
+        >>> cut_at_stop("Conclusion: right [END] and so on", STOP_STRINGS)
+        'Conclusion: right [END]'
+    """
+    ends = [text.find(mark) + len(mark) for mark in stop if mark in text]
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,214 @@
+"""A teacher in this process: a transformers model, for small models and machines without a server.
+
+    teacher = TransformersTeacher("smollm2-135m")
+    run_critique(rows, CritiqueSettings(teachers=("transformers:smollm2-135m",)), [teacher], "out")
+
+    {"text": "The solution ...", "finish_reason": "stop", "prompt_tokens": 187, "completion_tokens": 61}
+
+Requests are taken a few batches at a time; those sampled alike are computed together, by length. At temperature 0 an
+answer follows from its request alone; above, from its request and seed: the request's own `seed` (plus `sample`), or
+else its key, so that a rerun writes the same. What shares its batch matters only where rounding tips a choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from cft_trl.errors import CFTError, nearest
+from cft_trl.generation.identities import transformers_identity
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.models.identity import Identity
+
+if TYPE_CHECKING:
+    from cft_trl.generation.local import Generation, LocalModel
+
+SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
+
+_MAX_TOKENS = 2048  # where a request does not say
+_BATCHES = 8  # so many are taken at once: the more, the closer in length those of one batch are
+
+
+class TransformersTeacher:
+    """A causal language model, asked as an endpoint is.
+
+    Args:
+        source: A Hub id, a folder or "smollm2-135m"; loaded when an answer is wanted that is not in the journal.
+        name: What requests and rows call it; by default `source`.
+        batch_size: Requests computed together.
+        dtype: The weights' type ("float32"); by default as `cft_trl.models.loading.load_model` chooses.
+        revision: Commit, tag or branch of a Hub id.
+        identity: What the model is, where that is known already; see identities.py.
+
+    Raises:
+        CFTError: There is no such model.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        name: str | None = None,
+        batch_size: int = 16,
+        dtype: str | None = None,
+        revision: str | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        from cft_trl.models.loading import resolve_model
+
+        self.model, self.batch_size = name or source, batch_size
+        self._source, self._dtype, self._revision = resolve_model(source, revision=revision), dtype, revision
+        self._loaded: LocalModel | None = None
+        self.identity = identity or transformers_identity(source, revision, dtype)
+        self._busy = threading.Lock()
+
+    async def ask_all(
+        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncIterator[tuple[Request, Answer]]:
+        """As `client.Teacher.ask_all`; results always come in the requests' order, a few batches at a time.
+
+        Raises:
+            CFTError: The model cannot be loaded or does not fit into memory, or a request has a sampling parameter
+                that is not in `SAMPLING`.
+        """
+        counts = Counts() if counts is None else counts
+        source = iter(requests)
+        while window := list(islice(source, self.batch_size * _BATCHES)):
+            missing: dict[str, Request] = {}
+            for request in window:
+                if request.key in journal:
+                    counts.from_journal += 1
+                else:
+                    missing.setdefault(request.key, request)
+            if missing:
+                await self._answer(missing, journal, counts)
+            for request in window:
+                yield request, journal.get(request.key) or {}
+
+    async def _answer(self, missing: Mapping[str, Request], journal: Journal, counts: Counts) -> None:
+        """Computes answers in a thread; each batch is in the journal before the next is done."""
+        loop, done, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
+
+        def tell(key: str, generation: Generation) -> None:
+            loop.call_soon_threadsafe(done.put_nowait, (key, generation))
+
+        async def keep() -> None:
+            nonlocal left
+            while (result := await done.get()) is not None:
+                key, generation = result
+                answer = _read(generation, missing[key].sampling)
+                _count(counts, answer)
+                journal.append(key, answer)
+                counts.in_flight -= 1
+                left -= 1
+
+        counts.sent += len(missing)
+        counts.in_flight += len(missing)
+        left = len(missing)
+        work = loop.run_in_executor(None, self._compute, missing, tell, stop.is_set)
+        work.add_done_callback(lambda _: done.put_nowait(None))
+        try:
+            await keep()
+            work.result()
+        except asyncio.CancelledError:
+            stop.set()  # the batch under way is waited for and kept, no further one begins
+            await keep()
+            raise
+        finally:
+            stop.set()
+            counts.in_flight -= left
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # seen, also where another error ends the run
+
+    def _compute(
+        self, missing: Mapping[str, Request], tell: Callable[[str, Generation], None], cancelled: Callable[[], bool]
+    ) -> None:
+        import torch
+
+        alike: dict[str, list[str]] = {}
+        for key, request in missing.items():
+            shared = {name: value for name, value in request.sampling.items() if name != "seed"}
+            alike.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
+        with self._busy:
+            model = self._load()
+            for keys in alike.values():
+                options = self._options(missing[keys[0]].sampling)
+                seeds = [_seed(key, missing[key]) for key in keys]
+                conversations = [list(missing[key].messages) for key in keys]
+
+                def on_result(index: int, generation: Generation, keys: Sequence[str] = keys) -> None:
+                    tell(keys[index], generation)
+
+                try:
+                    model.generate(conversations, **options, seed=seeds, on_result=on_result, cancelled=cancelled)
+                except torch.OutOfMemoryError:
+                    raise CFTError(
+                        f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
+                        "ask it as vllm:MODEL"
+                    ) from None
+
+    def _load(self) -> LocalModel:
+        if self._loaded is None:
+            import torch
+
+            from cft_trl.generation.local import LocalModel
+            from cft_trl.models.loading import load_model
+
+            model, tokenizer = load_model(self._source, dtype=self._dtype, revision=self._revision)
+            if torch.cuda.is_available():
+                model = model.to("cuda")
+            self._loaded = LocalModel(model, tokenizer, self.batch_size)
+        return self._loaded
+
+    def _options(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        for name in sampling:
+            if name not in SAMPLING:
+                raise CFTError(
+                    f"teacher {self.model}: sampling parameter {name!r} is not known to transformers teachers"
+                    f"{nearest(name, SAMPLING)}; known: {', '.join(SAMPLING)}"
+                )
+        return {
+            "max_new_tokens": sampling.get("max_tokens") or _MAX_TOKENS,
+            "temperature": sampling.get("temperature", 1.0),  # the protocol's default
+            "top_p": sampling.get("top_p", 1.0),
+            "stop": _stops(sampling),
+        }
+
+
+def _stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
+    stop = sampling.get("stop") or ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _seed(key: str, request: Request) -> int:
+    seed = request.sampling.get("seed")
+    return int(key[:15], 16) if seed is None else seed + request.sample
+
+
+def _read(generation: Generation, sampling: Mapping[str, Any]) -> Answer:
+    """What an endpoint would have answered: without the stop string, and a failure where there is no text."""
+    if generation.finish_reason == "failed":
+        return {"failure": "context length", "detail": generation.failure or ""}
+    text = generation.text
+    for mark in _stops(sampling):
+        text = text.removesuffix(mark)
+    if not text.strip():
+        return {"failure": "empty answer", "detail": "the model wrote nothing"}
+    tokens = {"prompt_tokens": generation.prompt_tokens, "completion_tokens": generation.completion_tokens}
+    return {"text": text, "finish_reason": generation.finish_reason, **tokens}
+
+
+def _count(counts: Counts, answer: Answer) -> None:
+    if "failure" in answer:
+        counts.failed[answer["failure"]] += 1
+        return
+    counts.answered += 1
+    counts.truncated += answer["finish_reason"] == "length"
+    counts.prompt_tokens += answer["prompt_tokens"] or 0
+    counts.completion_tokens += answer["completion_tokens"] or 0

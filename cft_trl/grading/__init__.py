@@ -1,0 +1,1 @@
+"""Is an answer right: the benchmarks, and the two graders."""

@@ -1,0 +1,1 @@
+"""The Hub: cards, runs, results, uploads and pulls."""

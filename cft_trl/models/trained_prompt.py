@@ -1,0 +1,48 @@
+"""With which critique prompt a model was trained, as its run's folder or what was pushed of it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cft_trl.data.prompts import PRESETS
+
+
+def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> str:
+    """The critique prompt that a run's folder, or what was pushed of it, says; "paper" where nothing says.
+
+    Args:
+        on_hub: Whether a name that is no folder here is looked for on the Hub; an endpoint's own names are not there.
+
+    Example:
+        >>> trained_preset("runs/nothing/here")
+        'paper'
+    """
+    names = ("quickstart.json", "settings.json", "training.json")
+    places = [folder / name for folder in (Path(model), Path(model).parent) for name in names]
+    if on_hub and not Path(model).exists() and (pushed := _record_on_hub(model, revision)):
+        places = [pushed]
+    for path in places:
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            preset = told.get("prompt_preset") or told.get("settings", {}).get("prompt_preset")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if path.name == "quickstart.json":
+            return "compact"
+        if preset in PRESETS:
+            return preset
+    return "paper"
+
+
+def _record_on_hub(model: str, revision: str | None) -> Path | None:
+    """The record of the run that a model on the Hub came from, as `cft push` sent it; None where there is none."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HTTPError
+
+    if model.count("/") != 1:
+        return None
+    try:
+        return Path(hf_hub_download(model, "training.json", revision=revision))
+    except (HTTPError, OSError, RuntimeError, ValueError):  # the model itself is asked for next, and its errors told
+        return None

@@ -1,0 +1,1 @@
+"""What a training needs: memory, time and devices, before it begins."""

@@ -1,0 +1,1 @@
+"""Rows that begin alike, computed once: packs, their layout and attention."""
