@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from cft_trl.demo.actions import Actions
 from cft_trl.demo.runtime import Runtime
 from cft_trl.demo.settings import DemoSettings
-from cft_trl.errors import CFTError
 from cft_trl.environment import require
+from cft_trl.errors import CFTError
 from cft_trl.models.loading import SMALL_MODEL
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from cft_trl.errors import CFTError
 from cft_trl.environment import require
+from cft_trl.errors import CFTError
 
 
 def check_instructions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, list[bool]]]:

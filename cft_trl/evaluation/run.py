@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from cft_trl.data.folders import check_writable, write_text
+from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
 from cft_trl.evaluation.claims import Claim, say, take_folder, tell_fingerprints
@@ -40,7 +41,6 @@ from cft_trl.grading.benchmarks import get_benchmark, load_benchmark
 from cft_trl.grading.grade import GRADERS
 from cft_trl.grading.grader_version import grader_changed, grader_version
 from cft_trl.grading.revisions import read_at
-from cft_trl.environment import require
 from cft_trl.progress import progress
 
 FILE = "evaluation.json"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.verdict import parse_verdict
+from cft_trl.environment import require
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.generation.modes import Generation, mode_conversation
@@ -31,7 +32,6 @@ from cft_trl.grading.benchmarks import (
     load_benchmark,
 )
 from cft_trl.grading.intervals import wilson_interval
-from cft_trl.environment import require
 
 ARITHMETIC_CRITIC = "arithmetic-critic"
 _CRITIC_ROWS = 300

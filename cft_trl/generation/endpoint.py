@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
 
+from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.generation.local import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop, seeds_of
-from cft_trl.environment import require
 from cft_trl.models.chat_templates import merge_system
 
 

@@ -32,8 +32,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
-from cft_trl.errors import CFTError
 from cft_trl.environment import require
+from cft_trl.errors import CFTError
 from cft_trl.models.loading import resolve_model
 from cft_trl.progress import progress
 

@@ -32,12 +32,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cft_trl.environment import require
 from cft_trl.errors import CFTError, nearest
 from cft_trl.grading.answers import extract_answer
 from cft_trl.grading.benchmarks import load_benchmark
 from cft_trl.grading.notation import clean
 from cft_trl.grading.structure import squash
-from cft_trl.environment import require
 
 __all__ = ["GRADERS", "SELF_TESTED", "extract_answer", "grade", "grade_many", "self_test"]
 

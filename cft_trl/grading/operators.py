@@ -9,18 +9,32 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from cft_trl.grading.nodes import Node, Unreadable, negative, renamed
-
-if TYPE_CHECKING:
-    from cft_trl.grading.formulas import _Parser as Parser
 
 _FROM = re.compile(r"\s*([A-Za-z])\s*(=|\\ge(?![A-Za-z]))\s*(.+)")
 _DIFFERENTIAL = re.compile(r"d\s*(\\(?:theta|phi)|[A-Za-z])(?![A-Za-z])")
 _APPROACH = re.compile(
     r"\s*(\\?[A-Za-z]+)\s*\\(?:to|rightarrow)(?![A-Za-z])\s*(.+?)\s*(?:\^\s*(?:\{\s*([-+])\s*\}|([-+])))?\s*"
 )
+
+
+class Parser(Protocol):
+    """What an operator needs of the parser that met it; `formulas` has the one there is."""
+
+    text: str
+    tokens: list[Any]
+    at: int
+
+    def __init__(self, text: str) -> None: ...
+    def peek(self) -> str: ...
+    def take(self, expected: str | None = None) -> str: ...
+    def raw_argument(self) -> str: ...
+    def node_argument(self) -> Node: ...
+    def atom(self) -> Node: ...
+    def term(self) -> Node: ...
+    def whole(self) -> Node: ...
 
 
 def _read(parser: Parser, text: str) -> Node:

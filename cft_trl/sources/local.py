@@ -76,7 +76,7 @@ def load_local(
         limit: At most this many rows, from the beginning.
 
     Returns:
-        A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.data.records.COLUMNS`, a row per source row.
+        A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.data.records.COLUMNS`, one row each.
 
     Raises:
         CFTError: Nothing there, no rows, a column that is missing, or a row that cannot be read, with file and line.

@@ -29,11 +29,11 @@ from typing import Any
 from cft_trl.data.digests import content_digest, package_digest
 from cft_trl.data.folders import check_writable, locked, without_folders
 from cft_trl.data.stage_files import RowFile, StageReport, read_report, stage_path
+from cft_trl.environment import is_installed, require
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import key_of
 from cft_trl.generation.journal import kept_answers
 from cft_trl.grading.benchmarks import load_benchmark
-from cft_trl.environment import is_installed, require
 from cft_trl.sources.corpus import run_source
 from cft_trl.sources.decontaminate import run_decontaminate
 from cft_trl.synthesis.distributed import check_tasks, run_distributed

@@ -18,9 +18,9 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from cft_trl.data.folders import why_not_written, write_text
 from cft_trl.data.records import to_records
+from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.hub.run_record import check_mine, run_of
-from cft_trl.environment import require
 from cft_trl.models.loading import load_tokenizer
 from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
