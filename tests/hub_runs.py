@@ -53,7 +53,7 @@ def make_run(
         "metrics": {"eval_critique_loss": 0.25, "eval_verdict_accuracy": 0.9},
         "machine": {"processor": "Xeon", "cores": 8, "memory_gib": 64.0, "accelerators": {"H100": 2}, "processes": 2},
         "versions": {"cft-trl": "0.1.0", "trl": "1.16.0"},
-        "sessions": [{"started": "2026-11-21T10:00:00", "steps": [0, 4], "seconds": 3725.0, "energy": None}],
+        "sessions": [{"started": "2026-11-21T10:00:00", "steps": [0, 4], "seconds": 3725.0}],
         **record,
     }
     (folder / "training.json").write_text(json.dumps(told))

@@ -12,7 +12,7 @@ import yaml
 from hub_runs import REPORT, SETTINGS, make_run
 
 from cft_trl.cli import main
-from cft_trl.hub.model_card import render_model_card, run_lines
+from cft_trl.hub.model_card import render_model_card
 from cft_trl.hub.run_card import read_run
 from cft_trl.hub.run_record import read_record
 
@@ -117,26 +117,6 @@ def test_a_one_sided_set_of_critiques_is_among_the_limits(tmp_path):
     assert "No critique it was trained on says wrong" in render_model_card(read_run(run), run)
 
 
-GPU = {"gpu_wh": 600.0, "gpu_mean_w": 300.0, "gpus": 2, "cpu_wh": None, "every_s": 15.0}
-
-
-@pytest.mark.parametrize(
-    ("energies", "processes", "line"),
-    [
-        ([GPU], 2, "Energy, an estimate: 600.0 Wh for the GPUs (power as nvidia-smi gives it every 15 s, 300 W each"),
-        ([GPU, GPU], 2, "Energy, an estimate: 1.20 kWh for the GPUs"),
-        ([GPU], 8, "read on one of 4 nodes and taken 4 times)"),
-        ([{**GPU, "gpu_wh": None, "gpus": 0, "cpu_wh": 30.0}], 1, "30.0 Wh for the processors (their own counters"),
-        ([None], 1, "Energy: not known; the machine does not show what it draws, and nothing is assumed"),
-        ([GPU, None], 2, "Energy: not known"),
-    ],
-)
-def test_energy_is_told_with_how_it_was_read_or_not_at_all(energies, processes, line):
-    sessions = [{"steps": [0, 1], "seconds": 100.0, "energy": energy} for energy in energies]
-    machine = {"processor": "P", "cores": 1, "memory_gib": 1.0, "accelerators": {}, "processes": processes}
-    assert any(line in told for told in run_lines({"machine": machine, "sessions": sessions}))
-
-
 def test_a_run_of_before_there_was_a_record_has_a_card_too(tmp_path):
     run = make_run(tmp_path)
     (run / "training.json").unlink()
@@ -151,7 +131,6 @@ def test_a_run_of_before_there_was_a_record_has_a_card_too(tmp_path):
     assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in card
     assert "| learning_rate | 0.01 |" in card
     assert "Hardware" not in card
-    assert "Energy" not in card
     assert "teacher" not in card
 
 

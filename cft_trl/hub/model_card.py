@@ -204,7 +204,7 @@ def settings_rows(settings: Mapping[str, Any]):
 
 
 def run_lines(record: Mapping[str, Any]):
-    """Sentences on hardware, time, energy, shared prefixes, the chat template and versions."""
+    """Sentences on hardware, time, shared prefixes, the chat template and versions."""
     machine, sessions = record.get("machine", {}), record.get("sessions", [])
     if text := _machine(machine):
         yield f"Hardware: {text}."
@@ -212,8 +212,6 @@ def run_lines(record: Mapping[str, Any]):
     if seconds:
         parts = f", in {len(sessions)} sessions" if len(sessions) > 1 else ""
         yield f"Time: {_duration(seconds)} of training{parts}, with what was evaluated and saved on the way."
-    if seconds:
-        yield _energy(sessions, machine.get("processes", 1))
     yield from _sharing(record)
     if turns := record.get("turns"):
         yield from _turns(turns)
@@ -240,30 +238,6 @@ def _machine(machine: Mapping[str, Any]) -> str:
     processes = machine["processes"]
     more = f", {processes} processes" if processes > 1 else ""
     return f"{', '.join(gpus)}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB{more}"
-
-
-def _energy(sessions: Sequence[Mapping[str, Any]], processes: int) -> str:
-    read = [session.get("energy") for session in sessions]
-    if not read or None in read:
-        return "Energy: not known; the machine does not show what it draws, and nothing is assumed in its place."
-    parts = []
-    if all(energy["gpu_wh"] is not None for energy in read):
-        gpus = read[0]["gpus"]
-        measured = sum(energy["gpu_wh"] for energy in read)
-        nodes = max(1, processes // gpus)
-        text = f"{_watt_hours(measured * nodes)} for the GPUs (power as nvidia-smi gives it every "
-        text += f"{read[0]['every_s']:.0f} s, {read[-1]['gpu_mean_w']:.0f} W each on average, times the time"
-        parts.append(text + (f"; read on one of {nodes} nodes and taken {nodes} times)" if nodes > 1 else ")"))
-    if all(energy["cpu_wh"] is not None for energy in read):
-        counted = sum(energy["cpu_wh"] for energy in read)
-        parts.append(f"{_watt_hours(counted)} for the processors (their own counters, of the whole machine)")
-    if not parts:
-        return "Energy: not known; it was read in some of the sessions only."
-    return f"Energy, an estimate: {' and '.join(parts)}; memory, network and cooling are not in it."
-
-
-def _watt_hours(value: float) -> str:
-    return f"{value / 1000:.2f} kWh" if value >= 1000 else f"{value:.1f} Wh"
 
 
 def _duration(seconds: float) -> str:

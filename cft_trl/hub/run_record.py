@@ -6,7 +6,7 @@
      "settings": {"learning_rate": 5e-06, …}, "preparation": {"train": {"rows": 50000, …}}, "metrics": {…},
      "machine": {"processor": "AMD EPYC 9654", "cores": 192, "accelerators": {"NVIDIA H100 80GB HBM3": 8}, …},
      "versions": {"cft-trl": "0.1.0", "trl": "1.16.0", …},
-     "sessions": [{"started": "2026-11-21T10:12:03", "steps": [0, 98], "seconds": 3412.803, "energy": {…}}]}
+     "sessions": [{"started": "2026-11-21T10:12:03", "steps": [0, 98], "seconds": 3412.803}]}
 
 A session is one start of the run: one that was killed counts up to its last checkpoint. `callbacks.RecordRun` writes
 them; `cft_trl.hub.run_card` adds the rest when the run has come to its end.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from cft_trl.hub.run_record import machine, read_record, update_record, versions
 from cft_trl.progress import Heartbeat
 from cft_trl.training.extension_locks import waits_no_longer
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.power import PowerMeter
 from cft_trl.training.runs import SETTINGS_FILE, begin_anew, mark_checkpoint, new_run
 
 
@@ -68,7 +66,7 @@ class RecordRun(TrainerCallback):
     def __init__(self, about: Mapping[str, Any], base: str | None = None) -> None:
         self.about, self.base = dict(about), base
         self.settings: Mapping[str, Any] | None = None
-        self.meter: PowerMeter | None = None
+        self.going = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         if not state.is_world_process_zero:
@@ -87,36 +85,27 @@ class RecordRun(TrainerCallback):
         update_record(folder, **about, versions=earlier.get("versions") or versions(), sessions=self.earlier)
         if self.settings is not None:
             write_text(folder / SETTINGS_FILE, json.dumps(self.settings, indent=2, default=str))
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        self.meter = PowerMeter(0 if args.use_cpu else max(args.n_gpu, here if args.n_gpu else 0))
-        self.meter.start()
+        self.going = True
 
     def on_save(self, args, state, control, **kwargs):
-        if self.meter is not None:
-            self._write(args, state, self.meter.read())
+        if self.going:
+            self._write(args, state)
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             if checkpoint.is_dir():
                 mark_checkpoint(checkpoint, self.run, state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self.meter is not None:
-            self._write(args, state, self.meter.stop())
-            self.meter = None
+        if self.going:
+            self._write(args, state)
+            self.going = False
 
-    def broken_off(self) -> None:
-        """Ends what goes on beside training."""
-        if self.meter is not None:
-            self.meter.stop()
-            self.meter = None
-
-    def _write(self, args: Any, state: Any, energy: dict[str, Any] | None) -> None:
+    def _write(self, args: Any, state: Any) -> None:
         if state.global_step == self.first_step:
             return
         session = {
             "started": self.started,
             "steps": [self.first_step, state.global_step],
             "seconds": round(time.monotonic() - self.began, 3),
-            "energy": energy,
         }
         update_record(Path(args.output_dir), sessions=[*self.earlier, session])
 
