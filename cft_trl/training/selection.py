@@ -31,8 +31,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cft_trl.data.digests import content_digest
-from cft_trl.data.records import code_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.records import code_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.validation import ValidationSet, load_validation
