@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from family_models import served, shares
 
 NPM_VERSION = "3.7.2"
 MODES = ("padded", "packed", "shared", "lora")
@@ -205,7 +206,9 @@ def line(family: Family) -> str:
     trims = next((said for text, said in kept.items() if text in trimmed), "both ends")
     date = ", ".join(templates.freeze_dates(tokenizer.chat_template)[1]) or ""
     code = lambda text: f"`{text}`" if text else ""  # noqa: E731
+    name = next(name for name, each in FAMILIES.items() if each is family)
     cells = (family.title, code(end), " ".join(map(code, stops)), code(ours), loss, trims, system, bos, code(date))
+    cells += (shares(name), served(name))
     assert bool(frame.header) == (saved is not tokenizer)
     return "| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in cells) + " |"
 
@@ -249,6 +252,8 @@ def base_folder(family: Family, folder: Path) -> Path:
     )
     torch.manual_seed(0)
     model = LlamaForCausalLM(config)
+    if tokenizer.pad_token_id is not None:  # zeros at first, which no adapter could make an end token's logit of
+        torch.nn.init.normal_(model.get_input_embeddings().weight.data[tokenizer.pad_token_id], std=0.1)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

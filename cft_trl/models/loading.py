@@ -152,7 +152,10 @@ def load_model(
             # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
             base = adapter["base_model_name_or_path"]
             base_revision = None if Path(base).exists() else adapter.get("revision")
-            base = resolve_model(base, revision=base_revision)
+            try:
+                base = resolve_model(base, revision=base_revision)
+            except CFTError as error:
+                raise CFTError(f"'{name}' is an adapter, and of its base: {error}") from error
         model = AutoModelForCausalLM.from_pretrained(
             base,
             dtype=torch_dtype(dtype),
