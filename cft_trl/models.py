@@ -123,17 +123,24 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
 
 def load_model(
-    name: str, *, dtype: str | None = None, revision: str | None = None, trust_remote_code: bool = False, **kwargs
+    name: str,
+    *,
+    dtype: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    adapter_base: str | None = None,
+    **kwargs,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a causal language model and its tokenizer.
 
     Args:
-        name: folder, Hub id or `"smollm2-135m"`; a PEFT adapter is loaded on its base model, at the base's revision
-            that the adapter names.
+        name: folder, Hub id or `"smollm2-135m"`; a PEFT adapter is put on its base model by PEFT, and a base that is
+            another than it was trained on is told (see `cft_trl.adapters`).
         dtype: a torch dtype's name; default bfloat16 where a GPU has it, float32 elsewhere (bfloat16 is about
             20 times slower than float32 on an AVX2 CPU).
         revision: commit, tag or branch on the Hub.
         trust_remote_code: runs code that comes with the model; off unless asked for.
+        adapter_base: another base for an adapter, "NAME" or "NAME@REVISION".
         kwargs: passed on to `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
@@ -142,29 +149,25 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    from cft_trl.adapters import base_of, put_on, tell_changed
+
     source = resolve_model(name, revision=revision)
     revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
+    base = base_of(source, revision, adapter_base)
+    tell_changed(name, base)
     try:
-        adapter = adapter_config(source, revision)
-        base, base_revision = source, revision
-        if adapter:
-            # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
-            base = adapter["base_model_name_or_path"]
-            base_revision = None if Path(base).exists() else adapter.get("revision")
-            base = resolve_model(base, revision=base_revision)
+        # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
         model = AutoModelForCausalLM.from_pretrained(
-            base,
+            base.name if base else source,
             dtype=torch_dtype(dtype),
-            revision=base_revision,
+            revision=base.revision if base else revision,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             **kwargs,
         )
-        if adapter:
-            at = {"revision": revision} if revision else None
-            model.load_adapter(source, adapter_kwargs=at)
-            _take_generation_config(model, source, revision)
+        if base:
+            model = put_on(model, source, revision)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         if isinstance(error, CFTError):
             raise
@@ -192,16 +195,6 @@ def adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     if _ADAPTER not in _names_on_hub(source, revision) or _CONFIG in _names_on_hub(source, revision):
         return None
     return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
-
-
-def _take_generation_config(model: Any, source: str, revision: str | None) -> None:
-    """The adapter's own generation settings in place of its base's: they name the end tokens it was trained with."""
-    from transformers import GenerationConfig
-
-    try:
-        model.generation_config = GenerationConfig.from_pretrained(source, revision=revision)
-    except OSError:  # adapters of other tools have none
-        return
 
 
 def torch_dtype(name: str | None):

@@ -164,12 +164,14 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
     import torch
     from datasets import Dataset
 
+    from cft_trl.adapters import refuse_adapter
     from cft_trl.models import load_model
     from cft_trl.records import features
     from cft_trl.training.config import CFTConfig
     from cft_trl.training.script import show_log_lines
     from cft_trl.training.trainer import CFTTrainer
 
+    refuse_adapter(settings.model, setting="--model")
     model, tokenizer = load_model(settings.model, dtype="float32")
     config = CFTConfig(
         str(output),

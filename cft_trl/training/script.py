@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from cft_trl.adapters import refuse_adapter
 from cft_trl.errors import CFTError
 from cft_trl.folders import why_not_written, write_text
 from cft_trl.installed import require
@@ -50,6 +51,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
+    refuse_adapter(model.model_name_or_path, model.model_revision)
     _check_numbers(script, config)
     adapter = lora_config(model)
     output = Path(config.output_dir)

@@ -19,6 +19,7 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer, pack_dataset
 
+from cft_trl.adapters import refuse_adapter
 from cft_trl.chat_templates import as_trained, turn_end_ids
 from cft_trl.errors import CFTError
 from cft_trl.hub import write_model_card
@@ -109,6 +110,7 @@ class CFTTrainer(SFTTrainer):
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
             model = resolve_model(model, revision=revision)
+            refuse_adapter(model, revision, "model")
             # One commit for weights, configuration and record, though the branch moves meanwhile.
             revision = hub_commit(model, revision)
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "revision": revision}
