@@ -4,7 +4,7 @@
     base_of("runs/lora", base="./mine")   Base(name="mine", revision=None, changed="other weights (9f2c… before, …)")
 
     runs/lora/adapter_config.json         {"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen2.5-Math-7B", …}
-    runs/lora/training.json               what the base was: {"identity": {"base": {"kind": "hub", "commit": "b10…"}}, …}
+    runs/lora/training.json               {"identity": {"base": {"kind": "hub", "commit": "b101308f…"}}, …}
 
 `PeftModel.from_pretrained` puts them there: transformers' own `load_adapter` leaves DoRA's magnitudes out, and refuses
 adapters of virtual tokens. An adapter means something on its own base only. So the base's commit is the one that the

@@ -219,7 +219,7 @@ def test_a_base_for_a_whole_model_is_refused(world, capsys):
 
 
 def test_an_adapter_that_does_not_fit_its_base_is_one_line(world):
-    wide = LlamaConfig(vocab_size=1000, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    wide = LlamaConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
     LlamaForCausalLM(wide).save_pretrained(world / "wide")
     with pytest.raises(CFTError, match=r"adapter '.*run' does not fit its base '.*wide': "):
         load_model(str(world / "run"), adapter_base=str(world / "wide"))
@@ -239,8 +239,8 @@ def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, rows):
     base = base_folder(tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(len(tokenizer) + 8, mean_resizing=False)
-    adapted = get_peft_model(model, LoraConfig(**LORA, modules_to_save=["lm_head"],
-                                               trainable_token_indices={"embed_tokens": [len(tokenizer) + 1]}))  # fmt: skip
+    added = {"embed_tokens": [len(tokenizer) + 1]}
+    adapted = get_peft_model(model, LoraConfig(**LORA, modules_to_save=["lm_head"], trainable_token_indices=added))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if parameter.requires_grad:

@@ -153,7 +153,8 @@ class Selection:
         if error := not_answered(f"problems for step {step}", refused, len(generations)):
             raise error
         summary, hits = self.validation.score(generations)
-        told = {"run": self.run_id, "fingerprint": fingerprint(checkpoint, self.adapter_base), "grader": grader_digest()}
+        model = fingerprint(checkpoint, self.adapter_base)
+        told = {"run": self.run_id, "fingerprint": model, "grader": grader_digest()}
         point = {"step": step, **summary, **told}
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
