@@ -32,6 +32,7 @@ from cft_trl.training.checks import check_arguments, check_prepared_columns, che
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
+from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
@@ -146,6 +147,7 @@ class CFTTrainer(SFTTrainer):
         finally:
             args.max_length, args.packing = self._row_limit, packing
         check_trainer(self)
+        settle_fsdp2(self.accelerator, self.model)
         if args.share_prefixes:
             use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
         self._target_metrics = {
@@ -194,7 +196,7 @@ class CFTTrainer(SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
         add_end_tokens(model, self._end_ids)
-        super()._save(output_dir, state_dict)
+        super()._save(output_dir, without_tied_copies(model, state_dict))
         if self.args.should_save and hasattr(model, "peft_config"):  # PEFT saves the adapter alone
             model.generation_config.save_pretrained(output_dir or self.args.output_dir)
 
