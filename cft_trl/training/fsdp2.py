@@ -1,7 +1,7 @@
 """What goes wrong where weights are sharded, by FSDP2 above all, and is put right here before it does.
 
-    FSDP2, lora_modules_to_save [lm_head]      TRL's head takes `weight.full_tensor()`, whose gradient is taken for equal
-                                               on all processes: each kept its own rows' part of its own
+    FSDP2, lora_modules_to_save [lm_head]      TRL's head takes `weight.full_tensor()`, whose gradient is taken to be
+                                               equal on all processes: each kept a part of its own
     FSDP2, lora_modules_to_save, tied head     accelerate ties the head to the copy that is trained, which one process
                                                does not, and PEFT saves as if it had not
     FSDP2, bf16                                outputs are rounded to bf16: losses lose digits (off by 2e-3)

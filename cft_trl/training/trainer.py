@@ -38,7 +38,7 @@ from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
 from cft_trl.training.record import provenance
-from cft_trl.training.rows_once import deal_out, told_repeats, whole_stream, without_repeats
+from cft_trl.training.rows_once import all_rows, deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.shared_attention import is_layout, use_shared_attention
 from cft_trl.training.sharing import SharingReport, share_dataset
@@ -272,9 +272,10 @@ class CFTTrainer(SFTTrainer):
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
 
     def _get_dataloader(self, dataset, description, batch_size, *args, **kwargs):
-        total = batch_size * self.args.world_size
-        stream = whole_stream(dataset, total, endless=kwargs.get("is_training", False))
-        return deal_out(stream, super()._get_dataloader(stream, description, batch_size, *args, **kwargs))
+        total, training = batch_size * self.args.world_size, kwargs.get("is_training", False)
+        stream = whole_stream(dataset, total, endless=training)
+        with all_rows(self.args, but_for=training):
+            return deal_out(stream, super()._get_dataloader(stream, description, batch_size, *args, **kwargs))
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches = without_repeats(epoch_iterator, self.train_dataset, self.args, self.accelerator.gradient_state)
