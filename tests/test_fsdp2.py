@@ -149,3 +149,16 @@ def test_two_processes_train_and_save_what_one_does(matrix, tmp_path, cell):
     assert [process["kind"] for process in run.processes] == ["FSDP", "FSDP"]
     assert cell._compare(run, one, numbers) == "exact", numbers
     assert cell._judge(run, numbers) == "exact", numbers
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_losses_in_bf16_have_all_their_digits(matrix, tmp_path):
+    """`loss` is TRL's mean of what the head returns, `critique_loss` ours: 1e-3 apart where outputs are rounded."""
+    cell = matrix.Cell("fsdp2/full/untied/padded", tmp_path)
+    launcher = list(cell.launcher)
+    launcher[launcher.index("--mixed_precision") + 1] = "bf16"
+    run = cell._launch("run", launcher, {**cell.batch, "bf16": True, "save_strategy": "no"})
+    assert [process["kind"] for process in run.processes] == ["FSDP", "FSDP"]
+    for entry in run.steps.values():
+        assert entry["loss"] == pytest.approx(entry["critique_loss"], rel=1e-6)
