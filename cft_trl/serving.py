@@ -93,6 +93,10 @@ def _lora(
         config = adapters[name]
         if config is None:
             raise CFTError(f"'{source}' is a whole model among adapters; one server has one base")
+        if (kind := config.get("peft_type", "LORA")) != "LORA":
+            raise CFTError(
+                f"'{source}' is an adapter of type {kind}, which vLLM does not serve; use --backend transformers"
+            )
         for key in ("modules_to_save", "use_dora"):
             if config.get(key):
                 raise CFTError(

@@ -250,3 +250,31 @@ def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, rows):
     loaded, _ = load_model(str(tmp_path / "adapter"), dtype="float32")
     ids = torch.tensor([[5, 6, len(tokenizer) + 1, 7]])
     torch.testing.assert_close(loaded(ids).logits, adapted(ids).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("backend", ["ddp", "zero3", "fsdp2"])
+def test_selection_while_training_writes_what_the_saved_adapter_writes(tmp_path, backend, capsys):
+    """A DoRA adapter: where weights are sharded each process loads the checkpoint, whole, in the middle of training."""
+    import test_distributed as launches
+
+    if backend.startswith("zero"):
+        launches.needs_deepspeed()
+    launcher, rows, micro_batches = launches.BACKENDS[backend]
+    run = launches.launch(
+        launches.two(launcher), tmp_path, launches.make_tiny(tmp_path / "tiny"), use_peft=True, use_dora=True, lora_r=8,
+        lora_target_modules=["q_proj", "v_proj", "down_proj"], learning_rate=0.05, eval_rows=0, eval_strategy="no",
+        select_benchmark="arithmetic-critic", select_limit=6, per_device_train_batch_size=rows,
+        gradient_accumulation_steps=micro_batches, dataset_limit=16,
+    )  # fmt: skip
+
+    def texts():
+        return {path.name: path.read_text() for path in run.folder.glob("_selected/*/step-*.jsonl")}
+
+    written = texts()
+    assert sorted(written) == ["step-2.jsonl", "step-4.jsonl"]
+    assert written["step-2.jsonl"] != written["step-4.jsonl"], "the models say the same, comparing would say little"
+    shutil.rmtree(run.folder / "_selected")
+    assert main(["select", str(run.folder), "--benchmark", "arithmetic-critic", "--limit", "6"]) == 0
+    assert texts() == written
