@@ -83,7 +83,8 @@ def compare(options: argparse.Namespace) -> None:
     logging.disable(logging.WARNING)
     from training_step import Step
 
-    from cft_trl.models.loading import load_tokenizer, resolve_model
+    from cft_trl.models.loading import load_tokenizer
+    from cft_trl.models.names import resolve_model
     from cft_trl.sources.arithmetic import arithmetic_records
 
     tokenizer, model = load_tokenizer(options.model), resolve_model(options.model)
@@ -131,7 +132,7 @@ def make_trainer(who: str, kind: str, options: argparse.Namespace, rows: list[di
 
     from cft_trl import CFTConfig, CFTTrainer
     from cft_trl.data.prompts import Prompting, to_prompt_completion
-    from cft_trl.models.loading import resolve_model
+    from cft_trl.models.names import resolve_model
 
     settings = {
         "output_dir": folder, "use_cpu": True, "bf16": False, "report_to": "none", "max_length": options.pack,

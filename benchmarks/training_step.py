@@ -104,7 +104,7 @@ def save_slice(name: str, parts: int, folder: str) -> None:
 def rows_of(options: argparse.Namespace, critiques: int) -> datasets.Dataset:
     from transformers import AutoConfig
 
-    from cft_trl.models.loading import resolve_model
+    from cft_trl.models.names import resolve_model
 
     vocabulary = min(40_000, AutoConfig.from_pretrained(resolve_model(options.model)).vocab_size)
     return make_rows(options.prompt, options.critique, critiques, options.responses, vocabulary)
@@ -129,7 +129,8 @@ def make_rows(prompt: int, critique: int, critiques: int, responses: int, vocabu
 def make_trainer(name: str, options: argparse.Namespace, rows: datasets.Dataset, critiques: int, folder: str):
     from trl import SFTConfig, SFTTrainer
 
-    from cft_trl.models.loading import load_tokenizer, resolve_model
+    from cft_trl.models.loading import load_tokenizer
+    from cft_trl.models.names import resolve_model
 
     model, (kind, fields) = options.model, CONTESTANTS[name]
     packed = bool(fields)

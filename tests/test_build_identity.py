@@ -138,7 +138,7 @@ def test_a_task_that_finds_another_model_stops(tmp_path, model):
 def test_a_model_of_the_hub_is_loaded_at_the_commit_of_its_identity(monkeypatch):
     from cft_trl.synthesis.teachers import open_teachers
 
-    monkeypatch.setattr("cft_trl.models.loading.resolve_model", lambda source, revision=None: source)
+    monkeypatch.setattr("cft_trl.models.names.resolve_model", lambda source, revision=None: source)
     names = ["vllm:org/m", "transformers:org/m@main"]
     hub = {"kind": "hub", "name": "org/m", "commit": "a" * 40}
     opened = open_teachers(names, identities={name: {"kind": "x", "model": hub} for name in names})

@@ -14,7 +14,7 @@ from hub_runs import REPORT, SETTINGS, make_run
 from cft_trl.cli import main
 from cft_trl.hub.model_card import render_model_card
 from cft_trl.hub.run_card import read_run
-from cft_trl.hub.run_record import read_record
+from cft_trl.models.run_record import read_record
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from test_publish import make_rows, publish_rows
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.hub.pull import FILE, pull, pulled_from
+from cft_trl.hub.pull import pull
 from cft_trl.hub.push_model import push_model
 from cft_trl.hub.upload import push_dataset
+from cft_trl.models.pulled import PULLED_FILE as FILE
+from cft_trl.models.pulled import pulled_from
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 

@@ -65,7 +65,8 @@ def test_a_branch_that_moves_is_another_model_and_both_parts_are_of_one_commit(h
     from transformers import AutoTokenizer
 
     from cft_trl.models.identity import model_identity, what_changed
-    from cft_trl.models.loading import hub_commit, load_model
+    from cft_trl.models.loading import load_model
+    from cft_trl.models.names import hub_commit
 
     before = model_identity("org/critic")
     assert before == {"kind": "hub", "name": "org/critic", "commit": hub_commit("org/critic")}

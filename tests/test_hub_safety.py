@@ -16,7 +16,9 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
 from cft_trl.hub.push_model import push_model
-from cft_trl.models.loading import load_model, load_tokenizer, resolve_model
+from cft_trl.models.adapters import Base, base_of
+from cft_trl.models.loading import load_model, load_tokenizer
+from cft_trl.models.names import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -139,6 +141,16 @@ def test_an_adapter_on_the_hub_is_loaded_on_its_base_at_their_own_revisions(hub,
     with torch.no_grad():
         assert torch.equal(loaded(**ids).logits, lora.eval()(**ids).logits)
         assert not torch.equal(loaded(**ids).logits, load_model("org/base")[0](**ids).logits)
+    # Of a run's folder here, whose adapter names no commit, the one that the run wrote down is meant.
+    settings = json.loads((run / "adapter_config.json").read_text()) | {"base_model_name_or_path": "org/base"}
+    (run / "adapter_config.json").write_text(json.dumps(settings))
+    assert base_of(str(run)) == Base("org/base", commit)
+    assert torch.equal(load_model(str(run))[0](**ids).logits, lora(**ids).logits)
+    told = json.loads((run / "training.json").read_text())
+    told["identity"] = {"base": {"kind": "hub", "name": "org/base", "commit": commit}}
+    (run / "training.json").write_text(json.dumps(told))
+    assert base_of(str(run)).changed is None
+    assert "another commit on the Hub" in base_of(str(run), base="org/base@main").changed
     with pytest.raises(CFTError, match="model 'org/lora' has no revision 'v2'"):
         resolve_model("org/lora", revision="v2")
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cft_trl.errors import CFTError
-from cft_trl.models.loading import SMALL_MODEL, load_model, load_tokenizer, resolve_model, torch_dtype
+from cft_trl.models.loading import load_model, load_tokenizer, torch_dtype
+from cft_trl.models.names import SMALL_MODEL, resolve_model
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,13 @@ def test_a_broken_off_pass_leaves_the_counts_of_a_whole_one(rows, tokenizer):
     assert whole["rows"] == 240
     list(islice(prepared, 120))
     assert report.to_dict() == whole
+
+
+def test_an_evaluation_drops_no_rows(rows, make_config, tiny_model, tokenizer):
+    """transformers would evaluate none of 3 rows in batches of 8, and log no loss."""
+    config = make_config(dataloader_drop_last=True, per_device_eval_batch_size=8, max_steps=1)
+    given = {"train_dataset": Dataset.from_list(rows[:9]), "eval_dataset": Dataset.from_list(rows[9:12])}
+    trainer = CFTTrainer(tiny_model(tokenizer), config, processing_class=tokenizer, **given)
+    assert trainer.evaluate()["eval_verdict_count"] == 3
+    assert config.dataloader_drop_last
+    assert len(trainer.get_train_dataloader()) == 2

@@ -11,8 +11,8 @@ from conftest import make_model
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.hub.run_record import check_mine, run_of
 from cft_trl.models.identity import folder_identity, what_changed
+from cft_trl.models.run_record import check_mine, run_of
 from cft_trl.training.runs import begin_anew, prepared_identity
 
 ROW = {

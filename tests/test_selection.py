@@ -22,8 +22,8 @@ from cft_trl.evaluation import validation as validation_module
 from cft_trl.evaluation.validation import load_validation
 from cft_trl.generation.local import Generation, LocalModel
 from cft_trl.grading.intervals import wilson_interval
-from cft_trl.hub.run_record import run_of
 from cft_trl.models.loading import load_model
+from cft_trl.models.run_record import run_of
 from cft_trl.training.runs import mark_checkpoint
 from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
 
@@ -346,7 +346,7 @@ def test_vllm_scores_in_the_trained_type_and_all_adapters_on_one_server(run, mon
     )
     assert json.loads((run / "selection.json").read_text())["generator"] == "vllm, float32"
     assert main([*words, "--dtype", "bfloat16"]) == 0  # another type is another score
-    assert served[-1][1] == {"dtype": "bfloat16", "extra": {}}
+    assert served[-1][1] == {"dtype": "bfloat16", "extra": {}, "adapter_base": None}
     assert json.loads((run / "selection.json").read_text())["generator"] == "vllm, bfloat16"
 
 

@@ -14,7 +14,7 @@ import pytest
 from space_app import browser, example, settled
 
 from cft_trl.demo import DemoSettings, serve
-from cft_trl.models.loading import SMALL_MODEL
+from cft_trl.models.names import SMALL_MODEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -363,6 +363,7 @@ def test_adapters_that_vllm_cannot_serve_are_told_before_it_starts(started, fami
     for sources, message in (
         ({"a": adapter(tmp_path / "head", base, modules_to_save=["lm_head"])}, "modules_to_save, which vLLM does not"),
         ({"a": adapter(tmp_path / "dora", base, use_dora=True)}, "use_dora, which vLLM does not serve"),
+        ({"a": adapter(tmp_path / "ia3", base, peft_type="IA3")}, "of type IA3, which vLLM does not serve"),
         ({"a": adapter(tmp_path / "rank", base, r=1024)}, "rank 1024; vLLM serves ranks up to 512"),
         ({"a": plain, "b": adapter(tmp_path / "other", tmp_path / "base2")}, "of several base models")
         if base_folder(family, tmp_path / "base2")

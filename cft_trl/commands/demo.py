@@ -10,6 +10,7 @@ from pathlib import Path
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError, nearest
+from cft_trl.models.adapters import OPTION_HELP
 
 HELP = """\
 Serves the app in which a reader solves, critiques and compares with a critique-tuned model; --deploy makes it a Space.
@@ -31,6 +32,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--base-model", help="what it was trained from, for the tab Compare")
     parser.add_argument("--revision", help="commit, tag or branch of the model on the Hub")
     parser.add_argument("--base-revision", help="of the base model")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
     parser.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible, e.g. http://localhost:8000/v1")
     parser.add_argument("--base-endpoint", metavar="URL", help="the base model's, if it is another")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable with the key (default OPENAI_API_KEY)")
@@ -71,7 +73,7 @@ def _deploy(options: argparse.Namespace, given: dict[str, object]) -> int:
     from cft_trl.hub.upload import check_repo_id
 
     check_repo_id(options.deploy, "--deploy")
-    for name in ("model", "base_model"):
+    for name in ("model", "base_model", "adapter_base"):
         value = given.get(name)
         if value and not options.endpoint and Path(str(value)).expanduser().is_dir():
             flag = f"--{name.replace('_', '-')}"

@@ -27,7 +27,7 @@ from cft_trl.data.folders import cache_folder
 from cft_trl.environment import VARIABLES
 from cft_trl.errors import nearest, one_line
 from cft_trl.generation.vllm_server import PYTHON as VLLM_PYTHON
-from cft_trl.models.loading import SMALL_MODEL, SMALL_MODEL_HUB_ID, SMALL_MODEL_WHEEL
+from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID, SMALL_MODEL_WHEEL
 from cft_trl.training.extension_locks import extension_locks
 
 DISTRIBUTION = "cft-trl"

@@ -11,6 +11,7 @@ from cft_trl.commands.generation import _at_least_0, _share
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, whole_number
 from cft_trl.errors import CFTError
+from cft_trl.models.adapters import OPTION_HELP
 from cft_trl.models.trained_prompt import trained_preset
 
 HELP = """\
@@ -70,6 +71,7 @@ def run(argv: list[str]) -> int:
         concurrency=options.concurrency,
         trust_remote_code=options.trust_remote_code,
         extra=parse_extra(options.extra),
+        adapter_base=options.adapter_base,
     ) as backend:
         if not options.prompt_preset:
             preset = trained_preset(options.model, backend.commit(), on_hub=backend.kind != "endpoint")
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
     parser.add_argument("--judge-extra", help="as --extra, for the judge")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")

@@ -7,6 +7,7 @@ from typing import Any
 
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
+from cft_trl.models.adapters import OPTION_HELP
 
 HELP = """\
 Lets a model critique labelled solutions: does it tell the right ones from the wrong, and name the first wrong step?
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
@@ -65,6 +67,7 @@ def run(argv: list[str]) -> int:
         batch_size=given.batch_size,
         trust_remote_code=given.trust_remote_code,
         extra=parse_extra(given.extra),
+        adapter_base=given.adapter_base,
     ) as backend:
         settings = CriticSettings(
             data=given.data,

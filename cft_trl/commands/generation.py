@@ -17,6 +17,7 @@ from cft_trl.commands.settings import positive, whole_number
 from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
+from cft_trl.models.adapters import OPTION_HELP
 from cft_trl.models.trained_prompt import trained_preset
 
 _COLOURS = {"right": "32", "wrong": "31", "": "33"}  # green, red, yellow
@@ -29,6 +30,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
     parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
     parser.add_argument("--max-new-tokens", type=positive, default=2048, help="limit per text (default %(default)s)")
@@ -73,6 +75,7 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
         dtype=options.dtype,
         revision=options.revision,
         trust_remote_code=options.trust_remote_code,
+        adapter_base=options.adapter_base,
     )
     import torch
 
@@ -82,8 +85,10 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
 def _no_revision(options: argparse.Namespace) -> None:
     """
     Raises:
-        CFTError: A revision of a model at an endpoint, which would be ignored.
+        CFTError: A revision or a base of a model at an endpoint, which would be ignored.
     """
+    if options.base_url and options.adapter_base:
+        raise CFTError(f"--adapter-base {options.adapter_base}: an endpoint serves what it serves, leave it out")
     if options.base_url and options.revision:
         raise CFTError(
             f"--revision {options.revision} belongs to a Hub id, not to a model at an endpoint; leave it out"

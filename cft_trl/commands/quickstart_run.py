@@ -24,7 +24,7 @@ from cft_trl.data.digests import package_digest
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.errors import CFTError
 from cft_trl.models.identity import model_identity, what_changed
-from cft_trl.models.loading import resolve_model
+from cft_trl.models.names import resolve_model
 from cft_trl.training.checkpoints import newest_whole
 
 METRICS_FILE = "metrics.json"
@@ -165,11 +165,13 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
     from datasets import Dataset
 
     from cft_trl.data.records import features
+    from cft_trl.models.adapters import refuse_adapter
     from cft_trl.models.loading import load_model
     from cft_trl.training.config import CFTConfig
     from cft_trl.training.script import show_log_lines
     from cft_trl.training.trainer import CFTTrainer
 
+    refuse_adapter(settings.model, setting="--model")
     model, tokenizer = load_model(settings.model, dtype="float32")
     config = CFTConfig(
         str(output),

@@ -12,6 +12,7 @@ from typing import Any
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError
+from cft_trl.models.adapters import OPTION_HELP
 
 HELP = """\
 Scores every checkpoint of a run on validation problems and keeps the best: RUN/selection.json holds the curve, RUN/best
@@ -44,6 +45,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
     parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 where the run trained so)")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
     parser.add_argument("--prompt-preset", choices=("compact", "paper"), help="critique prompt (default: the run's)")
     parser.add_argument("--force", action="store_true", help="take problems that a reported benchmark holds too")
     options = parser.parse_args(argv)
@@ -51,6 +53,8 @@ def run(argv: list[str]) -> int:
         raise CFTError(f"'{options.run}' is no folder; give the output_dir of a training run")
     if (options.backend == "endpoint") != (options.base_url is not None):
         raise CFTError("--backend endpoint and --base-url belong together; give both or neither")
+    if options.base_url and options.adapter_base:
+        raise CFTError(f"--adapter-base {options.adapter_base}: an endpoint serves what it serves, leave it out")
     if options.extra and options.backend == "transformers":
         raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
     from cft_trl.data.folders import check_writable
@@ -65,7 +69,8 @@ def run(argv: list[str]) -> int:
         options.benchmark, options.limit, max_new_tokens=options.max_new_tokens, force=options.force
     )
     preset = options.prompt_preset or trained_preset(str(options.run))
-    selection = Selection(options.run, validation, preset, options.keep, _generator(options), _address(options))
+    how = _generator(options), _address(options), options.adapter_base
+    selection = Selection(options.run, validation, preset, options.keep, *how)
     for note in validation.notes:
         print(f"note: {note}")
 
@@ -77,7 +82,12 @@ def run(argv: list[str]) -> int:
                 # All adapters on one server, which is started for the first of them.
                 if not opened:
                     adapters = {f"step-{number}": str(path) for number, path in selection.unscored().items()}
-                    server = serve(adapters, dtype=options.dtype, extra=parse_extra(options.extra))
+                    server = serve(
+                        adapters,
+                        dtype=options.dtype,
+                        extra=parse_extra(options.extra),
+                        adapter_base=options.adapter_base,
+                    )
                     opened.update(servers.enter_context(server))
                 return _ask(opened[f"step-{step}"], validation.max_new_tokens, conversations, f"step {step}")
             return _generate(options, validation.max_new_tokens, checkpoint, conversations, f"step {step}")
@@ -119,7 +129,8 @@ def _generate(
         endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env, extra=extra)
         return _ask(endpoint, max_new_tokens, conversations, label)
     if options.backend == "vllm":
-        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, extra=parse_extra(options.extra)) as models:
+        given = {"extra": parse_extra(options.extra), "adapter_base": options.adapter_base}
+        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, **given) as models:
             return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
     import torch
     from transformers.utils import logging
@@ -128,7 +139,11 @@ def _generate(
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    model, tokenizer = load_model(str(checkpoint), dtype=scoring_dtype(str(checkpoint), dtype=options.dtype))
+    model, tokenizer = load_model(
+        str(checkpoint),
+        dtype=scoring_dtype(str(checkpoint), dtype=options.dtype),
+        adapter_base=options.adapter_base,
+    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     local = LocalModel(model.to(device), tokenizer, options.batch_size)
     return _ask(local, max_new_tokens, conversations, label)

@@ -16,7 +16,7 @@ from cft_trl.demo.runtime import Runtime
 from cft_trl.demo.settings import DemoSettings
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
-from cft_trl.models.loading import SMALL_MODEL
+from cft_trl.models.names import SMALL_MODEL
 
 if TYPE_CHECKING:
     import gradio as gr

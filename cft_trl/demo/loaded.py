@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.models.identity import endpoint_identity, folder_identity, model_files
-from cft_trl.models.loading import hub_commit
+from cft_trl.models.identity import endpoint_identity, model_files, own_identity
+from cft_trl.models.names import hub_commit
 
 _EVERY = {"hub": 600.0, "endpoint": 60.0}  # seconds between two looks over the network
 _NOTES = {
@@ -53,15 +53,19 @@ class Loaded:
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def of_folder(cls, folder: str) -> Loaded:
+    def of_folder(cls, folder: str, adapter_base: str | None = None) -> Loaded:
         """Call it before the folder is read, so that no change is missed.
+
+        Args:
+            adapter_base: What an adapter is put on in place of the base it names.
 
         Raises:
             CFTError: Weights that cannot be read.
         """
-        stamps = _stamps(folder)
-        weights = folder_identity(folder).get("weights", "")
-        return cls("folder", f"weights {weights[:12]}" if weights else "", lambda: _stamps(folder), stamps)
+        stamps = _stamps(folder, adapter_base)
+        weights = own_identity(folder).get("weights", "")
+        told = f"weights {weights[:12]}" if weights else ""
+        return cls("folder", told, lambda: _stamps(folder, adapter_base), stamps)
 
     @classmethod
     def of_hub(cls, name: str, revision: str | None, commit: str | None) -> Loaded:
@@ -94,10 +98,10 @@ class Loaded:
             self._changed = now is not None and self.before is not None and now != self.before
 
 
-def _stamps(folder: str) -> dict[str, tuple[int, int, int]]:
+def _stamps(folder: str, adapter_base: str | None = None) -> dict[str, tuple[int, int, int]]:
     """Of the files that a model is, sizes, times and inodes; not the inode's time, which a new hard link changes."""
     found = {}
-    for path in model_files(Path(folder)):
+    for path in model_files(Path(folder), adapter_base):
         with suppress(OSError):
             told = path.stat()
             found[str(path)] = told.st_size, told.st_mtime_ns, told.st_ino

@@ -67,7 +67,8 @@ class Runtime:
         Raises:
             CFTError: A model cannot be found or loaded.
         """
-        from cft_trl.models.loading import hub_commit, resolve_model
+        from cft_trl.models.adapters import base_changed
+        from cft_trl.models.names import hub_commit, resolve_model
         from cft_trl.models.trained_prompt import trained_preset
 
         settings = self.settings
@@ -86,9 +87,12 @@ class Runtime:
                 continue
             source = resolve_model(model, revision=revision)
             here, commit = os.path.isdir(source), hub_commit(source, revision)
-            self.loaded[part] = Loaded.of_folder(source) if here else Loaded.of_hub(source, revision, commit)
+            base = settings.adapter_base if part == "cft" else None
+            self.loaded[part] = Loaded.of_folder(source, base) if here else Loaded.of_hub(source, revision, commit)
             commits[part] = commit or revision  # a branch may move while this loads
-            self._models[part] = _local(source, commits[part])
+            if base_changed(source, commits[part], base):
+                self.loaded[part].told += ", not on the base it was trained on"
+            self._models[part] = _local(source, commits[part], base)
         # The base model is asked in the other's words: they are compared on the same input.
         self._preset = settings.prompt_preset or trained_preset(
             settings.model, commits["cft"], on_hub=not settings.endpoint
@@ -204,7 +208,7 @@ def math_system() -> str:
     return MATH_SYSTEM
 
 
-def _local(name: str, revision: str | None) -> LocalModel | ZeroGPUModel:
+def _local(name: str, revision: str | None, adapter_base: str | None = None) -> LocalModel | ZeroGPUModel:
     zero = on_zero_gpu()
     if zero:
         import spaces  # noqa: F401  it has to come before torch looks for a GPU
@@ -217,7 +221,8 @@ def _local(name: str, revision: str | None) -> LocalModel | ZeroGPUModel:
         logging.disable_progress_bar()
     import torch
 
-    model, tokenizer = load_model(name, dtype="bfloat16" if zero else None, revision=revision)
+    dtype = "bfloat16" if zero else None
+    model, tokenizer = load_model(name, dtype=dtype, revision=revision, adapter_base=adapter_base)
     local = LocalModel(model.to("cuda" if zero or torch.cuda.is_available() else "cpu"), tokenizer)
     return ZeroGPUModel(local) if zero else local
 

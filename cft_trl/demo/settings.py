@@ -15,7 +15,7 @@ from typing import Any
 
 from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
-from cft_trl.models.loading import SMALL_MODEL
+from cft_trl.models.names import SMALL_MODEL
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class DemoSettings:
         model: The critique-tuned model: Hub id, folder, or its name at the endpoint.
         base_model: What it was trained from, for the tab Compare; None leaves that tab without one.
         revision, base_revision: Commit, tag or branch of the two on the Hub.
+        adapter_base: What an adapter is put on in place of the base it names, "NAME" or "NAME@REVISION".
         endpoint: An OpenAI-compatible address that serves `model` (and `base_model`, unless `base_endpoint` does).
         api_key_env: The variable that holds the endpoint's key.
         extra: Further fields of each request to an endpoint, "{reasoning_effort: low}" (see `endpoint.Endpoint`).
@@ -46,6 +47,7 @@ class DemoSettings:
     base_model: str | None = None
     revision: str | None = None
     base_revision: str | None = None
+    adapter_base: str | None = None
     endpoint: str | None = None
     base_endpoint: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -75,6 +77,8 @@ class DemoSettings:
             raise CFTError(
                 f"{variable('extra')} has fields of a request to an endpoint; give {variable('endpoint')} too"
             )
+        if self.endpoint and self.adapter_base:
+            raise CFTError(f"{variable('adapter_base')}={self.adapter_base}: an endpoint serves what it serves")
         served = {"revision": self.endpoint, "base_revision": self.base_endpoint or self.endpoint}
         for name, address in served.items():
             if address and getattr(self, name):

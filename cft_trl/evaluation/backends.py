@@ -19,7 +19,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.models.identity import endpoint_identity
-from cft_trl.models.loading import hub_commit, resolve_model
+from cft_trl.models.names import hub_commit, resolve_model
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 
@@ -34,6 +34,7 @@ class Backend:
         log: Where a vLLM server's output goes.
         trust_remote_code: Whether code that comes with the model is run.
         extra: Further fields of each request to an endpoint or a vLLM server (see `Endpoint`).
+        adapter_base: What an adapter is put on in place of the base it names.
 
     Attributes:
         source: What `from_pretrained` takes, or the model's name at the endpoint.
@@ -57,6 +58,7 @@ class Backend:
         log: Path | None = None,
         trust_remote_code: bool = False,
         extra: Mapping[str, Any] | None = None,
+        adapter_base: str | None = None,
     ) -> None:
         if kind not in BACKENDS:
             raise CFTError(f"backend={kind}: unknown{nearest(kind, BACKENDS)}; give one of {', '.join(BACKENDS)}")
@@ -67,13 +69,15 @@ class Backend:
         if extra and kind == "transformers":
             raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
         self.extra = dict(extra or {})
+        if kind == "endpoint" and adapter_base:
+            raise CFTError(f"--adapter-base {adapter_base}: an endpoint serves what it serves, leave it out")
         if kind == "endpoint" and revision:
             raise CFTError(
                 f"--revision {revision} belongs to a Hub id; an endpoint serves what it serves, leave it out"
             )
         self.kind, self.model, self.base_url, self.api_key_env = kind, model, base_url, api_key_env
         self.revision, self.dtype, self.batch_size, self.concurrency = revision, dtype, batch_size, concurrency
-        self.log, self.trust_remote_code = log, trust_remote_code
+        self.log, self.trust_remote_code, self.adapter_base = log, trust_remote_code, adapter_base
         self.source = model if kind == "endpoint" else resolve_model(model, revision=revision)
         # A branch may move while this runs: what is loaded, described and recorded is this one commit.
         self._commit = None if kind == "endpoint" else hub_commit(self.source, revision)
@@ -123,6 +127,17 @@ class Backend:
         """The commit that a Hub id stood for when this was made, and that is loaded; None for a folder, an endpoint."""
         return self._commit
 
+    def base_changed(self) -> str | None:
+        """How the base of an adapter differs from the one it was trained on, in words; None where nothing says so.
+
+        Raises:
+            CFTError: The base is not there, or one is given for a whole model.
+        """
+        from cft_trl.models.adapters import base_changed
+
+        revision = self._commit or self.revision
+        return None if self.kind == "endpoint" else base_changed(self.source, revision, self.adapter_base)
+
     def run_id(self) -> str | None:
         """Of a model that `cft train` made, the id of its run; None where nothing says."""
         return None if self.kind == "endpoint" else run_id_of(self.source)
@@ -132,9 +147,9 @@ class Backend:
 
         revision, extra = self._commit or self.revision, {"extra": self.extra} if self.extra else {}
         if self.kind == "vllm":
-            return identities.vllm_identity(self.source, revision, self._options) | extra
+            return identities.vllm_identity(self.source, revision, self._options, self.adapter_base) | extra
         if self.kind == "transformers":
-            return identities.transformers_identity(self.source, revision, self._dtype())
+            return identities.transformers_identity(self.source, revision, self._dtype(), self.adapter_base)
         told = identities.served_identity(self.model, self.base_url, self.api_key_env)
         return (told or endpoint_identity(identities.bare_address(self.base_url), self.model)) | extra
 
@@ -162,6 +177,7 @@ class Backend:
                 concurrency=self.concurrency,
                 extra=self.extra,
                 log=self.log,
+                adapter_base=self.adapter_base,
             )
             return self._opened.enter_context(server)[self.source]
         import torch
@@ -173,7 +189,11 @@ class Backend:
         with out_of_memory(f"model '{self.model}' does not fit in the memory of this {device} device"):
             revision = self._commit or self.revision
             model, tokenizer = load_model(
-                self.source, dtype=dtype, revision=revision, trust_remote_code=self.trust_remote_code
+                self.source,
+                dtype=dtype,
+                revision=revision,
+                trust_remote_code=self.trust_remote_code,
+                adapter_base=self.adapter_base,
             )
             return LocalModel(model.to(device), tokenizer, self.batch_size)
 

@@ -112,6 +112,7 @@ def run_eval_critic(
         "revision": backend.commit(),
         "identity": claim.identity,
         **({"run": run_id} if (run_id := backend.run_id()) else {}),
+        **({"base_changed": changed} if (changed := backend.base_changed()) else {}),
         "backend": backend.kind,
         **asdict(settings),
         **({"data_revision": commit} if (commit := read_at("processbench")) else {}),

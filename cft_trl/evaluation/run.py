@@ -131,6 +131,7 @@ def _evaluate(run: Prepared) -> dict[str, Any]:
         "revision": backend.commit(),
         "identity": run.claim.identity,
         **({"run": run_id} if (run_id := backend.run_id()) else {}),
+        **({"base_changed": changed} if (changed := backend.base_changed()) else {}),
         "backend": backend.kind,
         "mode": settings.mode,
         "prompt": settings.prompt,

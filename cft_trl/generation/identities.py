@@ -52,7 +52,9 @@ def reference_identity() -> Identity:
     return {"kind": "reference", "code": code_digest(*(str(package / name) for name in _REFERENCE))}
 
 
-def transformers_identity(source: str, revision: str | None = None, dtype: str | None = None) -> Identity:
+def transformers_identity(
+    source: str, revision: str | None = None, dtype: str | None = None, adapter_base: str | None = None
+) -> Identity:
     """What a model in this process is; its commit is None where the Hub does not say.
 
     Raises:
@@ -60,17 +62,19 @@ def transformers_identity(source: str, revision: str | None = None, dtype: str |
     """
     from cft_trl.models.loading import torch_dtype
 
-    model, kind = model_identity(source, revision), torch_dtype(dtype)
+    model, kind = model_identity(source, revision, adapter_base), torch_dtype(dtype)
     return {"kind": "transformers", "model": model, "dtype": str(kind).removeprefix("torch.")}
 
 
-def vllm_identity(source: str, revision: str | None = None, options: Sequence[str] = ()) -> Identity:
+def vllm_identity(
+    source: str, revision: str | None = None, options: Sequence[str] = (), adapter_base: str | None = None
+) -> Identity:
     """What a model on a server of ours is, with vLLM's options; its commit is None where the Hub does not say.
 
     Raises:
         CFTError: There is no such model.
     """
-    return {"kind": "vllm", "model": model_identity(source, revision), "options": _options(options)}
+    return {"kind": "vllm", "model": model_identity(source, revision, adapter_base), "options": _options(options)}
 
 
 def served_identity(model: str, base_url: str | None = None, key_env: str = "OPENAI_API_KEY") -> Identity | None:

@@ -20,8 +20,10 @@ from typing import Any
 from cft_trl.errors import CFTError
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.vllm_server import OPTIONS, vllm_server
+from cft_trl.models.adapters import base_of, tell_changed
 from cft_trl.models.chat_templates import end_ids, header_ids, refuses_system, written_behind
-from cft_trl.models.loading import adapter_config, load_tokenizer, resolve_model
+from cft_trl.models.loading import load_tokenizer
+from cft_trl.models.names import adapter_config, resolve_model
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM takes as the largest
 
@@ -36,6 +38,7 @@ def serve(
     concurrency: int = 64,
     extra: Mapping[str, Any] | None = None,
     log: str | Path | None = None,
+    adapter_base: str | None = None,
 ) -> Iterator[dict[str, Endpoint]]:
     """Starts one vLLM server, for one model or for several adapters of one base, and stops it in the end.
 
@@ -45,6 +48,7 @@ def serve(
         dtype: The number type asked for; by default that of `CFT_VLLM_OPTIONS`, else the trained one.
         extra: As for `Endpoint`.
         log: As for `vllm_server`.
+        adapter_base: What adapters are put on in place of the base they name.
 
     Yields:
         Name -> the `Endpoint` to ask.
@@ -59,8 +63,10 @@ def serve(
     }
     served, served_name, served_revision = first, next(iter(sources)), revision
     if any(adapters.values()):
-        served, served_revision, options = _lora(sources, adapters, revision)
+        served, served_revision, options = _lora(sources, adapters, revision, adapter_base)
         served_name = "cft-base"
+    elif adapter_base:
+        base_of(first, revision, adapter_base)  # refuses it
     if chosen := served_dtype(first, revision, dtype):
         options += ["--dtype", chosen]
     options += ["--trust-remote-code"] if trust_remote_code else []
@@ -77,7 +83,10 @@ def serve(
 
 
 def _lora(
-    sources: Mapping[str, str], adapters: Mapping[str, dict[str, Any] | None], revision: str | None
+    sources: Mapping[str, str],
+    adapters: Mapping[str, dict[str, Any] | None],
+    revision: str | None,
+    adapter_base: str | None,
 ) -> tuple[str, str | None, list[str]]:
     """-> the base, its revision, and vLLM's options for adapters."""
     bases, folders, rank = set(), {}, 1
@@ -85,6 +94,10 @@ def _lora(
         config = adapters[name]
         if config is None:
             raise CFTError(f"'{source}' is a whole model among adapters; one server has one base")
+        if (kind := config.get("peft_type", "LORA")) != "LORA":
+            raise CFTError(
+                f"'{source}' is an adapter of type {kind}, which vLLM does not serve; use --backend transformers"
+            )
         for key in ("modules_to_save", "use_dora"):
             if config.get(key):
                 raise CFTError(
@@ -93,7 +106,9 @@ def _lora(
                 )
         folders[name] = _local_folder(source, revision)
         rank = max([rank, config.get("r") or 1, *(config.get("rank_pattern") or {}).values()])
-        bases.add((config["base_model_name_or_path"], config.get("revision")))
+        base = base_of(source, revision, adapter_base)
+        tell_changed(source, base)
+        bases.add((base.name, base.revision))
     if len(bases) > 1:
         raise CFTError(f"the adapters are of several base models ({', '.join(sorted(base for base, _ in bases))})")
     [(base, base_revision)] = bases

@@ -59,7 +59,7 @@ class TransformersTeacher:
         revision: str | None = None,
         identity: Identity | None = None,
     ) -> None:
-        from cft_trl.models.loading import resolve_model
+        from cft_trl.models.names import resolve_model
 
         self.model, self.batch_size = name or source, batch_size
         self._source, self._dtype, self._revision = resolve_model(source, revision=revision), dtype, revision

@@ -33,7 +33,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
-from cft_trl.models.loading import resolve_model
+from cft_trl.models.names import resolve_model
 from cft_trl.progress import progress
 
 PYTHON, OPTIONS = "CFT_VLLM_PYTHON", "CFT_VLLM_OPTIONS"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cft_trl.models.loading import SMALL_MODEL, SMALL_MODEL_HUB_ID
+from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
 _KEYS = ("license", "license_name", "license_link")
 

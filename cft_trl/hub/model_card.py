@@ -19,7 +19,7 @@ from typing import Any
 
 from cft_trl import __version__
 from cft_trl.data.prompts import Prompting
-from cft_trl.models.loading import SMALL_MODEL, SMALL_MODEL_HUB_ID
+from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
 from cft_trl.models.portable import portable_config
 
 _METHODS = {
@@ -62,7 +62,7 @@ def render_model_card(
     """The card's text.
 
     Args:
-        record: What `training.json` holds (`cft_trl.hub.run_record`).
+        record: What `training.json` holds (`cft_trl.models.run_record`).
         folder: The run's; its selection and plots belong to the card.
         model_folder: Where the weights lie, if not in the run's folder itself.
         usage_name: What the examples load; default the folder.

@@ -30,9 +30,9 @@ from typing import Any
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.errors import CFTError
 from cft_trl.hub.upload import check_repo_id, hub_trouble
-from cft_trl.models.loading import PICKLES
+from cft_trl.models.names import PICKLES
+from cft_trl.models.pulled import PULLED_FILE, read_pulled
 
-FILE = ".pulled.json"
 TYPES = ("dataset", "model")
 _STATED = re.compile(r"^\| `([^`|]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
 _BLOCK = 2**20
@@ -96,7 +96,7 @@ def pull(
     try:
         info, repo_type = _ask(repo_id, repo_type, revision)
     except _Unreachable as error:
-        if there and revision in (None, there.commit, _read(folder)["revision"]):
+        if there and revision in (None, there.commit, read_pulled(folder)["revision"]):
             return there
         raise CFTError(str(error)) from None
     if there and (there.commit, there.repo_type) == (info.sha, repo_type):
@@ -118,16 +118,10 @@ def pull(
     files = _verified(partial, wanted, repo_id)
     record = {"repo_id": repo_id, "repo_type": repo_type, "revision": revision, "commit": info.sha}
     record |= {"date": time.strftime("%Y-%m-%d"), "files": files}
-    write_text(partial / FILE, json.dumps(record, indent=1))
+    write_text(partial / PULLED_FILE, json.dumps(record, indent=1))
     _put(partial, folder)
     changes = _changes(there.files, files) if there else {}
     return Pulled(folder, repo_id, repo_type, info.sha, files, left_out, True, there and there.commit, changes)
-
-
-def pulled_from(folder: str | Path) -> tuple[str, str] | None:
-    """(repository, commit) of a folder that `pull` made; None of any other."""
-    record = _read(Path(folder))
-    return (record["repo_id"], record["commit"]) if record else None
 
 
 def stated_checksums(card: str) -> dict[str, str]:
@@ -263,7 +257,7 @@ def _copy_at(folder: Path, repo_id: str) -> Pulled | None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    record = _read(folder)
+    record = read_pulled(folder)
     if not record:
         raise CFTError(f"'{folder}' holds files that are not of `cft pull`; give another --output")
     if record["repo_id"] != repo_id:
@@ -311,14 +305,3 @@ def _changed(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[s
         same = path.is_file() and path.stat().st_size == file["bytes"]
         if not same or _digests(path, lambda _: None)[1] != file["sha256"]:
             yield name
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {key: record[key] for key in ("repo_id", "repo_type", "revision", "commit", "files")}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); remove '{folder}' and pull it again") from None

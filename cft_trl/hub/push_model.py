@@ -25,9 +25,9 @@ from cft_trl.hub.licence import base_licence
 from cft_trl.hub.model_card import base_model_name, is_hub_id, render_model_card
 from cft_trl.hub.results import benchmark_section, evaluation_files, find_results, hub_entries, read_results
 from cft_trl.hub.run_card import read_run
-from cft_trl.hub.run_record import check_mine, run_of
 from cft_trl.hub.upload import check_repo_id, commit_files
 from cft_trl.models.portable import portable_adapter, portable_files
+from cft_trl.models.run_record import check_mine, run_of
 
 # What `from_pretrained` reads beside the weights.
 _MODEL = {

@@ -21,7 +21,7 @@ from cft_trl.errors import CFTError
 from cft_trl.grading.benchmarks import BENCHMARKS
 from cft_trl.hub.model_card import base_model_name, public_name
 from cft_trl.models.identity import folder_identity, weight_files, what_changed
-from cft_trl.models.loading import SMALL_MODEL, SMALL_MODEL_HUB_ID
+from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
 
 @dataclass(frozen=True)

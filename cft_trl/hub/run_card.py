@@ -16,8 +16,8 @@ from typing import Any
 from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
 from cft_trl.hub.model_card import render_model_card, selection_section
-from cft_trl.hub.pull import pulled_from
-from cft_trl.hub.run_record import read_record, update_record
+from cft_trl.models.pulled import pulled_from
+from cft_trl.models.run_record import read_record, update_record
 
 _CARD_SETTINGS = (
     "objective", "sft_target", "prompt_preset", "over_length", "verdict_weight", "max_length", "packing",

@@ -16,12 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest, file_digest, files_digest, tensors_digest
 from cft_trl.errors import CFTError
-from cft_trl.models.loading import adapter_config, hub_commit, resolve_model
+from cft_trl.models.names import adapter_config, hub_commit, named_base, resolve_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,12 +85,13 @@ _WORDS = {
 # ---- models ----
 
 
-def model_identity(name: str, revision: str | None = None) -> Identity:
+def model_identity(name: str, revision: str | None = None, adapter_base: str | None = None) -> Identity:
     """What a model is: a folder by its content, a Hub id by the commit it stands for now.
 
     Args:
         name: Folder, Hub id or `smollm2-135m`.
         revision: Commit, tag or branch of a Hub id.
+        adapter_base: What an adapter is put on in place of the base it names.
 
     Returns:
         For a folder, digests of its weights' tensors, config (and code), generation config, tokenizer and chat
@@ -102,21 +104,34 @@ def model_identity(name: str, revision: str | None = None) -> Identity:
     """
     source = resolve_model(name, revision=revision)
     if Path(source).is_dir():
-        return folder_identity(source)
+        return folder_identity(source, adapter_base)
     commit = hub_commit(source, revision)
     found: Identity = {"kind": "hub", "name": source, "commit": commit}
     if adapter := adapter_config(source, commit or revision):
-        found["base"] = _base_identity(adapter)
+        found["base"] = _base_identity(source, adapter, adapter_base)
     return found
 
 
-def folder_identity(folder: str | Path) -> Identity:
+def folder_identity(folder: str | Path, adapter_base: str | None = None) -> Identity:
     """What a folder written by `save_pretrained` is; see `model_identity`.
 
     A 7B folder is read once (some ten seconds); afterwards its files' digests are remembered (`digests.py`).
 
     Raises:
         CFTError: Weights that cannot be read; or an adapter's base that is not there.
+    """
+    found = own_identity(folder)
+    if "adapter" in found:
+        settings = json.loads((Path(folder) / _ADAPTER).read_text(encoding="utf-8"))
+        found["base"] = _base_identity(str(folder), settings, adapter_base)
+    return found
+
+
+def own_identity(folder: str | Path) -> Identity:
+    """What a folder holds itself: of an adapter all but its base.
+
+    Raises:
+        CFTError: Weights that cannot be read.
     """
     folder = Path(folder)
     found: Identity = {"kind": "folder"}
@@ -133,13 +148,12 @@ def folder_identity(folder: str | Path) -> Identity:
     except (OSError, ValueError) as error:
         raise CFTError(f"model folder '{folder}' cannot be read ({error}); copy or save it again") from None
     own = {name: value for name, value in settings.items() if name not in ("base_model_name_or_path", "revision")}
-    return found | {"adapter": content_digest(own), "base": _base_identity(settings)}
+    return found | {"adapter": content_digest(own)}
 
 
-def _base_identity(settings: Mapping[str, Any]) -> Identity:
-    """What the model is that an adapter's settings name."""
-    base = settings.get("base_model_name_or_path")
-    return model_identity(base, None if base and Path(base).exists() else settings.get("revision"))
+def _base_identity(source: str, settings: Mapping[str, Any], other: str | None) -> Identity:
+    """What the model is that an adapter is put on."""
+    return model_identity(*named_base(source, settings, other))
 
 
 def weight_files(folder: str | Path) -> list[Path]:
@@ -156,13 +170,16 @@ def weight_files(folder: str | Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def model_files(folder: str | Path) -> list[Path]:
+def model_files(folder: str | Path, adapter_base: str | None = None) -> list[Path]:
     """The files that `folder_identity` looks at, those of an adapter's local base among them."""
     folder = Path(folder)
     patterns = [_ADAPTER, "*.safetensors.index.json", *(one for part in _PARTS.values() for one in part)]
     found = {*weight_files(folder), *(file for pattern in patterns for file in folder.glob(pattern))}
     adapter = adapter_config(str(folder), None)
-    base = Path(adapter["base_model_name_or_path"]) if adapter else folder
+    base = folder
+    if adapter:
+        with suppress(CFTError):
+            base = Path(named_base(str(folder), adapter, adapter_base)[0])
     return sorted(found) if base == folder or not base.is_dir() else [*sorted(found), *model_files(base)]
 
 

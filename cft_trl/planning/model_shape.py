@@ -126,8 +126,10 @@ def _published_shape(name: str) -> ModelShape:
 def _config(name: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
-    from cft_trl.models.loading import resolve_model
+    from cft_trl.models.adapters import refuse_adapter
+    from cft_trl.models.names import resolve_model
 
+    refuse_adapter(name, revision)
     try:
         return AutoConfig.from_pretrained(resolve_model(name, revision=revision), revision=revision)
     except CFTError as error:

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 
 from cft_trl.data.folders import write_text
-from cft_trl.hub.run_record import machine, read_record, update_record, versions
+from cft_trl.models.run_record import machine, read_record, update_record, versions
 from cft_trl.progress import Heartbeat
 from cft_trl.training.extension_locks import waits_no_longer
 from cft_trl.training.lengths import PreparationReport

@@ -12,19 +12,23 @@ from pathlib import Path
 
 from cft_trl.data.digests import content_digest, still_the_same
 from cft_trl.errors import CFTError
-from cft_trl.hub.run_record import run_of
-from cft_trl.models.identity import folder_identity
+from cft_trl.models.identity import folder_identity, own_identity
+from cft_trl.models.run_record import run_of
 
 _MODEL_FILES = (".json", ".safetensors", ".jinja", ".model", ".txt", ".py")
 
 
-def fingerprint(checkpoint: Path) -> str:
-    """What a checkpoint's model is: its weights, tokenizer, template and configurations, not what it is called."""
-    return content_digest(folder_identity(checkpoint))
+def fingerprint(checkpoint: Path, adapter_base: str | None = None) -> str:
+    """What a checkpoint's model is: its weights, tokenizer, template and configurations, not what it is called.
+
+    Args:
+        adapter_base: What an adapter is put on in place of the base it names.
+    """
+    return content_digest(folder_identity(checkpoint, adapter_base))
 
 
 def _same(one: Path, other: Path) -> bool:
-    return run_of(one) == run_of(other) and fingerprint(one) == fingerprint(other)
+    return run_of(one) == run_of(other) and own_identity(one) == own_identity(other)
 
 
 def link_model(checkpoint: Path, target: Path) -> None:

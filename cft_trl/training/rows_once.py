@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +54,20 @@ class WholeStream(torch.utils.data.IterableDataset):
             passes += 1
         if (loader := self.loader()) is not None:
             loader.remainder = count % self.total
+
+
+@contextmanager
+def all_rows(args: Any, but_for: bool) -> Iterator[None]:
+    """Has the dataloaders that are made meanwhile keep their last batch, but for training's.
+
+    transformers lets `dataloader_drop_last` drop rows of an evaluation too: all of them where they are no whole batch,
+    so that it evaluates nothing, unsaid.
+    """
+    before, args.dataloader_drop_last = args.dataloader_drop_last, args.dataloader_drop_last and but_for
+    try:
+        yield
+    finally:
+        args.dataloader_drop_last = before
 
 
 def whole_stream(dataset: Any, total: int, endless: bool) -> Any:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
-from cft_trl.hub.run_record import MARK, read_record
 from cft_trl.models.identity import (
     MODEL_FILES,
     Identity,
@@ -34,6 +33,7 @@ from cft_trl.models.identity import (
     what_changed,
 )
 from cft_trl.models.loading import load_tokenizer
+from cft_trl.models.run_record import MARK, read_record
 from cft_trl.sources.local import data_identity
 from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
 

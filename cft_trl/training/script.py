@@ -20,8 +20,9 @@ from cft_trl.data.folders import why_not_written, write_text
 from cft_trl.data.records import to_records
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
-from cft_trl.hub.run_record import check_mine, run_of
+from cft_trl.models.adapters import refuse_adapter
 from cft_trl.models.loading import load_tokenizer
+from cft_trl.models.run_record import check_mine, run_of
 from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
@@ -50,6 +51,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     check_launch(config)  # before anything is read or written by processes that should not be there
+    refuse_adapter(model.model_name_or_path, model.model_revision)
     _check_numbers(script, config)
     adapter = lora_config(model)
     output = Path(config.output_dir)

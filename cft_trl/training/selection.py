@@ -38,7 +38,8 @@ from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.generation.local import Generation, LocalModel
 from cft_trl.grading.grader_version import grader_version
-from cft_trl.hub.run_record import read_record, run_of
+from cft_trl.models.adapters import base_changed
+from cft_trl.models.run_record import read_record, run_of
 from cft_trl.training.kept_models import check_weights, fingerprint, link_model, point_best, remove
 
 SELECTION_FILE = "selection.json"
@@ -57,6 +58,7 @@ class Selection:
         keep: How many of the best are kept in `_selected`.
         generator: How texts were made ("transformers", "vllm", ...): scores of one must not be mixed with another's.
         address: Of the server that made them, and further fields of its requests; likewise.
+        adapter_base: What adapters are put on in place of the base they name.
     """
 
     run: Path
@@ -65,6 +67,7 @@ class Selection:
     keep: int = 1
     generator: str = "transformers"
     address: str | None = None
+    adapter_base: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class Selection:
             point = json.loads(path.read_text(encoding="utf-8"))
             step = point["step"]
             if point.get("run") == self.run_id and (
-                step not in there or point["fingerprint"] == fingerprint(there[step])
+                step not in there or point["fingerprint"] == fingerprint(there[step], self.adapter_base)
             ):
                 points.append(point)
         return sorted(points, key=lambda point: point["step"])
@@ -150,7 +153,8 @@ class Selection:
         if error := not_answered(f"problems for step {step}", refused, len(generations)):
             raise error
         summary, hits = self.validation.score(generations)
-        told = {"run": self.run_id, "fingerprint": fingerprint(checkpoint), "grader": grader_digest()}
+        model = fingerprint(checkpoint, self.adapter_base)
+        told = {"run": self.run_id, "fingerprint": model, "grader": grader_digest()}
         point = {"step": step, **summary, **told}
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [
@@ -170,6 +174,9 @@ class Selection:
         checkpoints = self.checkpoints()
         validation, chosen = self.validation, choose(self.curve(), set(checkpoints))
         told = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
+        # Of all checkpoints the base is the same.
+        if changed := base_changed(str(next(iter(checkpoints.values()))), base=self.adapter_base):
+            told["base_changed"] = changed
         result = {"run": self.run_id, **self.settings, **told, **chosen}
         kept = [point["step"] for point in ranked(result["curve"]) if point["step"] in checkpoints][: self.keep]
         for step in kept:

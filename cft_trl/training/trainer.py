@@ -22,23 +22,26 @@ from trl import SFTTrainer, pack_dataset
 from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
 from cft_trl.hub.run_card import write_model_card
-from cft_trl.hub.run_record import provenance
+from cft_trl.models.adapters import refuse_adapter
 from cft_trl.models.chat_templates import as_trained, turn_end_ids
-from cft_trl.models.loading import hub_commit, is_bundled, load_tokenizer, resolve_model
+from cft_trl.models.loading import load_tokenizer
+from cft_trl.models.names import hub_commit, is_bundled, resolve_model
 from cft_trl.models.portable import make_portable
+from cft_trl.models.run_record import provenance
 from cft_trl.training.callbacks import RecordRun, ReportRows
 from cft_trl.training.checkpoints import seal, whole_or_gone
 from cft_trl.training.checks import check_arguments, check_prepared_columns, check_trainer, settle
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
+from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
-from cft_trl.training.rows_once import deal_out, told_repeats, whole_stream, without_repeats
+from cft_trl.training.rows_once import all_rows, deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.trl_internals import fused_head
 from cft_trl.training.turns import (
@@ -109,6 +112,7 @@ class CFTTrainer(SFTTrainer):
         revision = (args.model_init_kwargs or {}).get("revision")
         if isinstance(model, str):
             model = resolve_model(model, revision=revision)
+            refuse_adapter(model, revision, "model")
             # One commit for weights, configuration and record, though the branch moves meanwhile.
             revision = hub_commit(model, revision)
             args.model_init_kwargs = {**(args.model_init_kwargs or {}), "revision": revision}
@@ -144,6 +148,7 @@ class CFTTrainer(SFTTrainer):
         finally:
             args.max_length, args.packing = self._row_limit, packing
         check_trainer(self)
+        settle_fsdp2(self.accelerator, self.model)
         if args.share_prefixes:
             use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
         self._target_metrics = {
@@ -192,7 +197,7 @@ class CFTTrainer(SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         model = self.accelerator.unwrap_model(self.model)
         add_end_tokens(model, self._end_ids)
-        super()._save(output_dir, state_dict)
+        super()._save(output_dir, without_tied_copies(model, state_dict))
         if self.args.should_save and hasattr(model, "peft_config"):  # PEFT saves the adapter alone
             model.generation_config.save_pretrained(output_dir or self.args.output_dir)
 
@@ -268,9 +273,10 @@ class CFTTrainer(SFTTrainer):
             return super().compute_loss(forward, inputs, return_outputs, num_items_in_batch)
 
     def _get_dataloader(self, dataset, description, batch_size, *args, **kwargs):
-        total = batch_size * self.args.world_size
-        stream = whole_stream(dataset, total, endless=kwargs.get("is_training", False))
-        return deal_out(stream, super()._get_dataloader(stream, description, batch_size, *args, **kwargs))
+        total, training = batch_size * self.args.world_size, kwargs.get("is_training", False)
+        stream = whole_stream(dataset, total, endless=training)
+        with all_rows(self.args, but_for=training):
+            return deal_out(stream, super()._get_dataloader(stream, description, batch_size, *args, **kwargs))
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches = without_repeats(epoch_iterator, self.train_dataset, self.args, self.accelerator.gradient_state)

@@ -13,6 +13,7 @@ import trl.kernels.chunked_logprob as trl_head
 import trl.trainer.utils as trl_utils
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from cft_trl.training.fsdp2 import averaged_gradients
 from cft_trl.training.head_tiles import backward_tile, forward_tile
 
 __all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
@@ -38,20 +39,23 @@ _ON_A_CPU = (
 
 @contextmanager
 def fused_head(device: torch.device) -> Iterator[None]:
-    """Sets TRL's fused LM head up for a CPU, for the forward pass and the backward one; does nothing elsewhere.
+    """Sets TRL's fused LM head up, for the forward pass and the backward one.
 
-    It then scores the positions that have a target and no others (154 of 338 where a critique of 154 tokens follows a
-    prompt of 184), on tiles of `CPU_TILE`, with our own steps within a tile. What is set is set for the whole process:
-    one thread at a time.
+    A head that FSDP2 has sharded gets the gradients of all processes (`fsdp2.py`). On a CPU the head scores the
+    positions that have a target and no others (154 of 338 where a critique of 154 tokens follows a prompt of 184), on
+    tiles of `CPU_TILE`, with our own steps within a tile. What is set is set for the whole process: one thread at a
+    time.
     """
     if device.type != "cpu":
-        yield
+        with averaged_gradients():
+            yield
         return
     before = [getattr(module, name) for module, name, _ in _ON_A_CPU]
     try:
         for module, name, value in _ON_A_CPU:
             setattr(module, name, value)
-        yield
+        with averaged_gradients():
+            yield
     finally:
         for (module, name, _), value in zip(_ON_A_CPU, before, strict=True):
             setattr(module, name, value)

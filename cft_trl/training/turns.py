@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cft_trl.errors import CFTError
-from cft_trl.hub.run_record import read_record
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, freeze_dates, special_ids, template_of
+from cft_trl.models.run_record import read_record
 
 _LOOKED_AT = 1000  # rows of a tokenised dataset that its end tokens are read off
 
