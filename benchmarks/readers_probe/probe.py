@@ -132,7 +132,9 @@ def ask_llama_cpp(path):
     for last in range(ASKED["last"] - ASKED["few"], ASKED["last"]):
         prompt = ASKED["ids"][: len(ASKED["ids"]) - ASKED["last"] + last + 1]
         options = {"n_predict": 1, "n_probs": 50, "temperature": 0, "post_sampling_probs": False}
-        options["logit_bias"] = [[whole, 1000]]  # nothing is told of the end or of a part of a character; not in what is told
+        options["logit_bias"] = [
+            [whole, 1000]
+        ]  # nothing is told of the end or of a part of a character; not in what is told
         told = post("completion", {"prompt": prompt, **options})["completion_probabilities"][0]
         top = {one["id"]: one["logprob"] for one in told["top_logprobs"]}
         scores.append([[token, logprob] for token, logprob in top.items()])
