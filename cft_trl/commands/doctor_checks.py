@@ -36,7 +36,7 @@ DISTRIBUTION = "cft-trl"
 EXTRAS = {
     "quickstart": "the bundled small model and the plots",
     "lora": "--use_peft",
-    "eval": "cft eval, grade and report",
+    "eval": "cft eval, and cft grade where IFEval was asked",
     "grade": "the paper grader (the strict one needs nothing more)",
     "synth": "teachers and models at an endpoint or a vLLM server; cft build's filters and --executor",
     "ray": "cft build --executor ray",

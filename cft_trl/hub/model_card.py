@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
 from cft_trl.data.prompts import Prompting
+from cft_trl.hub.read_by import read_by
 from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
-from cft_trl.models.portable import portable_config
 
 _METHODS = {
     "cft": (
@@ -327,31 +327,6 @@ def _licence(record: Mapping[str, Any]) -> str:
     name = stated.get("license_name") or stated["license"]
     named = f"[{name}]({stated['license_link']})" if stated.get("license_link") else f"`{name}`"
     return f"Licence: {named}, suggested from the base model's card; {terms}."
-
-
-def read_by(folder: Path) -> Iterator[str]:
-    """Which tools read a model's folder, as `benchmarks/readers.py` found it (docs/space.md has the table)."""
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        newer = "peft_version" in _read_settings(folder / "adapter_config.json")
-        versions = "of the version in adapter_config.json and newer" if newer else "0.13 and newer"
-        yield f"Read by PEFT {versions}, and by what loads its adapters."
-        return
-    _, notes = portable_config(_read_settings(folder / "config.json"))
-    if notes:
-        yield "Read by transformers 5 and what is built on it; in older tools the positions would be wrong (rope)."
-        return
-    yield ("Read by transformers 4.46 to 5, as far as each knows the architecture, with the same logits;")
-    yield "the tokenizer and its chat template by transformers.js 4.3 too."
-    if _read_settings(folder / "config.json").get("model_type") == "olmo3":
-        yield "Not by transformers 5.0: what it makes of Olmo 3's rope is another model."
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _limits(record: Mapping[str, Any], objective: str, adapter: bool = False):
