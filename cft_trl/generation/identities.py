@@ -43,6 +43,7 @@ _REFERENCE = (
     "sources/reference_wording.yaml",
     "sources/reference_equations.py",
     "sources/arithmetic/english.py",
+    "sources/arithmetic/english.yaml",
     "sources/arithmetic/numbers.py",
 )
 

@@ -29,7 +29,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
-from .english import PEOPLE, is_clean, money, plural, quantity
+from .english import is_clean, money, plural, quantity, vocabulary
 from .numbers import Number, compute, exact, plain
 
 GIVEN, CONSTANT = 0, -1  # an operand's origin: the problem's text, general knowledge, or else a step's number from 1
@@ -184,10 +184,11 @@ def fill(text: str, numbers: dict[str, Number], words: dict[str, str]) -> str:
 
 
 def _people(rng: random.Random) -> dict[str, str]:
-    name, he, his, him = rng.choice(PEOPLE)
-    other = rng.choice(PEOPLE)[0]
+    people = vocabulary().people
+    name, he, his, him = rng.choice(people)
+    other = rng.choice(people)[0]
     while other == name:
-        other = rng.choice(PEOPLE)[0]
+        other = rng.choice(people)[0]
     return {"name": name, "he": he, "his": his, "him": him, "name2": other}
 
 
