@@ -4,7 +4,7 @@ They stand beside the code that uses them, so each is read from where that code 
 
     read_table(Path(__file__).with_name("english.yaml"))["people"]
 
-libyaml reads them where PyYAML was built with it: 300 lines in 12 ms instead of 110 ms.
+libyaml reads them where PyYAML was built with it: the 293 lines of level1.yaml in 1.3 ms of CPU instead of 15 ms.
 """
 
 from __future__ import annotations
