@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.settings import positive, whole_number
+from cft_trl.commands.settings import add_model_options, at_least_0, positive, share, whole_number
 from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
@@ -28,12 +28,10 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
-    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    add_model_options(parser)
     parser.add_argument("--max-new-tokens", type=positive, default=2048, help="limit per text (default %(default)s)")
-    parser.add_argument("--temperature", type=_at_least_0, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--top-p", type=_share, default=1.0, help="default 1, all tokens")
+    parser.add_argument("--temperature", type=at_least_0, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
     parser.add_argument("--batch-size", type=positive, default=16, help="rows computed together (default %(default)s)")
     parser.add_argument(
@@ -212,24 +210,3 @@ def show(events: Iterable[Event]) -> None:
                 print(f"\n\n--- {event.kind} {event.round} ---")
             before = event.kind, event.round
             print(event.text, end="", flush=True)
-
-
-def _at_least_0(text: str) -> float:
-    return _number(text, 0.0, float("inf"), "a number of 0 or more")
-
-
-def _share(text: str) -> float:
-    value = _number(text, 0.0, 1.0, "a number above 0, at most 1")
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, at most 1")
-    return value
-
-
-def _number(text: str, least: float, most: float, wanted: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most or value == float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-    return value

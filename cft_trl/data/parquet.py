@@ -15,12 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.data.records import features
+from cft_trl.data.records import Record, features
 
 if TYPE_CHECKING:
     import datasets
-
-Record = dict[str, Any]
 
 
 class ShardWriter:
