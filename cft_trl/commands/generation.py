@@ -60,21 +60,25 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
         return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
     if options.extra:
         raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
+    how = {name: getattr(options, name) for name in ("dtype", "revision", "trust_remote_code")}
+    return open_local(options.model, options.batch_size, **how)
+
+
+def open_local(model: str, batch_size: int, **how: Any) -> LocalModel:
+    """A model in this process, on the GPU where there is one; `how` is as `load_model` takes it.
+
+    Raises:
+        CFTError: It cannot be found or loaded.
+    """
+    import torch
     from transformers.utils import logging
 
     from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    model, tokenizer = load_model(
-        options.model,
-        dtype=options.dtype,
-        revision=options.revision,
-        trust_remote_code=options.trust_remote_code,
-    )
-    import torch
-
-    return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
+    loaded, tokenizer = load_model(model, **how)
+    return LocalModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, batch_size)
 
 
 def _no_revision(options: argparse.Namespace) -> None:
