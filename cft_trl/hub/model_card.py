@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.data.folders import read_json
 from cft_trl.data.prompts import Prompting
 from cft_trl.models.loading import SMALL_MODEL, SMALL_MODEL_HUB_ID
 from cft_trl.models.portable import portable_config
@@ -263,9 +264,8 @@ def selection_section(folder: Path, *, local: bool = True) -> str:
     Args:
         local: Whether the card lies in the run's folder, with its checkpoints beside it.
     """
-    try:
-        selection = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    selection = read_json(folder / "selection.json", f"run `cft select {folder}` again")
+    if selection is None:
         return ""
     silent = "no_answer" if selection["kind"] == "answers" else "no_verdict"
     what = "problems, graded strictly" if selection["kind"] == "answers" else "solutions to critique freely"

@@ -283,21 +283,21 @@ def _say(kind: str, rng: random.Random, **slots: str) -> str:
 
 
 def _first_error(found: Diagnosis, final: FinalAnswer | None, answer: str, rng: random.Random) -> str:
-    wrong, step = found.wrong, found.step
+    wrong, step, kind = found.wrong, found.step, found.kind or ""
     said = {"answer": answer, "missed": found.missing.text if found.missing else ""}
     if wrong is None:
         shown = plain(final.value) if final else found.right[-1].shown_text
         said |= {"got": shown, "wrong_unit": final.unit if final else ""}
         heading = f"Step {found.place}" if found.missing else "Answer"
-        return f"{heading}: {_say(f'{found.kind}_last', rng, **said)}"
+        return f"{heading}: {_say(f'{kind}_last', rng, **said)}"
     said |= {"eq": step.text if step else wrong.true_text, "quote": f'"{wrong.text}"', "got": wrong.shown_text}
-    if found.kind == "arithmetic":
+    if kind == "arithmetic":
         said["eq"] = wrong.true_text
-    if found.kind == "unit":
+    if kind == "unit" and step:
         said |= {"unit": quantity(step.value, step.unit).split(" ", 1)[1], "wrong_unit": wrong.unit}
-    if found.kind == "misread":
+    if kind == "misread" and step:
         said["was"], said["read"] = _misread(wrong, step)
-    return f"Step {found.place}: {_say(found.kind, rng, **said)}"
+    return f"Step {found.place}: {_say(kind, rng, **said)}"
 
 
 def _misread(wrong: Equation, step: Reference) -> tuple[str, str]:
@@ -319,7 +319,7 @@ def _tell_without_steps(
     expected = FinalAnswer.of(reference)
     if expected is None:  # an answer that is no plain number cannot be compared here
         return None
-    lines = []
+    lines: list[str] = []
     answer = str(reference).strip()
     for number, equation in enumerate(equations, 1):
         if not equation.holds:

@@ -5,9 +5,10 @@
 template.py tells the notation. A broken template is told in one line, with its file and name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cft_trl.data.tables import check_keys, is_text, is_texts, read_table
 from cft_trl.errors import CFTError
@@ -15,6 +16,11 @@ from cft_trl.errors import CFTError
 from .template import SLOT, Template
 
 FILES = {level: Path(__file__).with_name(f"level{level}.yaml") for level in (1, 2, 3)}
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "topic", "numbers"), is_text),
+    "words": lambda words: isinstance(words, dict) and all(map(is_text, [*words, *words.values()])),
+    **dict.fromkeys(("texts", "steps"), is_texts),
+}
 _PEOPLE = ("name", "he", "his", "him", "name2")
 
 
@@ -51,13 +57,11 @@ def read_templates(path: Path, level: int) -> tuple[Template, ...]:
     entries = read_table(path)
     if not isinstance(entries, list) or not entries:
         raise CFTError(f"{path}: is no list of templates")
-    forms = dict.fromkeys(("name", "topic", "numbers"), is_text) | dict.fromkeys(("texts", "steps"), is_texts)
-    forms["words"] = lambda words: isinstance(words, dict) and all(map(is_text, [*words, *words.values()]))
     found: dict[str, Template] = {}
     for number, entry in enumerate(entries, 1):
-        name = entry.get("name") if isinstance(entry, dict) else None
-        where = f"{path}, template {name or number}"
-        check_keys(entry, forms, where, optional="words")
+        name = str(entry.get("name") or number) if isinstance(entry, dict) else str(number)
+        where = f"{path}, template {name}"
+        check_keys(entry, _FORMS, where, optional="words")
         if name in found:
             raise CFTError(f"{where}: there is another of this name")
         found[name] = Template(level, **{**entry, "texts": tuple(entry["texts"]), "steps": tuple(entry["steps"])})
