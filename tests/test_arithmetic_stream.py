@@ -130,9 +130,9 @@ def test_articles_fit_every_word_that_may_follow():
 
 def test_pronouns_fit_the_person():
     she, he = {"she", "her"}, {"he", "his", "him"}
-    from cft_trl.sources.arithmetic.english import PEOPLE
+    from cft_trl.sources.arithmetic.english import vocabulary
 
-    gender = {name: pronoun for name, pronoun, *_ in PEOPLE}
+    gender = {name: pronoun for name, pronoun, *_ in vocabulary().people}
     for problem in islice(problems(seed=2), 2000):
         words = set(re.findall(r"[a-z]+", problem.query.lower()))
         people = [gender[name] for name in re.findall(r"[A-Z][a-z]+", problem.query) if name in gender]

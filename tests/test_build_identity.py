@@ -328,20 +328,25 @@ def test_card_statistics_and_recipe_say_who_answered(tmp_path, capsys):
 # ---- the reference teacher, sources, benchmarks, libraries ----
 
 
-def test_the_reference_teacher_is_the_code_that_its_critiques_come_from():
+def test_the_reference_teacher_is_the_code_and_data_that_its_critiques_come_from():
     import ast
 
     package = Path(identities.__file__).parents[1]
     here = {package / name for name in identities._REFERENCE}
     plumbing = {package / "errors.py", package / "models/identity.py", package / "data/digests.py"}
+    plumbing |= {package / "data/tables.py"}
     asking = ("client", "requests", "journal", "identities")
     plumbing |= {package / "generation" / f"{name}.py" for name in asking}
-    for file in here:
+    tables = set()
+    for file in (file for file in here if file.suffix == ".py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("cft_trl")):
                 base = file.parent if node.level else package.parent
                 needed = base / Path(*(node.module or "").split("."))
                 assert needed.with_suffix(".py") in here | plumbing, f"{file.name} uses {needed}"
+            if isinstance(node, ast.Constant) and re.fullmatch(r"\w+\.yaml", str(node.value)):
+                tables.add(file.with_name(node.value))
+    assert {file for file in here if file.suffix == ".yaml"} == tables != set()
 
 
 def test_another_wording_is_written_anew(tmp_path, monkeypatch):
@@ -350,7 +355,8 @@ def test_another_wording_is_written_anew(tmp_path, monkeypatch):
     before = critiques(tmp_path / "out")
     from cft_trl.sources import reference
 
-    monkeypatch.setattr(reference, "CONFIRMED", ("It is {answer}, as found.",))
+    told = {**reference.wording(), "confirmed": ["It is {answer}, as found."]}
+    monkeypatch.setattr(reference, "wording", lambda: told)
     monkeypatch.setattr(identities, "code_digest", lambda *files: "0" * 16)
     build(recipe, tmp_path / "out")
     build(recipe, tmp_path / "fresh")

@@ -37,7 +37,13 @@ def test_the_front_matter_is_what_a_space_needs():
 
 def test_the_package_travels_whole():
     files = space_files()
-    there = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "cft_trl").rglob("*.py")}
+    there = {
+        path.relative_to(REPOSITORY).as_posix()
+        for suffix in ("py", "yaml")
+        for path in (REPOSITORY / "cft_trl").rglob(f"*.{suffix}")
+        if "_shipped" not in path.parts
+    }
+    assert "cft_trl/sources/arithmetic/level1.yaml" in there
     assert there <= set(files)
     assert {"cft_trl/demo/style.css", "cft_trl/demo/page.js", "app.py", "README.md", "requirements.txt"} <= set(files)
     assert not [name for name in files if "__pycache__" in name]

@@ -113,17 +113,8 @@ def examine() -> list[Finding]:
         machine = [one for one in imports if one.group == "machine"] + _guarded(check_locks)
         imports = [one for one in imports if one.group != "machine"]
         model = _guarded(lambda: check_small_model(any(one.name == "Hub" and one.state == "ok" for one in hub)))
-        return [
-            *basics,
-            *imports,
-            *machine,
-            *packages,
-            *hub,
-            *model,
-            *_guarded(check_extras),
-            *vllm,
-            *_guarded(check_variables),
-        ]
+        extras, variables = _guarded(check_extras), _guarded(check_variables)
+        return [*basics, *imports, *machine, *packages, *hub, *model, *extras, *vllm, *variables]
 
 
 def exit_code(findings: list[Finding]) -> int:
@@ -280,7 +271,6 @@ def check_vllm() -> Iterator[Finding]:
 
 def check_variables() -> Iterator[Finding]:
     """Variables of ours that are set, and those that nobody reads."""
-
     for name in sorted(name for name in os.environ if name.startswith("CFT_")):
         if name in VARIABLES:
             yield Finding("settings", name, "ok", os.environ[name])

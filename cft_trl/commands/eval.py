@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.generation import _at_least_0, _share
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import positive, whole_number
+from cft_trl.commands.settings import add_model_options, at_least_0, open_backend, positive, share, whole_number
 from cft_trl.errors import CFTError
-from cft_trl.models.adapters import OPTION_HELP
+from cft_trl.evaluation.report_figures import score_cell
 from cft_trl.models.trained_prompt import trained_preset
 
 HELP = """\
@@ -40,7 +39,6 @@ are others by now are refused there; of an endpoint's model nobody can tell, so 
 
 def run(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.run import evaluate_all
     from cft_trl.evaluation.settings import EvalSettings, parse_tasks
     from cft_trl.generation.dialect import parse_extra
@@ -60,19 +58,7 @@ def run(argv: list[str]) -> int:
     )
     grid = [replace(settings, mode=mode, temperature=at) for mode in modes for at in temperatures]
     output = options.output or Path("runs") / f"eval-{Path(options.model).name}"
-    with Backend(
-        options.backend,
-        options.model,
-        base_url=options.base_url,
-        api_key_env=options.api_key_env,
-        revision=options.revision,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        concurrency=options.concurrency,
-        trust_remote_code=options.trust_remote_code,
-        extra=parse_extra(options.extra),
-        adapter_base=options.adapter_base,
-    ) as backend:
+    with open_backend(options) as backend:
         if not options.prompt_preset:
             preset = trained_preset(options.model, backend.commit(), on_hub=backend.kind != "endpoint")
             grid = [replace(one, prompt_preset=preset) for one in grid]
@@ -96,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")
     parser.add_argument("--samples", type=positive, default=1, help="generations per problem; more need a temperature")
     parser.add_argument("--temperature", type=_numbers, default=[0.0], help="0 is greedy (default); or several: 0,0.3")
-    parser.add_argument("--top-p", type=_share, default=1.0, help="default 1, all tokens")
+    parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, default=0, help="what samples are drawn from (default 0)")
     parser.add_argument("--max-new-tokens", type=positive, help="per generation (default 2048, as published)")
     parser.add_argument(
@@ -105,10 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
     parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
     parser.add_argument("--judge-extra", help="as --extra, for the judge")
-    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
-    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    add_model_options(parser)
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=64, help="requests in flight (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
@@ -117,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> list[float]:
-    return [_at_least_0(part) for part in text.split(",")]
+    return [at_least_0(part) for part in text.split(",")]
 
 
 def _unique(values: list[Any], option: str) -> list[Any]:
@@ -188,16 +171,6 @@ def print_grid(results: list[dict[str, Any]], output: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"Each in its own folder under {output}/", highlight=False, soft_wrap=True)
-
-
-def score_cell(score: dict[str, Any] | None) -> str:
-    """A score with its interval; a judge's is from 1 to 10."""
-    if score is None:
-        return "-"
-    low, high = score["interval_95"]
-    if "hits" not in score:
-        return f"{score['score']:.2f} ({low:.1f} to {high:.1f})"
-    return f"{100 * score['score']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def share_cell(value: float | None) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import positive
-from cft_trl.models.adapters import OPTION_HELP
+from cft_trl.commands.settings import add_model_options, open_backend, positive
 
 HELP = """\
 Lets a model critique labelled solutions: does it tell the right ones from the wrong, and name the first wrong step?
@@ -41,34 +40,18 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
-    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
-    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    add_model_options(parser)
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/critic-MODEL)")
     given = parser.parse_args(argv)
-    from cft_trl.evaluation.backends import Backend
     from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
-    from cft_trl.generation.dialect import parse_extra
     from cft_trl.models.trained_prompt import trained_preset
 
     output = given.output or Path("runs") / f"critic-{Path(given.model).name}"
-    with Backend(
-        given.backend,
-        given.model,
-        base_url=given.base_url,
-        api_key_env=given.api_key_env,
-        revision=given.revision,
-        dtype=given.dtype,
-        batch_size=given.batch_size,
-        trust_remote_code=given.trust_remote_code,
-        extra=parse_extra(given.extra),
-        adapter_base=given.adapter_base,
-    ) as backend:
+    with open_backend(given) as backend:
         settings = CriticSettings(
             data=given.data,
             subsets=tuple(name.strip() for name in (given.subsets or "").split(",") if name.strip()),

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.settings import positive, whole_number
+from cft_trl.commands.settings import add_model_options, at_least_0, positive, share, whole_number
 from cft_trl.data.prompts import PRESETS
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
-from cft_trl.models.adapters import OPTION_HELP
 from cft_trl.models.trained_prompt import trained_preset
 
 _COLOURS = {"right": "32", "wrong": "31", "": "33"}  # green, red, yellow
@@ -29,13 +28,10 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base-url", help="an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
-    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
-    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
-    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+    add_model_options(parser)
     parser.add_argument("--max-new-tokens", type=positive, default=2048, help="limit per text (default %(default)s)")
-    parser.add_argument("--temperature", type=_at_least_0, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--top-p", type=_share, default=1.0, help="default 1, all tokens")
+    parser.add_argument("--temperature", type=at_least_0, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
     parser.add_argument("--batch-size", type=positive, default=16, help="rows computed together (default %(default)s)")
     parser.add_argument(
@@ -64,22 +60,25 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
         return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
     if options.extra:
         raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
+    how = {name: getattr(options, name) for name in ("dtype", "revision", "trust_remote_code", "adapter_base")}
+    return open_local(options.model, options.batch_size, **how)
+
+
+def open_local(model: str, batch_size: int, **how: Any) -> LocalModel:
+    """A model in this process, on the GPU where there is one; `how` is as `load_model` takes it.
+
+    Raises:
+        CFTError: It cannot be found or loaded.
+    """
+    import torch
     from transformers.utils import logging
 
     from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    model, tokenizer = load_model(
-        options.model,
-        dtype=options.dtype,
-        revision=options.revision,
-        trust_remote_code=options.trust_remote_code,
-        adapter_base=options.adapter_base,
-    )
-    import torch
-
-    return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
+    loaded, tokenizer = load_model(model, **how)
+    return LocalModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, batch_size)
 
 
 def _no_revision(options: argparse.Namespace) -> None:
@@ -217,24 +216,3 @@ def show(events: Iterable[Event]) -> None:
                 print(f"\n\n--- {event.kind} {event.round} ---")
             before = event.kind, event.round
             print(event.text, end="", flush=True)
-
-
-def _at_least_0(text: str) -> float:
-    return _number(text, 0.0, float("inf"), "a number of 0 or more")
-
-
-def _share(text: str) -> float:
-    value = _number(text, 0.0, 1.0, "a number above 0, at most 1")
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, at most 1")
-    return value
-
-
-def _number(text: str, least: float, most: float, wanted: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most or value == float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-    return value

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.eval import score_cell, share_cell
+from cft_trl.commands.eval import share_cell
 from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError, nearest
+from cft_trl.evaluation.report_figures import score_cell
 
 HELP = """\
 Grades saved generations again, without a model, and says whether the saved verdicts and scores are what comes out.

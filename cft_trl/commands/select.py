@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -121,7 +120,7 @@ def _generate(
     options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
 ) -> list[Any]:
     from cft_trl.generation.dialect import parse_extra
-    from cft_trl.generation.modes import Endpoint, LocalModel
+    from cft_trl.generation.modes import Endpoint
     from cft_trl.generation.serving import scoring_dtype, serve
 
     if options.backend == "endpoint":
@@ -132,20 +131,10 @@ def _generate(
         given = {"extra": parse_extra(options.extra), "adapter_base": options.adapter_base}
         with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, **given) as models:
             return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
-    import torch
-    from transformers.utils import logging
+    from cft_trl.commands.generation import open_local
 
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    model, tokenizer = load_model(
-        str(checkpoint),
-        dtype=scoring_dtype(str(checkpoint), dtype=options.dtype),
-        adapter_base=options.adapter_base,
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    local = LocalModel(model.to(device), tokenizer, options.batch_size)
+    dtype = scoring_dtype(str(checkpoint), dtype=options.dtype)
+    local = open_local(str(checkpoint), options.batch_size, dtype=dtype, adapter_base=options.adapter_base)
     return _ask(local, max_new_tokens, conversations, label)
 
 

@@ -1,11 +1,15 @@
-"""What the commands share: reading numbers from flags, and the settings of a training run from flags and YAML."""
+"""What the commands share: numbers and models from flags, and the settings of a training run from flags and YAML."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cft_trl.errors import CFTError, nearest
+
+if TYPE_CHECKING:
+    from cft_trl.evaluation.backends import Backend
 
 
 def positive(text: str) -> int:
@@ -18,6 +22,48 @@ def whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")
     return int(text)
+
+
+def at_least_0(text: str) -> float:
+    return _number(text, 0.0, float("inf"), "a number of 0 or more")
+
+
+def share(text: str) -> float:
+    value = _number(text, 0.0, 1.0, "a number above 0, at most 1")
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0, at most 1")
+    return value
+
+
+def _number(text: str, least: float, most: float, wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not least <= value <= most or value == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
+    return value
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model of a name it is, and how it is loaded."""
+    from cft_trl.models.adapters import OPTION_HELP
+
+    parser.add_argument("--revision", help="commit, tag or branch on the Hub")
+    parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
+
+
+def open_backend(options: argparse.Namespace) -> Backend:
+    """The model that an evaluation asks, from `--backend` and its options; some commands have not all of them."""
+    from cft_trl.evaluation.backends import Backend
+    from cft_trl.generation.dialect import parse_extra
+
+    names = ("base_url", "api_key_env", "revision", "adapter_base", "dtype", "batch_size", "concurrency",
+             "trust_remote_code")  # fmt: skip
+    given = {name: getattr(options, name) for name in names if name in options}
+    return Backend(options.backend, options.model, extra=parse_extra(options.extra), **given)
 
 
 def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own: tuple[str, ...] = ()):

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.folders import cache_folder
+from cft_trl.data.folders import cache_folder, write_text
 
 _LENGTH = 16  # hex digits of what is shown and compared
 _REMEMBER_FROM = 1 << 20  # bytes; a smaller file is read as fast as what was remembered of it
@@ -47,7 +47,7 @@ def file_digest(path: str | Path) -> str:
     Raises:
         OSError: It cannot be read.
     """
-    return _remembered(Path(path), "bytes", _sha256)[:_LENGTH]
+    return _remembered(Path(path), "bytes", sha256_of)[:_LENGTH]
 
 
 def files_digest(files: Iterable[str | Path], root: str | Path | None = None) -> str:
@@ -95,7 +95,8 @@ def package_digest() -> str:
 # ---- what is in a file ----
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """All 64 hex digits of a file's SHA-256, as the Hub states them."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -181,9 +182,7 @@ def still_the_same(path: Path) -> Iterator[None]:
 
 def _write_note(note: Path, path: Path, digest: str) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
-    scratch = note.with_name(f".{note.name}.{os.getpid()}")
-    scratch.write_text(json.dumps({"file": str(path), "stamp": _stamp(path), "digest": digest}), encoding="utf-8")
-    os.replace(scratch, note)
+    write_text(note, json.dumps({"file": str(path), "stamp": _stamp(path), "digest": digest}))
 
 
 def _note(path: Path, kind: str) -> Path:

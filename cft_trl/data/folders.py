@@ -6,12 +6,14 @@ runs/mine/  .lock  checkpoint-40/  settings.json  model.safetensors
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cft_trl.errors import CFTError
 
@@ -90,6 +92,25 @@ def write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.write_text(text + "\n", encoding="utf-8")
     os.replace(scratch, path)
+
+
+def read_json(path: Path, remedy: str, default: Any = None) -> Any:
+    """What a JSON file says; the default where there is none.
+
+    Args:
+        path: The file.
+        remedy: What the message ends with, e.g. "remove it, or give another folder".
+        default: What to return without it.
+
+    Raises:
+        CFTError: It cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError) as error:
+        raise CFTError(f"{path}: cannot be read ({error}); {remedy}") from None
 
 
 # "/home/me/data/" in "/home/me/data/rows.jsonl, line 3"; neither the "/a/" of an address nor that of a fraction.

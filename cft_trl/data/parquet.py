@@ -15,12 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.data.records import features
+from cft_trl.data.records import Record
 
 if TYPE_CHECKING:
     import datasets
-
-Record = dict[str, Any]
 
 
 class ShardWriter:
@@ -111,14 +109,3 @@ def _plain(schema: Any, json_columns: list[str]) -> Any:
     return pyarrow.schema(
         [(field.name, pyarrow.string() if field.name in json_columns else field.type) for field in schema]
     )
-
-
-def layout_features(layout: str) -> datasets.Features:
-    """The columns of "records" or of a published layout: "webinstruct_cft", "messages"."""
-    from datasets import Features, List, Value
-
-    if layout == "records":
-        return features()
-    if layout == "messages":
-        return Features({"messages": List({"role": Value("string"), "content": Value("string")})})
-    return Features({name: Value("string") for name in ("instruction", "input", "output")})

@@ -75,6 +75,17 @@ def features() -> datasets.Features:
     return Features({column: Json() if column == "meta" else Value("string") for column in COLUMNS})
 
 
+def layout_features(layout: str) -> datasets.Features:
+    """The columns of "records" or of a published layout: "webinstruct_cft", "messages"."""
+    from datasets import Features, List, Value
+
+    if layout == "records":
+        return features()
+    if layout == "messages":
+        return Features({"messages": List({"role": Value("string"), "content": Value("string")})})
+    return Features({name: Value("string") for name in ("instruction", "input", "output")})
+
+
 def make_record(**fields: Any) -> Record:
     """One record; columns not given are `None`.
 
@@ -115,7 +126,7 @@ def to_records(data: Any) -> Any:
         >>> [(r["query"], r["response"], r["critique"]) for r in to_records([row])]
         [('6 x 7?', '43', 'No.')]
     """
-    return _convert(data, to_record, features)
+    return _convert(data, to_record, "records")
 
 
 def to_webinstruct_cft(records: Any) -> Any:
@@ -136,13 +147,7 @@ def to_webinstruct_cft(records: Any) -> Any:
         >>> row["input"], row["output"]
         ('Question:\n6 x 7?\n\nSolution:\n43\n', 'Critique:\nNo.')
     """
-
-    def columns() -> datasets.Features:
-        from datasets import Features, Value
-
-        return Features({name: Value("string") for name in ("instruction", "input", "output")})
-
-    return _convert(records, _webinstruct_row, columns)
+    return _convert(records, _webinstruct_row, "webinstruct_cft")
 
 
 def to_messages(records: Any) -> Any:
@@ -155,13 +160,7 @@ def to_messages(records: Any) -> Any:
         >>> [message["role"] for message in row["messages"]]
         ['user', 'assistant']
     """
-
-    def columns() -> datasets.Features:
-        from datasets import Features, List, Value
-
-        return Features({"messages": List({"role": Value("string"), "content": Value("string")})})
-
-    return _convert(records, _messages_row, columns)
+    return _convert(records, _messages_row, "messages")
 
 
 def unpublishable(record: Mapping[str, Any]) -> str | None:
@@ -316,21 +315,17 @@ def _messages_row(row: Mapping[str, Any], where: str) -> Record:
     }
 
 
-def _convert(
-    data: Any,
-    function: Callable[[Any, str], Record],
-    columns: Callable[[], datasets.Features],
-) -> Any:
-    """Applies a function of (row, where) to any of the kinds of data, keeping the kind."""
+def _convert(data: Any, function: Callable[[Any, str], Record], layout: str) -> Any:
+    """Applies a function of (row, where) to any of the kinds of data, keeping the kind; `layout` is what it gives."""
     # Without the library loaded nobody can hold its datasets; so a list needs no import of several seconds.
     library = sys.modules.get("datasets")
     if library and isinstance(data, library.DatasetDict | library.IterableDatasetDict):
-        return type(data)({name: _convert(split, function, columns) for name, split in data.items()})
+        return type(data)({name: _convert(split, function, layout) for name, split in data.items()})
     if library and isinstance(data, library.Dataset | library.IterableDataset):
         data = data.with_format(None)  # a torch or numpy format would give tensors for numbers
         names = data.column_names or list(next(iter(data), {}))
         find_layout(names)
-        new = columns()
+        new = layout_features(layout)
         if isinstance(data, library.Dataset) and len(data) == 0:
             return library.Dataset.from_dict({name: [] for name in new}, features=new)
         options: dict[str, Any] = {"with_indices": True, "remove_columns": names, "features": new}

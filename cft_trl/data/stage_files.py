@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +60,9 @@ class StageReport:
     written: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     details: dict[str, Any] = field(default_factory=dict)
+
+
+Progress = Callable[[StageReport], None]
 
 
 class StageWriter:

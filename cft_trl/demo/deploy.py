@@ -168,14 +168,13 @@ def deploy(repo_id: str, variables: Mapping[str, str], *, private: bool = False,
         CFTError: As `hub_upload.push_dataset`.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HTTPError
 
-    from cft_trl.hub.upload import check_repo_id, hub_trouble
+    from cft_trl.hub.upload import check_repo_id, telling_trouble
 
     check_repo_id(repo_id, "Space")
     files, api = space_files(), HfApi()
     at: dict[str, Any] = {"repo_id": repo_id, "repo_type": "space"}
-    try:
+    with telling_trouble(f"deploy to {repo_id}"):
         url = api.create_repo(
             **at,
             private=private,
@@ -200,10 +199,6 @@ def deploy(repo_id: str, variables: Mapping[str, str], *, private: bool = False,
             ],
             commit_message="Deploy the critique fine-tuning app",
         )
-    except CFTError:
-        raise
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise CFTError(f"deploy to {repo_id}: {hub_trouble(error)}") from None
     return str(url)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Report = dict[str, Any]  # what `report.json` holds; see `report.make_report`
@@ -34,6 +34,16 @@ def bounds(interval: Sequence[float] | None, signed: bool = False) -> str:
     """An interval of shares: "40.6 to 45.9"."""
     write = points if signed else percent
     return "" if not interval else f"{write(interval[0])} to {write(interval[1])}"
+
+
+def score_cell(score: Mapping[str, Any] | None) -> str:
+    """A score with its interval, "43.2 (40.6 to 45.9)", or "-"; a judge's is from 1 to 10."""
+    if score is None:
+        return "-"
+    if "hits" not in score:
+        low, high = score["interval_95"]
+        return f"{score['score']:.2f} ({low:.1f} to {high:.1f})"
+    return f"{percent(score['score'])} ({bounds(score['interval_95'])})"
 
 
 def p_value(p: float | None) -> str:

@@ -35,19 +35,21 @@ def key_of(identity: Mapping[str, Any]) -> str:
     return content_digest(identity)
 
 
-# The reference teacher's own code: what finds the errors, and what words them.
+# The reference teacher's own code and data: what finds the errors, and what words them.
 _REFERENCE = (
     "synthesis/reference_teacher.py",
     "sources/reference.py",
     "sources/reference_wording.py",
+    "sources/reference_wording.yaml",
     "sources/reference_equations.py",
     "sources/arithmetic/english.py",
+    "sources/arithmetic/english.yaml",
     "sources/arithmetic/numbers.py",
 )
 
 
 def reference_identity() -> Identity:
-    """What the reference teacher is: its code."""
+    """What the reference teacher is: its code and its sentences."""
     package = Path(__file__).parents[1]
     return {"kind": "reference", "code": code_digest(*(str(package / name) for name in _REFERENCE))}
 

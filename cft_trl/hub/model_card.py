@@ -10,7 +10,6 @@ render_model_card(read_run("runs/mine"), Path("runs/mine"), usage_name="my-org/m
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl import __version__
+from cft_trl.data.folders import read_json
 from cft_trl.data.prompts import Prompting
 from cft_trl.hub.read_by import read_by
 from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
@@ -263,9 +263,8 @@ def selection_section(folder: Path, *, local: bool = True) -> str:
     Args:
         local: Whether the card lies in the run's folder, with its checkpoints beside it.
     """
-    try:
-        selection = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    selection = read_json(folder / "selection.json", f"run `cft select {folder}` again")
+    if selection is None:
         return ""
     silent = "no_answer" if selection["kind"] == "answers" else "no_verdict"
     what = "problems, graded strictly" if selection["kind"] == "answers" else "solutions to critique freely"

@@ -29,7 +29,7 @@ from typing import Any
 
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.errors import CFTError
-from cft_trl.hub.upload import check_repo_id, hub_trouble
+from cft_trl.hub.upload import check_repo_id, hub_trouble, telling_trouble
 from cft_trl.models.names import PICKLES
 from cft_trl.models.pulled import PULLED_FILE, read_pulled
 
@@ -174,9 +174,8 @@ def _ask(repo_id: str, repo_type: str | None, revision: str | None) -> tuple[Any
 
 def _fetch(repo_id: str, repo_type: str, commit: str, partial: Path, left_out: tuple[str, ...]) -> None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError
 
-    try:
+    with telling_trouble(f"pull of {repo_id}"):
         snapshot_download(
             repo_id,
             repo_type=repo_type,
@@ -184,8 +183,6 @@ def _fetch(repo_id: str, repo_type: str, commit: str, partial: Path, left_out: t
             local_dir=partial,
             ignore_patterns=[".gitattributes", *left_out],
         )
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise CFTError(f"pull of {repo_id}: {hub_trouble(error)}") from None
 
 
 def _verified(partial: Path, wanted: Mapping[str, Any], repo_id: str) -> dict[str, dict[str, Any]]:

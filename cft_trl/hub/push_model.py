@@ -12,7 +12,6 @@ names no path of this machine.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.digests import sha256_of
+from cft_trl.data.folders import read_json
 from cft_trl.errors import CFTError
 from cft_trl.hub.licence import base_licence
 from cft_trl.hub.model_card import base_model_name, is_hub_id, render_model_card
@@ -37,6 +38,7 @@ _MODEL = {
 }  # fmt: skip
 # What a run tells about itself.
 _RECORDS = ("training.json", "settings.json", "preparation.json", "metrics.json", "selection.json")
+_AGAIN = "the same `cft train` writes it again"
 _PLOTS = ("training.png", "selection.png")
 _INDEX = "model.safetensors.index.json"
 _TEMPLATES = "additional_chat_templates"
@@ -143,7 +145,8 @@ def prepare_push(
     if "adapter_config.json" in files:
         files["adapter_config.json"] = _adapter_config(folder, record)
     # The first by what it says and not by its file: a run of before there was one has it too then.
-    told = {name: _read(run / name) for name in _RECORDS if (run / name).is_file()} | {"training.json": record}
+    told = {name: read_json(run / name, _AGAIN) for name in _RECORDS if (run / name).is_file()}
+    told |= {"training.json": record}
     for name, content in told.items():
         files[name] = (json.dumps(_public(content), indent=1, ensure_ascii=False) + "\n").encode()
     files |= {name: run / name for name in _PLOTS if (run / name).is_file()}
@@ -159,7 +162,7 @@ def prepare_push(
         checkpoint=model,
         benchmarks=benchmark_section(results),
         eval_results=index,
-        files={path.name: (path.stat().st_size, _sha256(path)) for path in weights},
+        files={path.name: (path.stat().st_size, sha256_of(path)) for path in weights},
     )
     files["README.md"] = (card + "\n").encode()
     return Publication(dict(sorted(files.items())), model, folder)
@@ -176,7 +179,7 @@ def choose_model(run: Path, checkpoint: str | None) -> tuple[Path, str]:
     Raises:
         CFTError: There is no such model, or nothing was chosen where the best is asked for.
     """
-    selection = _selection(run)
+    selection = read_json(run / "selection.json", f"run `cft select {run}` again")
     if checkpoint is None:
         checkpoint = "best" if selection else "last"
     if checkpoint == "best":
@@ -255,22 +258,6 @@ def _adapter_config(folder: Path, record: dict[str, Any]) -> bytes:
     return (json.dumps(config, indent=2) + "\n").encode()
 
 
-def _selection(run: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((run / "selection.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise CFTError(f"{run / 'selection.json'}: cannot be read ({error}); run `cft select {run}` again") from None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CFTError(f"{path}: cannot be read ({error}); the same `cft train` writes it again") from None
-
-
 def _public(value: Any) -> Any:
     """A record without the paths of this machine: of each the last part is left.
 
@@ -285,8 +272,3 @@ def _public(value: Any) -> Any:
     if isinstance(value, str) and _PATH.fullmatch(value):
         return value.rstrip("/").split("/")[-1]
     return value
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from typing import Any
 
 from cft_trl.data.digests import file_digest
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.report_figures import bounds, percent, score_cell
 from cft_trl.grading.benchmarks import BENCHMARKS
 from cft_trl.hub.model_card import base_model_name, public_name
 from cft_trl.models.identity import folder_identity, weight_files, what_changed
@@ -208,9 +209,9 @@ def _scores(result: Result, base: Result | None):
     for name, task in told["tasks"].items():
         limited = _limit(told, name)
         cells = [name, f"{task['problems']} (the first)" if limited else str(task["problems"])]
-        cells += [_cell(task["scores"].get(grader)) for grader in graders]
+        cells += [score_cell(task["scores"].get(grader)) for grader in graders]
         if base and "strict" in graders:
-            cells.append(_cell(base.told["tasks"].get(name, {}).get("scores", {}).get("strict")))
+            cells.append(score_cell(base.told["tasks"].get(name, {}).get("scores", {}).get("strict")))
         cells += ["-" if task[key] is None else f"{task[key]:.1%}" for key in ("no_answer", "truncated")]
         yield f"| {' | '.join(cells)} |"
     yield ""
@@ -227,15 +228,6 @@ def _scores(result: Result, base: Result | None):
 def _limit(told: Mapping[str, Any], task: str) -> int | None:
     limit = told["limit"]
     return limit.get(task) if isinstance(limit, dict) else limit
-
-
-def _cell(score: Mapping[str, Any] | None) -> str:
-    if score is None:
-        return "-"
-    low, high = score["interval_95"]
-    if "hits" not in score:  # a judge's, from 1 to 10
-        return f"{score['score']:.2f} ({low:.1f} to {high:.1f})"
-    return f"{100 * score['score']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _conditions(result: Result) -> str:
@@ -273,8 +265,7 @@ def _critic(result: Result, base: Result | None):
 def _share(score: Mapping[str, Any], name: str, interval: str) -> str:
     if name not in score:
         return "-"
-    low, high = score[interval]
-    return f"{100 * score[name]:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{percent(score[name])} ({bounds(score[interval])})"
 
 
 # ---- as metadata -----------------------------------------------------------------------------------------------------

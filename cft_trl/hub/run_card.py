@@ -7,13 +7,12 @@ filled in by hand, and what was not measured is left out. `cft push` renders the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.folders import write_text
+from cft_trl.data.folders import read_json, write_text
 from cft_trl.errors import CFTError
 from cft_trl.hub.model_card import render_model_card, selection_section
 from cft_trl.models.pulled import pulled_from
@@ -114,12 +113,7 @@ def _absolute(name: str | None) -> str | None:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); the same `cft train` command writes it again") from None
+    found = read_json(path, "the same `cft train` command writes it again", {})
     return found if isinstance(found, dict) else {}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,10 @@ def commit_files(
         The commit's URL.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.errors import HTTPError
 
     api = HfApi()
     at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
-    try:
+    with telling_trouble(f"push to {repo_id}"):
         api.create_repo(**at, private=private, exist_ok=True)
         if private and not api.repo_info(**at).private:
             raise CFTError(f"push to {repo_id}: it is there and public; make it private first, or push without private")
@@ -113,10 +113,6 @@ def commit_files(
             commit_message=message,
             revision=revision,
         )
-    except CFTError:
-        raise
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise CFTError(f"push to {repo_id}: {hub_trouble(error)}") from None
     return commit.commit_url
 
 
@@ -128,12 +124,9 @@ def check_push(repo_id: str) -> None:
     """
     check_repo_id(repo_id)
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError
 
-    try:
+    with telling_trouble(f"push to {repo_id}"):
         user = HfApi().whoami()
-    except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise CFTError(f"push to {repo_id}: {hub_trouble(error)}") from None
     namespaces = [user.get("name"), *(org.get("name") for org in user.get("orgs", []))]
     role = user.get("auth", {}).get("accessToken", {}).get("role")
     # A fine-grained token's rights are too many to judge here; only the push itself can tell.
@@ -194,6 +187,23 @@ def check_repo_id(repo_id: str, where: str = "repository") -> None:
         whole = False
     if not whole:
         raise CFTError(f"{where} {repo_id!r}: give ORG/NAME, of letters, digits, '-', '_' and '.'")
+
+
+@contextmanager
+def telling_trouble(what: str) -> Iterator[None]:
+    """Turns the Hub's errors into one of ours: "push to org/name: the Hub answered 503 (...)".
+
+    Raises:
+        CFTError: The Hub did not do it, or cannot be reached.
+    """
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except CFTError:
+        raise
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise CFTError(f"{what}: {hub_trouble(error)}") from None
 
 
 def hub_trouble(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.folders import write_text
+from cft_trl.data.folders import read_json, write_text
 from cft_trl.errors import CFTError
 
 FILE = "training.json"
@@ -36,12 +36,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         CFTError: It cannot be read.
     """
     path = Path(folder) / FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{path}: cannot be read ({error}); remove it, or give another folder") from None
+    record = read_json(path, "remove it, or give another folder", {})
     if not isinstance(record, dict):
         raise CFTError(f"{path}: is no record of a training run; remove it, or give another folder")
     return record
@@ -57,12 +52,9 @@ def update_record(folder: Path, **parts: Any) -> dict[str, Any]:
 def run_of(folder: str | Path) -> str | None:
     """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says."""
     mark = Path(folder) / MARK
-    try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not mark.is_file():
         return read_record(folder).get("run")
-    except (OSError, ValueError) as error:
-        raise CFTError(f"{mark}: cannot be read ({error}); remove that folder, or train again") from None
+    found = read_json(mark, "remove that folder, or train again")
     return found.get("run") if isinstance(found, dict) else None
 
 

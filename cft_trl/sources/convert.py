@@ -29,8 +29,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cft_trl.data.layouts import LAYOUTS
-from cft_trl.data.parquet import ShardWriter, layout_features
-from cft_trl.data.records import Record, make_record, to_messages, to_record, to_webinstruct_cft, unpublishable
+from cft_trl.data.parquet import ShardWriter
+from cft_trl.data.records import (
+    Record,
+    layout_features,
+    make_record,
+    to_messages,
+    to_record,
+    to_webinstruct_cft,
+    unpublishable,
+)
 from cft_trl.errors import CFTError, nearest
 from cft_trl.sources.local import raw_rows
 

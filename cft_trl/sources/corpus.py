@@ -28,7 +28,7 @@ from __future__ import annotations
 import heapq
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
@@ -38,14 +38,11 @@ from typing import IO, Any, NamedTuple
 
 from cft_trl.data.fingerprints import Seen, fingerprint, normalised
 from cft_trl.data.layouts import LAYOUTS
-from cft_trl.data.records import COLUMNS, to_record
-from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.records import COLUMNS, Record, to_record
+from cft_trl.data.stage_files import Progress, StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
 from cft_trl.sources import gsm8k, metamath, numinamath, webinstruct
 from cft_trl.sources.local import check_mapped, local_record, raw_rows
-
-Record = dict[str, Any]
-Progress = Callable[[StageReport], None]
 
 # name -> the module that says where the corpus is and how its row is read
 CORPORA = {"webinstruct": webinstruct, "metamath": metamath, "numinamath": numinamath, "gsm8k": gsm8k}

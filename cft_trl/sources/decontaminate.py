@@ -28,21 +28,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cft_trl.data.fingerprints import fingerprint, normalised
-from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.stage_files import Progress, StageReport, StageWriter
 from cft_trl.errors import CFTError
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, SIX, get_benchmark, load_benchmark
 
 if TYPE_CHECKING:
     import numpy
-
-Progress = Callable[[StageReport], None]
 
 # "math-validation" is drawn from MATH train, which many corpora hold on purpose; name it to keep it apart.
 ALL = tuple(name for name, benchmark in BENCHMARKS.items() if not benchmark.drawn)

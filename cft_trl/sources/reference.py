@@ -31,7 +31,7 @@ from cft_trl.sources.reference_equations import (
     read_equations,
     units_clash,
 )
-from cft_trl.sources.reference_wording import CONFIRMED, CORRECTED, GOING_ON, LUCKY, RIGHT, WRONG
+from cft_trl.sources.reference_wording import wording
 
 END = {"right": "Conclusion: right [END]", "wrong": "Conclusion: wrong [END]"}
 
@@ -263,39 +263,41 @@ def _source(origin: str) -> int:
 def _tell(found: Diagnosis, steps: Sequence[Reference], final: FinalAnswer | None, rng: random.Random) -> str:
     """Words a diagnosis: a line per step up to the first wrong one, the rest of the way, the answer, the verdict."""
     answer = quantity(steps[-1].value, steps[-1].unit)
-    lines = [
-        f"Step {number}: {rng.choice(RIGHT).format(eq=equation.text)}" for number, equation in enumerate(found.right, 1)
-    ]
+    lines = [f"Step {number}: {_say('right', rng, eq=line.text)}" for number, line in enumerate(found.right, 1)]
     if not found.right and found.wrong is None and not found.missing and found.rest:  # an answer without any work
         lines.append(f"{', '.join(step.text for step in found.rest)}.")
         found = replace(found, rest=())
     if found.kind is None:
-        return "\n".join([*lines, rng.choice(CONFIRMED).format(answer=answer), END["right"]])
+        return "\n".join([*lines, _say("confirmed", rng, answer=answer), END["right"]])
     lines.append(_first_error(found, final, answer, rng))
     if found.rest:
-        lines.append(rng.choice(GOING_ON).format(rest=", ".join(step.text for step in found.rest)))
+        lines.append(_say("going_on", rng, rest=", ".join(step.text for step in found.rest)))
     claimed = final.value if final else found.right[-1].shown if found.right else None
     unit_only = found.kind == "unit"
-    closings = LUCKY if claimed == steps[-1].value and not unit_only else CORRECTED
-    return "\n".join([*lines, rng.choice(closings).format(answer=answer), END["wrong"]])
+    closing = "lucky" if claimed == steps[-1].value and not unit_only else "corrected"
+    return "\n".join([*lines, _say(closing, rng, answer=answer), END["wrong"]])
+
+
+def _say(kind: str, rng: random.Random, **slots: str) -> str:
+    return rng.choice(wording()[kind]).format(**slots)
 
 
 def _first_error(found: Diagnosis, final: FinalAnswer | None, answer: str, rng: random.Random) -> str:
-    wrong, step = found.wrong, found.step
+    wrong, step, kind = found.wrong, found.step, found.kind or ""
     said = {"answer": answer, "missed": found.missing.text if found.missing else ""}
     if wrong is None:
         shown = plain(final.value) if final else found.right[-1].shown_text
         said |= {"got": shown, "wrong_unit": final.unit if final else ""}
         heading = f"Step {found.place}" if found.missing else "Answer"
-        return f"{heading}: {rng.choice(WRONG[f'{found.kind}_last']).format(**said)}"
+        return f"{heading}: {_say(f'{kind}_last', rng, **said)}"
     said |= {"eq": step.text if step else wrong.true_text, "quote": f'"{wrong.text}"', "got": wrong.shown_text}
-    if found.kind == "arithmetic":
+    if kind == "arithmetic":
         said["eq"] = wrong.true_text
-    if found.kind == "unit":
+    if kind == "unit" and step:
         said |= {"unit": quantity(step.value, step.unit).split(" ", 1)[1], "wrong_unit": wrong.unit}
-    if found.kind == "misread":
+    if kind == "misread" and step:
         said["was"], said["read"] = _misread(wrong, step)
-    return f"Step {found.place}: {rng.choice(WRONG[found.kind]).format(**said)}"
+    return f"Step {found.place}: {_say(kind, rng, **said)}"
 
 
 def _misread(wrong: Equation, step: Reference) -> tuple[str, str]:
@@ -317,17 +319,16 @@ def _tell_without_steps(
     expected = FinalAnswer.of(reference)
     if expected is None:  # an answer that is no plain number cannot be compared here
         return None
-    lines = []
+    lines: list[str] = []
     answer = str(reference).strip()
     for number, equation in enumerate(equations, 1):
         if not equation.holds:
-            text = WRONG["arithmetic"]
-            lines.append(f"Step {number}: {rng.choice(text).format(eq=equation.true_text, got=equation.shown_text)}")
-            closings = LUCKY if final.value == expected.value else CORRECTED
-            return "\n".join([*lines, rng.choice(closings).format(answer=answer), END["wrong"]])
-        lines.append(f"Step {number}: {rng.choice(RIGHT).format(eq=equation.text)}")
+            error = _say("arithmetic", rng, eq=equation.true_text, got=equation.shown_text)
+            closing = "lucky" if final.value == expected.value else "corrected"
+            return "\n".join([*lines, f"Step {number}: {error}", _say(closing, rng, answer=answer), END["wrong"]])
+        lines.append(f"Step {number}: {_say('right', rng, eq=equation.text)}")
     if final.value == expected.value:
-        return "\n".join([*lines, rng.choice(CONFIRMED).format(answer=answer), END["right"]])
-    got = rng.choice(WRONG["answer_last"]).format(answer=answer, got=plain(final.value))
+        return "\n".join([*lines, _say("confirmed", rng, answer=answer), END["right"]])
+    got = _say("answer_last", rng, answer=answer, got=plain(final.value))
     hint = ["The arithmetic holds, so a step itself must be wrong."] if equations else []
-    return "\n".join([*lines, f"Answer: {got}", *hint, rng.choice(CORRECTED).format(answer=answer), END["wrong"]])
+    return "\n".join([*lines, f"Answer: {got}", *hint, _say("corrected", rng, answer=answer), END["wrong"]])

@@ -12,9 +12,9 @@ spellings of × and ÷ are understood. Anything else (letters, powers, words bet
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from cft_trl.sources.arithmetic.english import CONFUSED_UNITS, plural
+from cft_trl.sources.arithmetic.english import plural, vocabulary
 from cft_trl.sources.arithmetic.numbers import Number, compute, decimals, exact, plain
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
@@ -37,11 +37,6 @@ _TOKEN = re.compile(rf"{_NUMBER}|[-+×÷()]")
 _BOXED = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\\?\$?\s*(-?[\d,]+(?:\.\d+)?(?:/\d+)?)")
 _ANSWER = re.compile(r"(?:answer(?: is)?:?|####)\s*\**\s*\\?\$?(-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)", re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-
-_UNITS = {form: unit for unit in CONFUSED_UNITS for form in (unit, plural(unit))}
-_UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
-_UNIT_AFTER = re.compile(rf"[}}\s]*({_UNIT})\b", re.IGNORECASE)
-_UNIT_BEFORE = re.compile(rf"(?:\W*(?:step )?\d*\W*)({_UNIT})\b[^:=]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +96,15 @@ class FinalAnswer:
         return FinalAnswer(exact(Fraction(numerator) / int(denominator or 1)))
 
 
+@cache
+def _unit_words() -> tuple[dict[str, str], re.Pattern, re.Pattern]:
+    """Each form of a known unit -> the unit; what finds one after a number, and before a line's colon."""
+    units = {form: unit for unit in vocabulary().confused_units for form in (unit, plural(unit))}
+    unit = "|".join(sorted(units, key=len, reverse=True))
+    after = re.compile(rf"[}}\s]*({unit})\b", re.IGNORECASE)
+    return units, after, re.compile(rf"(?:\W*(?:step )?\d*\W*)({unit})\b[^:=]*:", re.IGNORECASE)
+
+
 def read_equations(text: str) -> list[Equation]:
     """Every equation of the text, in order; a division by zero or a part of a longer expression is none."""
     found = []
@@ -133,7 +137,8 @@ def _read_equation(match: re.Match, line: str) -> Equation | None:
         shown != value and _GOES_ON.match(line, match.end(2))
     ):  # "6 + 6 = 3 × 4" does not say 6 + 6 = 3
         return None
-    unit = _UNIT_AFTER.match(line, match.end(2)) or _UNIT_BEFORE.match(line)
+    _, after, ahead = _unit_words()
+    unit = after.match(line, match.end(2)) or ahead.match(line)
     return Equation(
         expression=" ".join(tokens).replace("( ", "(").replace(" )", ")"),
         operands=operands,
@@ -151,7 +156,7 @@ def final_answer(text: str) -> FinalAnswer | None:
         matches = list(pattern.finditer(text))
         answer = FinalAnswer.of(matches[-1].group(matches[-1].lastindex or 0).rstrip(",")) if matches else None
         if answer is not None:
-            unit = _UNIT_AFTER.match(text, matches[-1].end())
+            unit = _unit_words()[1].match(text, matches[-1].end())
             return FinalAnswer(answer.value, unit.group(1).lower() if unit else "")
     return None
 
@@ -159,7 +164,7 @@ def final_answer(text: str) -> FinalAnswer | None:
 @lru_cache(maxsize=1024)
 def units_clash(written: str, meant: str) -> bool:
     """Whether a solution's unit is another one than the reference's; a unit that either lacks does not clash."""
-    return bool(written) and meant in CONFUSED_UNITS and _UNITS[written] != meant
+    return bool(written) and meant in vocabulary().confused_units and _unit_words()[0][written] != meant
 
 
 def _evaluate(tokens: list[str]) -> Number | None:

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.folders import without_folders, write_text
-from cft_trl.data.parquet import ShardWriter, layout_features
-from cft_trl.data.records import to_messages, to_webinstruct_cft, unpublishable
+from cft_trl.data.parquet import ShardWriter
+from cft_trl.data.records import layout_features, to_messages, to_webinstruct_cft, unpublishable
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
 from cft_trl.hub.upload import PUBLISHED, check_repo_id

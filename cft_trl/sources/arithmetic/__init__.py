@@ -5,12 +5,13 @@
     >>> row["source"], row["verdict"] in ("right", "wrong")
     ('arithmetic', True)
 
-Read in this order: template.py (what a problem is), level1.py to level3.py (the problems), solution.py (how an answer
-is written), corrupt.py (how it goes wrong), records.py (the rows).
+Read in this order: template.py (what a problem is), level1.yaml to level3.yaml (the problems), bank.py (reads them),
+solution.py (how an answer is written), corrupt.py (how it goes wrong), records.py (the rows).
 """
 
+from .bank import TEMPLATES
 from .corrupt import KINDS, corrupt
-from .records import SPLITS, TEMPLATES, arithmetic_records, problems, split_of
+from .records import SPLITS, arithmetic_records, problems, split_of
 from .solution import STYLES, Solution, right_solution, write
 from .template import Problem, Step, Template
 

@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
-from .english import CONFUSED_UNITS, converts, is_clean
+from .english import converts, is_clean, vocabulary
 from .numbers import COMMUTATIVE, Number, compute, decimals, exact, plain
 from .solution import Solution
 from .template import CONSTANT, GIVEN, Operand, Problem, Step
@@ -101,11 +101,12 @@ def _unit(problem: Problem, rng: random.Random) -> Solution | None:
     conversions = [place for place, step in enumerate(problem.steps, 1) if _conversion(problem, step)]
     if conversions and rng.random() < 0.6:
         return _drop(problem, rng, rng.choice(conversions), "unit")
-    places = [place for place, step in enumerate(problem.steps, 1) if step.unit in CONFUSED_UNITS]
+    confused = vocabulary().confused_units
+    places = [place for place, step in enumerate(problem.steps, 1) if step.unit in confused]
     if not places:
         return None
     place = rng.choice(places)
-    unit = rng.choice(CONFUSED_UNITS[problem.steps[place - 1].unit])
+    unit = rng.choice(confused[problem.steps[place - 1].unit])
     last = place == len(problem.steps)
     if last and rng.random() < 0.5:  # only the answer's line is wrong
         return Solution(problem.steps, problem.answer, unit, "unit", place + 1)

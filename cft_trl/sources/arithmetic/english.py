@@ -5,54 +5,65 @@
 """
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cft_trl.data.tables import check_keys, is_text, is_texts, read_table
 
 from .numbers import Number, decimals, plain
 
-IRREGULAR = {
-    "child": "children", "foot": "feet", "half": "halves", "knife": "knives", "leaf": "leaves", "loaf": "loaves",
-    "man": "men", "percent": "percent", "person": "people", "sheep": "sheep", "shelf": "shelves", "woman": "women",
-}  # fmt: skip
-
-# A name and the pronouns that go with it. No name ends in "s", so that "{name}'s" is always right.
-PEOPLE = tuple(
-    [(name, "she", "her", "her") for name in (
-        "Ada", "Amara", "Bea", "Carmen", "Dina", "Elena", "Farah", "Grace", "Hana", "Ingrid", "Jade", "Kira", "Lena",
-        "Mei", "Nora", "Olga", "Priya", "Rosa", "Sofia", "Tara", "Uma", "Vera", "Wendy", "Yuki", "Zoe",
-    )]
-    + [(name, "he", "his", "him") for name in (
-        "Adam", "Ben", "Carlo", "David", "Emil", "Felix", "George", "Hugo", "Ivan", "Jonah", "Kofi", "Leo", "Marco",
-        "Nate", "Omar", "Peter", "Quentin", "Ravi", "Sam", "Tom", "Umar", "Victor", "Walter", "Yusuf", "Zane",
-    )]
-)  # fmt: skip
-
-# What a careless solver writes in place of a unit. A unit is "known" to the checker when it appears here at all.
-CONFUSED_UNITS = {
-    "second": ("minute",), "minute": ("hour", "second"), "hour": ("minute", "day"), "day": ("week", "hour"),
-    "week": ("day", "month"), "month": ("year", "week"), "year": ("month",),
-    "millimeter": ("centimeter",), "centimeter": ("meter", "millimeter"), "meter": ("centimeter", "kilometer"),
-    "kilometer": ("meter", "mile"), "inch": ("foot",), "foot": ("inch", "yard"), "yard": ("foot",),
-    "mile": ("kilometer",), "gram": ("kilogram",), "kilogram": ("gram", "pound"), "ounce": ("pound",),
-    "pound": ("ounce", "kilogram"), "milliliter": ("liter",), "liter": ("milliliter",), "cent": ("dollar",),
-    "dollar": ("cent",), "square meter": ("meter",), "square foot": ("foot",), "square centimeter": ("centimeter",),
-    "cubic centimeter": ("square centimeter",), "cubic meter": ("square meter",),
-    "kilometer per hour": ("kilometer",), "mile per hour": ("mile",), "dollar per hour": ("dollar",),
-}  # fmt: skip
-
-# Units of one row measure the same thing, so a step from one to another is a conversion.
-FAMILIES = (
-    ("second", "minute", "hour", "day", "week", "month", "year"),
-    ("millimeter", "centimeter", "meter", "kilometer", "inch", "foot", "yard", "mile"),
-    ("gram", "kilogram", "ounce", "pound"),
-    ("milliliter", "liter", "cubic centimeter"),
-    ("cent", "dollar"),
-)
-_FAMILY = {unit: number for number, family in enumerate(FAMILIES) for unit in family}
+FILE = Path(__file__).with_name("english.yaml")
 
 
+class Vocabulary(NamedTuple):
+    """The words of english.yaml, whose comments explain them."""
+
+    people: list[tuple[str, str, str, str]]  # a name and the pronouns that go with it: Ada, she, her, her
+    plurals: dict[str, str]
+    confused_units: dict[str, list[str]]
+    measures: list[list[str]]
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The words, read when the first is needed.
+
+    Raises:
+        CFTError: The file is broken; the message says where.
+    """
+    return read_vocabulary(FILE)
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """As `vocabulary`, of any file.
+
+    Raises:
+        CFTError: A list is missing, or something in it is no word.
+    """
+    told = read_table(path)
+    forms = {
+        "people": lambda people: isinstance(people, list),
+        "plurals": lambda plurals: _is_mapping(plurals, is_text),
+        "confused_units": lambda units: _is_mapping(units, is_texts),
+        "measures": lambda measures: isinstance(measures, list) and all(map(is_texts, measures)),
+    }
+    check_keys(told, forms, str(path))
+    for people in told["people"]:
+        three = {"pronouns": lambda words: is_texts(words) and len(words) == 3, "names": is_texts}
+        check_keys(people, three, f"{path}, people")
+    told["people"] = [(name, *group["pronouns"]) for group in told["people"] for name in group["names"]]
+    return Vocabulary(**told)
+
+
+def _is_mapping(value: Any, will_do: Any) -> bool:
+    return isinstance(value, dict) and all(is_text(key) and will_do(each) for key, each in value.items())
+
+
+@lru_cache(maxsize=4096)
 def converts(source: str, target: str) -> bool:
     """Whether going from one unit to the other is a conversion: `converts("minute", "hour")` is true."""
-    return source != target and source in _FAMILY and _FAMILY.get(target) == _FAMILY[source]
+    return source != target and any(source in units and target in units for units in vocabulary().measures)
 
 
 @lru_cache(maxsize=4096)
@@ -61,8 +72,8 @@ def plural(noun: str) -> str:
     phrase = re.match(r"(.*?)( (?:per|of|for|in) .*)?$", noun)
     head, tail = phrase.group(1), phrase.group(2) or ""
     *before, word = head.split(" ")
-    if word in IRREGULAR:
-        word = IRREGULAR[word]
+    if word in vocabulary().plurals:
+        word = vocabulary().plurals[word]
     elif re.search(r"(s|x|z|ch|sh|tomato|potato|hero)$", word):
         word += "es"
     elif re.search(r"[^aeiou]y$", word):
@@ -87,7 +98,7 @@ def is_clean(value: Number, unit: str, places: int) -> bool:
     if isinstance(value, int):
         return True
     needed = decimals(value)
-    return needed is not None and needed <= places and (unit in CONFUSED_UNITS or unit == "percent")
+    return needed is not None and needed <= places and (unit in vocabulary().confused_units or unit == "percent")
 
 
 def money(value: Number) -> str:

@@ -23,15 +23,12 @@ from hashlib import sha256
 
 from cft_trl.errors import CFTError
 
+from .bank import TEMPLATES
 from .corrupt import KINDS, corrupt
-from .level1 import LEVEL_1
-from .level2 import LEVEL_2
-from .level3 import LEVEL_3
 from .numbers import plain
 from .solution import STYLES, right_solution, write
-from .template import CONSTANT, GIVEN, Operand, Problem, Step, Template
+from .template import CONSTANT, GIVEN, Operand, Problem, Step
 
-TEMPLATES: dict[int, tuple[Template, ...]] = {1: LEVEL_1, 2: LEVEL_2, 3: LEVEL_3}
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of all queries
 MAX_MISSES = 100_000  # draws without a new query before we say that there are none left
 

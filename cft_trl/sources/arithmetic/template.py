@@ -1,15 +1,17 @@
 """A word problem as data: what numbers to draw, how to tell the story, and the steps that solve it.
 
-A template reads like the problem it makes:
+A template reads like the problem it makes. In level1.yaml:
 
-    Template(
-        1, "pencil_boxes", "school",
-        numbers="boxes=2..9 each=3..9 given=2..9",
-        words={"item": "pencil|marker"},
-        texts=("{name} has {boxes:box} of {items} with {each:item} in each box. {He} gives away {given:item}. "
-               "How many {items} are left?",),
-        steps=("total = boxes * each | item | in the boxes", "left = total - given | item | left"),
-    )
+    - name: pencil_boxes
+      topic: school
+      numbers: boxes=2..9 each=3..9 given=2..9
+      words: {item: pencil|marker}
+      texts:
+      - "{name} has {boxes:box} of {items} with {each:item} in each box. {He} gives away {given:item}. How many {items}
+        are left?"
+      steps:
+      - total = boxes * each | item | in the boxes
+      - left = total - given | item | left
 
 and one draw from it has the query "Nora has 3 boxes of pencils with 8 pencils in each box. She gives away 5 pencils.
 How many pencils are left?", the steps 3 × 8 = 24 and 24 - 5 = 19, and the answer 19 (pencils).
@@ -29,7 +31,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
-from .english import PEOPLE, is_clean, money, plural, quantity
+from .english import is_clean, money, plural, quantity, vocabulary
 from .numbers import Number, compute, exact, plain
 
 GIVEN, CONSTANT = 0, -1  # an operand's origin: the problem's text, general knowledge, or else a step's number from 1
@@ -88,7 +90,8 @@ class Bounds:
 
 BOUNDS = {1: Bounds(100, 0), 2: Bounds(5_000, 0), 3: Bounds(50_000, 2)}
 MAX_DRAWS = 100
-_SLOT = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+SLOT = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
+_PLAIN = r"\d+(?:\.\d+)?"
 _STEP = re.compile(r"(\w+) = ([\w.%]+) ([-+*/]) ([\w.%]+) \| ([^|]+) \| ([^|]+)")
 _SIGNS = {"+": "+", "-": "-", "*": "×", "/": "÷"}
 
@@ -107,7 +110,7 @@ class Template:
 
     def draw(self, rng: random.Random) -> Problem | None:
         """One problem with fresh numbers, names and phrasing; None where no draw of numbers is clean."""
-        words = {key: rng.choice(choices) for key, choices in self._choices.items()}
+        words = {key: rng.choice(choices) for key, choices in self.choices.items()}
         for _ in range(MAX_DRAWS):  # a template that seldom draws clean numbers is still used as often as the others
             numbers = self._draw_numbers(rng)
             steps = self._solve(numbers, words)
@@ -120,20 +123,20 @@ class Template:
         return Problem(self.name, self.topic, self.level, query, steps, steps[-1].unit, steps[-1].value)
 
     @cached_property
-    def _choices(self) -> dict[str, list[str]]:
+    def choices(self) -> dict[str, list[str]]:
         return {key: choices.split("|") for key, choices in self.words.items()}
 
     @cached_property
-    def _draws(self) -> list[tuple]:
-        return [_parse_number(*entry.split("=", 1)) for entry in self.numbers.split()]
+    def draws(self) -> list[tuple]:
+        return [_parse_number(entry) for entry in self.numbers.split()]
 
     @cached_property
-    def _plan(self) -> list[tuple[str, ...]]:
+    def plan(self) -> list[tuple[str, ...]]:
         return [_parse_step(text) for text in self.steps]
 
     def _draw_numbers(self, rng: random.Random) -> dict[str, Number]:
         numbers: dict[str, Number] = {}
-        for name, choices, expression in self._draws:
+        for name, choices, expression in self.draws:
             if choices is not None:
                 numbers[name] = rng.choice(choices)
             else:
@@ -145,7 +148,7 @@ class Template:
         bounds, solved, found = BOUNDS[self.level], [], {}
         if any(value > bounds.largest or (value <= 1 and isinstance(value, int)) for value in numbers.values()):
             return None
-        for number, (name, left, op, right, unit, label) in enumerate(self._plan, 1):
+        for number, (name, left, op, right, unit, label) in enumerate(self.plan, 1):
             operands = [_operand(token, numbers, found) for token in (left, right)]
             value = compute(operands[0].value, op, operands[1].value)
             unit = words.get(unit, unit)
@@ -180,32 +183,38 @@ def fill(text: str, numbers: dict[str, Number], words: dict[str, str]) -> str:
         word = words[lower] if lower in words else plural(words[lower[:-1]])
         return word if lower == key else word[0].upper() + word[1:]
 
-    return _SLOT.sub(slot, text)
+    return SLOT.sub(slot, text)
 
 
 def _people(rng: random.Random) -> dict[str, str]:
-    name, he, his, him = rng.choice(PEOPLE)
-    other = rng.choice(PEOPLE)[0]
+    people = vocabulary().people
+    name, he, his, him = rng.choice(people)
+    other = rng.choice(people)[0]
     while other == name:
-        other = rng.choice(PEOPLE)[0]
+        other = rng.choice(people)[0]
     return {"name": name, "he": he, "his": his, "him": him, "name2": other}
 
 
-def _parse_number(name: str, spec: str) -> tuple:
-    """`("n", "2..9")` -> (name, the values to choose from, None) or (name, None, (left, op, right))."""
-    computed = re.fullmatch(r"(\w+)([-+*])(\w+)", spec)
-    if computed:
+def _parse_number(entry: str) -> tuple:
+    """`n=2..9` -> (name, the values to choose from, None), `n=a*b` -> (name, None, (left, op, right))."""
+    name, _, spec = entry.partition("=")
+    if computed := re.fullmatch(r"(\w+)([-+*])(\w+)", spec):
         left, op, right = computed.groups()
         return name, None, (left, _SIGNS[op], right)
-    if "|" in spec:
+    if re.fullmatch(rf"{_PLAIN}(\|{_PLAIN})+", spec):
         return name, [exact(value) for value in spec.split("|")], None
-    low, high, step = re.fullmatch(r"([\d.]+?)\.\.([\d.]+)(?:/([\d.]+))?", spec).groups()
-    low, high, step = Fraction(low), Fraction(high), Fraction(step or 1)
+    spread = re.fullmatch(rf"({_PLAIN})\.\.({_PLAIN})(?:/(?=.*[1-9])({_PLAIN}))?", spec)
+    if not spread or not name:
+        raise ValueError(f"number '{entry}' is not like n=2..9, n=0.5..4/0.5, n=10|20 or n=a*b")
+    low, high, step = (Fraction(value or 1) for value in spread.groups())
     return name, [exact(low + step * place) for place in range(int((high - low) / step) + 1)], None
 
 
 def _parse_step(text: str) -> tuple[str, ...]:
-    name, left, op, right, unit, label = _STEP.fullmatch(text).groups()
+    parts = _STEP.fullmatch(text)
+    if not parts:
+        raise ValueError(f"step '{text}' is not like 'total = boxes * each | item | in the boxes'")
+    name, left, op, right, unit, label = parts.groups()
     return name, left, _SIGNS[op], right, unit, label
 
 
