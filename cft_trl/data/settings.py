@@ -116,7 +116,7 @@ def check_settings(settings: Any, section: str | Callable[[str], str]) -> None:
         settings: A dataclass, frozen or not. Its values become those of the types: lists are tuples then, and the whole
             numbers of a `float` floats. A field that holds settings has been checked by their own class.
         section: What a field's name in an error begins with ("critique" for "critique.samples"), or how the whole name
-            is made from the field's.
+            is made from the field's, where null cannot be written (flags, variables).
 
     Raises:
         CFTError: The first value, in the order of the fields, that its type does not allow.
@@ -143,8 +143,10 @@ def check_settings(settings: Any, section: str | Callable[[str], str]) -> None:
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False)[0]["loc"]
         field = str(wrong[0])
-        name = section(field) if callable(section) else f"{section}.{field}"
-        raise CFTError(_told(name, hints[field], given[field], wrong[1:])) from None
+        name, hint = f"{section}.{field}", hints[field]
+        if callable(section):
+            name, hint = section(field), _without_null(hint)
+        raise CFTError(_told(name, hint, given[field], wrong[1:])) from None
     for name in hints:
         object.__setattr__(settings, name, getattr(found, name))
 
@@ -286,6 +288,13 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...], str | None]:
             hint = options[options[0] is type(None)]
         else:
             return hint, options, None
+
+
+def _without_null(hint: Any) -> Any:
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, UnionType) and type(None) in options:
+        return typing.Union[tuple(one for one in options if one is not type(None))]  # noqa: UP007 (made, not written)
+    return hint
 
 
 def _right(hint: Any) -> str:
