@@ -81,6 +81,8 @@ class Listed:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         found = handler(schema)
+        if parts := found.pop("prefixItems", None):  # newer than what editors know; ours are alike
+            found["items"] = parts[0]
         return {"anyOf": [found["items"], found]} if self.alone else found
 
 
@@ -180,7 +182,7 @@ def read_settings(kind: type[T], content: Any, where: str, section: str) -> T:
 
 
 def json_schema(kind: type, describe: Callable[[type], Mapping[str, str]] = lambda kind: {}) -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a file that holds settings.
+    """The JSON schema (draft 7, which editors know) of a file that holds settings.
 
     Args:
         kind: A settings dataclass; its fields may hold others, which become sections that may be empty.
@@ -208,7 +210,8 @@ def json_schema(kind: type, describe: Callable[[type], Mapping[str, str]] = lamb
     for part in dataclasses.fields(typing.cast(Any, kind)):
         hint, name = hints[part.name], part.name
         if dataclasses.is_dataclass(hint):
-            properties[name] = {"anyOf": [json_schema(typing.cast(type, hint), describe), {"type": "null"}]}
+            section = json_schema(typing.cast(type, hint), describe)
+            properties[name] = section | {"type": ["object", "null"]}
         else:
             properties[name] = found["properties"][name]
         if name in texts:

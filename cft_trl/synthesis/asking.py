@@ -53,7 +53,7 @@ TopP = Annotated[
 MaxTokens = Annotated[Count | None, Expected(f"a whole number from 1{_LEFT_OUT}")]
 Extra = Annotated[Mapping[str, Any], Expected("fields and their values, as in {reasoning_effort: low}")]
 Teachers = Annotated[
-    tuple[Annotated[str, Pattern(r"(?s:.*)\S(?s:.*)")], ...],
+    tuple[Annotated[str, Pattern(r"[\s\S]*\S[\s\S]*")], ...],
     Listed(),
     Expected("teachers by name, as in 'openai:gpt-4o-2024-11-20'"),
 ]
