@@ -79,8 +79,8 @@ def reference() -> str:
         "The file of `cft build` has `name` and a section per stage, in the order they run; one that is not there "
         "has its defaults. `--set section.key=value` replaces any of them.",
         "Editors with a YAML language server check a recipe as it is typed, and offer its keys, where its first line "
-        "is `# yaml-language-server: $schema=recipe.schema.json`, with the path from the recipe to that file. It lies in "
-        "`hub_datasets/`, and `cft recipes` copies it with the rest. `cft build` checks what relates two keys, too.",
+        "is `# yaml-language-server: $schema=recipe.schema.json`, with the path from the recipe to that file. It lies "
+        "in `hub_datasets/`, and `cft recipes` copies it with the rest. `cft build` checks what relates two keys, too.",
         *(
             text
             for stage in stages

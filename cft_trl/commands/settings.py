@@ -9,12 +9,22 @@ from cft_trl.errors import CFTError, nearest
 
 
 def positive(text: str) -> int:
+    """A flag's text as a whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return int(text)
 
 
 def whole_number(text: str) -> int:
+    """A flag's text as a whole number from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")
     return int(text)
@@ -23,7 +33,10 @@ def whole_number(text: str) -> int:
 def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own: tuple[str, ...] = ()):
     """Flags and `--config FILE` -> (CFTScriptArguments, CFTConfig, ModelConfig).
 
-    `own` are the names of the command's other flags, which an unknown one may have been meant for.
+    Args:
+        argv: The words of the command line.
+        defaults: Values of settings that are not given.
+        own: The command's other flags, which an unknown one may have been meant for.
 
     Raises:
         CFTError: the file is missing or no YAML mapping, a field is unknown (the nearest is named), or its value is
@@ -50,6 +63,11 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
 
 
 def raise_parse_error(message: str) -> None:
+    """Tells what argparse found in one line.
+
+    Raises:
+        CFTError: Always; it takes the place of argparse's exit.
+    """
     raise CFTError(f"settings: {message}; see cft train --help")
 
 

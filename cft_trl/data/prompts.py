@@ -61,6 +61,9 @@ PRESETS = {
 class Prompting:
     """How rows become prompts: an objective, its target and the wording.
 
+    Raises:
+        CFTError: A value that is none of its field's.
+
     Example:
         >>> row = {"query": "2+2?", "response": "5", "critique": "Conclusion: wrong [END]"}
         >>> Prompting().completion(row)
@@ -136,6 +139,11 @@ def to_prompt_completion(row: Mapping[str, Any], prompting: Prompting, chat: boo
     """The row as TRL's prompt/completion, conversational (`chat`) or plain text for base models.
 
     Plain completions do not hold the end token; TRL and this package's preparation both add it.
+
+    Args:
+        row: A record that `prompting.unusable` has nothing against.
+        prompting: What is asked and what is predicted.
+        chat: Whether as messages, else as text.
     """
     user_turn, completion = prompting.user_turn(row), prompting.completion(row)
     if chat:

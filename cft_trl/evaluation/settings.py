@@ -38,6 +38,9 @@ class EvalSettings:
         prompt_preset: Wording of the critique prompt, for "two_stage".
         judge: "MODEL" or "MODEL@URL", for MT-Bench.
         judge_extra: Further fields of each request to the judge (see `Endpoint`).
+
+    Raises:
+        CFTError: A value that is none of its field's; several samples at temperature 0; MT-Bench without a judge.
     """
 
     tasks: Mapping[str, Count | None]

@@ -75,7 +75,15 @@ class AnyTeacher(Protocol):
 
     def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]: ...
+    ) -> AsyncIterator[tuple[Request, Answer]]:
+        """Answers requests; see `client.Teacher.ask_all`.
+
+        Args:
+            requests: Taken as they can be asked, never all at once.
+            journal: Holds the answers of before, and gets the new ones before they are handed on.
+            counts: Is kept up to date while it runs.
+            in_order: Whether the answers come in the requests' order.
+        """
 
 
 @dataclass(frozen=True)

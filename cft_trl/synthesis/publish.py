@@ -65,6 +65,9 @@ class PublishSettings:
         private: Whether a repository made by the push is private.
         revision: The branch that is pushed to; None is main.
         tags: Further tags of the card.
+
+    Raises:
+        CFTError: A value that is none of its field's, or layouts without "records".
     """
 
     name: str | None = None

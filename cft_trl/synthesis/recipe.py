@@ -41,6 +41,9 @@ class Recipe:
 
     Attributes:
         name: Of the dataset and, by default, of the folder it is built in.
+
+    Raises:
+        CFTError: A name that cannot be a folder's.
     """
 
     name: str
@@ -129,7 +132,16 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 def with_settings(recipe: Recipe, stage: str, **values: Any) -> Recipe:
-    """A copy with some of a stage's settings replaced."""
+    """A copy with some of a stage's settings replaced.
+
+    Args:
+        recipe: Stays as it is.
+        stage: One of `STAGES`.
+        values: Of that stage's settings, by field.
+
+    Raises:
+        CFTError: A value that the stage refuses.
+    """
     return dataclasses.replace(recipe, **{stage: dataclasses.replace(getattr(recipe, stage), **values)})
 
 
