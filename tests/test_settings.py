@@ -114,8 +114,7 @@ def test_choices_are_the_tables_that_they_choose_from():
     assert get_args(corpus.Corpus) == ("local", *corpus.CORPORA, "arithmetic")
     assert get_args(publish.Layout) == ("records", *publish._WRITERS)
     assert choices(CritiqueSettings, "preset") == tuple(teacher_prompts.PRESETS)
-    assert choices(EvalSettings, "prompt_preset") == tuple(prompts.PRESETS)
-    assert get_args(choices(DemoSettings, "prompt_preset")[0]) == tuple(prompts.PRESETS)
+    assert get_args(prompts.PresetName) == tuple(prompts.PRESETS)
     assert choices(EvalSettings, "mode") == tuple(mode for mode in MODES if mode != "critique")
     assert get_args(choices(EvalSettings, "graders")[0]) == GRADERS
     assert EvalSettings({}).graders == GRADERS

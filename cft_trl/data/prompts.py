@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.layouts import cft_completion, cft_user_turn
 from cft_trl.errors import CFTError
@@ -43,6 +43,7 @@ class Preset:
     cgd_user: Callable[[str, str, str], str]
 
 
+PresetName = Literal["paper", "compact"]
 PRESETS = {
     "paper": Preset(
         cft_user=cft_user_turn,

@@ -138,10 +138,11 @@ def check_settings(settings: Any, section: str | Callable[[str], str]) -> None:
     """
     from pydantic import ValidationError
 
-    hints = _checked_hints(type(settings))
+    kind: Any = type(settings)
+    hints = _checked_hints(kind)
     given = {name: getattr(settings, name) for name in hints}
     try:
-        found = _model(type(settings)).__pydantic_validator__.validate_python(given)
+        found = _model(kind).__pydantic_validator__.validate_python(given)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False)[0]["loc"]
         field = str(wrong[0])
@@ -221,7 +222,7 @@ def json_schema(kind: type, describe: Callable[[type], Mapping[str, str]] = lamb
 
 
 @cache
-def _checked_hints(kind: type) -> dict[str, Any]:
+def _checked_hints(kind: Any) -> dict[str, Any]:
     """The annotations of the fields that hold values, in their order."""
     hints = typing.get_type_hints(kind, include_extras=True)
     names = [part.name for part in dataclasses.fields(typing.cast(Any, kind))]
@@ -229,7 +230,7 @@ def _checked_hints(kind: type) -> dict[str, Any]:
 
 
 @cache
-def _model(kind: type) -> Any:
+def _model(kind: Any) -> Any:
     from pydantic import ConfigDict, Field, create_model
 
     config = ConfigDict(strict=True, allow_inf_nan=False, protected_namespaces=())

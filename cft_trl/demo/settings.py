@@ -11,10 +11,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_types import Gt, Interval
 
+from cft_trl.data.prompts import PresetName
 from cft_trl.data.settings import Count, Expected, FromText, Pattern, Whole, check_settings
 from cft_trl.errors import CFTError
 from cft_trl.models.loading import SMALL_MODEL
@@ -54,7 +55,7 @@ class DemoSettings:
     base_endpoint: Address | None = None
     api_key_env: str = "OPENAI_API_KEY"
     extra: str | None = None
-    prompt_preset: Literal["paper", "compact"] | None = None
+    prompt_preset: PresetName | None = None
     max_new_tokens: Annotated[Count, FromText()] = 512
     max_rounds: Annotated[int, Interval(ge=1, le=8), FromText()] = 4
     max_question: Annotated[Count, FromText()] = 4_000
@@ -87,7 +88,7 @@ class DemoSettings:
             256
         """
         environ = os.environ if environ is None else environ
-        given = {field.name: environ.get(variable(field.name), "").strip() for field in fields(cls)}
+        given: dict[str, Any] = {field.name: environ.get(variable(field.name), "").strip() for field in fields(cls)}
         return cls(**{name: text for name, text in given.items() if text})
 
     @property

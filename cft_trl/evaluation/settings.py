@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
+from cft_trl.data.prompts import PresetName
 from cft_trl.data.settings import Count, Listed, check_settings
 from cft_trl.errors import CFTError
 from cft_trl.generation.local import STOP_STRINGS
@@ -51,7 +52,7 @@ class EvalSettings:
     seed: int = 0
     max_new_tokens: Count | None = None
     mode: Literal["direct", "single_pass", "two_stage"] = "direct"
-    prompt_preset: Literal["paper", "compact"] = "paper"
+    prompt_preset: PresetName = "paper"
     judge: str | None = None
     judge_extra: Mapping[str, Any] | None = None
 

@@ -18,7 +18,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.settings import check_settings, read_settings
 from cft_trl.errors import CFTError, nearest
@@ -61,7 +61,7 @@ class Recipe:
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
         if self.source.without_response is None:
             # Own questions need no response where models are asked for one.
-            kept = "keep" if self.respond.answers == "models" else "fail"
+            kept: Literal["keep", "fail"] = "keep" if self.respond.answers == "models" else "fail"
             object.__setattr__(self, "source", dataclasses.replace(self.source, without_response=kept))
 
 
