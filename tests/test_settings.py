@@ -27,6 +27,7 @@ from cft_trl.synthesis.critique import CritiqueSettings
 class Settings:
     word: Literal["drop", "keep"] | None = None
     number: Annotated[float, Interval(gt=0, le=1), FromText()] = 0.5
+    free: Annotated[float, FromText()] = 0.0
     count: Count | None = None
     whole: Annotated[int, FromText()] = 3
     flag: bool = False
@@ -71,6 +72,8 @@ def test_values_become_those_of_their_types(given, becomes):
         ({"number": "nan"}, "s.number='nan': give a number above 0 and up to 1"),
         ({"number": True}, "s.number=True: give a number above 0 and up to 1"),
         ({"number": None}, "s.number: expected a number above 0 and up to 1, got nothing"),
+        ({"free": "inf"}, "s.free='inf': give a number"),
+        ({"free": float("nan")}, "s.free=nan: give a number"),
         ({"count": 2.0}, "s.count=2.0: give a whole number from 1, or null"),
         ({"count": "2"}, "s.count='2': give a whole number from 1, or null"),
         ({"count": True}, "s.count=True: give a whole number from 1, or null"),
