@@ -1,4 +1,4 @@
-"""Writes docs/reference.md and docs/commands.md from the code, so that they cannot say anything else than it does.
+"""Writes docs/reference.md, docs/commands.md and hub_datasets/recipe.schema.json from the code: they say what it does.
 
     python docs/make_reference.py            # tests/test_docs.py fails where these files are not what this writes
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent
+SCHEMA = FOLDER.parent / "hub_datasets" / "recipe.schema.json"
 
 COLUMNS = {
     "id": "16 hex digits of a hash over query, response and critique, unless the data bring their own",
@@ -76,6 +78,9 @@ def reference() -> str:
         "## Keys of a recipe",
         "The file of `cft build` has `name` and a section per stage, in the order they run; one that is not there "
         "has its defaults. `--set section.key=value` replaces any of them.",
+        "Editors with a YAML language server check a recipe as it is typed, and offer its keys, where its first line "
+        "is `# yaml-language-server: $schema=recipe.schema.json`, with the path from the recipe to that file. It lies "
+        "in `hub_datasets/`, and `cft recipes` copies it with the rest. `cft build` checks what relates two keys, too.",
         *(
             text
             for stage in stages
@@ -106,6 +111,19 @@ def reference() -> str:
         _table(("code", "means"), [(str(code), what) for code, what in EXIT_CODES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def recipe_schema() -> str:
+    """The text of recipe.schema.json: what editors check a recipe with."""
+    from cft_trl.data.settings import json_schema
+    from cft_trl.synthesis.recipe import Recipe
+
+    about = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A recipe of cft build",
+        "$comment": "Written by docs/make_reference.py from the types of the settings.",
+    }
+    return json.dumps(about | json_schema(Recipe, _attributes), indent=1, ensure_ascii=False) + "\n"
 
 
 def begin_anew() -> list[dict[str, str]]:
@@ -189,3 +207,4 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 if __name__ == "__main__":
     (FOLDER / "reference.md").write_text(reference(), encoding="utf-8")
     (FOLDER / "commands.md").write_text(commands(), encoding="utf-8")
+    SCHEMA.write_text(recipe_schema(), encoding="utf-8")

@@ -247,11 +247,11 @@ def test_a_request_that_cannot_be_taken_is_told_why(ask, words):
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("CFT_MAX_NEW_TOKENS", "many", "give a number"),
-        ("CFT_MAX_NEW_TOKENS", "0", "1 or more"),
+        ("CFT_MAX_NEW_TOKENS", "many", "give a whole number from 1"),
+        ("CFT_MAX_NEW_TOKENS", "0", "a whole number from 1"),
         ("CFT_ENDPOINT", "localhost:8000", "give an address"),
-        ("CFT_PROMPT_PRESET", "mine", "paper, compact"),
-        ("CFT_MAX_ROUNDS", "9", "1 to 8"),
+        ("CFT_PROMPT_PRESET", "mine", "give paper or compact"),
+        ("CFT_MAX_ROUNDS", "9", "a whole number from 1 to 8"),
         ("CFT_PATIENCE", "-1", "seconds"),
     ],
 )

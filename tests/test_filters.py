@@ -245,7 +245,7 @@ def test_no_english_text_of_the_real_corpora_is_taken_for_another(shared_data):
     ("fields", "message"),
     [
         ({"preset": "longest-5k"}, r"filter.preset='longest-5k': unknown \(did you mean 'longest-50k'\?\)"),
-        ({"agree": "keep"}, "filter.agree='keep'.*give drop or report or off"),
+        ({"agree": "keep"}, "filter.agree='keep'.*give drop, report or off"),
         ({"query_chars": (5, 4)}, r"filter.query_chars=\(5, 4\): give \[least, most\]"),
         ({"critique_chars": 200}, "filter.critique_chars=200"),
         ({"near_duplicates": 80}, "filter.near_duplicates=80"),

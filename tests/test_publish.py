@@ -294,9 +294,12 @@ def test_too_many_sources_are_a_mistake(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"layouts": ["record"]}, r"publish.layouts: unknown layout 'record' \(did you mean 'records'\?\)"),
+        (
+            {"layouts": ["record"]},
+            r"publish.layouts\[0\]='record': unknown \(did you mean 'records'\?\); give records, web",
+        ),
         ({"layouts": ["messages"]}, "publish.layouts: 'records' is missing"),
-        ({"layouts": "records"}, "publish.layouts='records': give a list"),
+        ({"layouts": 5}, "publish.layouts=5: give a list, each records, webinstruct_cft or messages"),
         ({"rows_per_shard": 0}, "publish.rows_per_shard=0: give a whole number"),
         ({"row_group_size": True}, "publish.row_group_size=True: give a whole number"),
         ({"licence": "Apache 2"}, "publish.licence='Apache 2': give an id of the Hub's, such as mit, apache-2.0 or"),

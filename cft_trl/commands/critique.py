@@ -29,6 +29,11 @@ Written rows have the columns critique and verdict (right, wrong or null) beside
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: Flags that do not go together; else as what it calls.
+    """
     parser = CommandParser("cft critique", HELP, usage="cft critique MODEL [options]")
     add_generation_options(parser)
     parser.add_argument("--query", help="the question; @file reads it, - takes standard input")

@@ -27,6 +27,11 @@ Every option can also be an environment variable: CFT_MODEL, CFT_BASE_MODEL, CFT
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: Flags that do not go together; else as what it calls.
+    """
     parser = CommandParser("cft demo", HELP, usage="cft demo [--model MODEL] [options]")
     parser.add_argument("--model", help="folder, Hub id or smollm2-135m; with --endpoint the model's name there")
     parser.add_argument("--base-model", help="what it was trained from, for the tab Compare")

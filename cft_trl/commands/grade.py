@@ -29,6 +29,12 @@ exit code: 0 everything agrees; 2 something differs, or the self-test fails
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: Flags that do not go together, a grader that does not exist; with --self-test, a grader that judges
+            wrongly.
+    """
     parser = CommandParser("cft grade", HELP)
     parser.add_argument("paths", nargs="*", type=Path, metavar="FILE|OUT", help="what `cft eval` wrote")
     parser.add_argument("--grader", default="strict,paper", help="strict, paper or both (default)")

@@ -34,6 +34,11 @@ examples:
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: A flag that is missing or out of range; else as what it calls.
+    """
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0

@@ -26,6 +26,11 @@ the card says which step that is. The token: HF_TOKEN, or hf auth login.
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: A build that has not come to its end; else as what it calls.
+    """
     parser = CommandParser("cft push", HELP)
     parser.add_argument("run", metavar="RUN", type=Path, help="output_dir of a training run, or a folder of cft build")
     parser.add_argument("repo", metavar="ORG/NAME", help="the repository; made if it is not there")

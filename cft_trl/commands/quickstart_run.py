@@ -55,6 +55,11 @@ class QuickstartSettings:
 def run_quickstart(output: Path, settings: QuickstartSettings, *, force: bool = False) -> dict[str, Any]:
     """Runs the stages that are not done yet; returns the content of metrics.json.
 
+    Args:
+        output: The run's folder.
+        settings: Of its rows and its model.
+        force: Replaces a run with other settings.
+
     Raises:
         CFTError: the folder is not writable, or holds a run with other settings (and not `force`).
     """

@@ -24,6 +24,11 @@ examples:
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: Files of other content are in the way, or the folder cannot be written.
+    """
     parser = CommandParser("cft recipes", HELP)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to copy them (default: here)")
     parser.add_argument("--force", action="store_true", help="replace files that differ")

@@ -32,6 +32,11 @@ A validation set with problems of a reported benchmark is refused, and the bench
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: No such folder, or flags that do not go together; else as what it calls.
+    """
     parser = CommandParser("cft select", HELP, usage="cft select RUN [options]")
     parser.add_argument("run", type=Path, help="folder of a training run, with checkpoint-N")
     parser.add_argument("--benchmark", default="math-validation", help="default %(default)s; arithmetic-critic; a file")

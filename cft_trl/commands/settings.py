@@ -13,12 +13,22 @@ if TYPE_CHECKING:
 
 
 def positive(text: str) -> int:
+    """A flag's text as a whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return int(text)
 
 
 def whole_number(text: str) -> int:
+    """A flag's text as a whole number from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 0 or more")
     return int(text)
@@ -69,7 +79,10 @@ def open_backend(options: argparse.Namespace) -> Backend:
 def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own: tuple[str, ...] = ()):
     """Flags and `--config FILE` -> (CFTScriptArguments, CFTConfig, ModelConfig).
 
-    `own` are the names of the command's other flags, which an unknown one may have been meant for.
+    Args:
+        argv: The words of the command line.
+        defaults: Values of settings that are not given.
+        own: The command's other flags, which an unknown one may have been meant for.
 
     Raises:
         CFTError: the file is missing or no YAML mapping, a field is unknown (the nearest is named), or its value is
@@ -96,6 +109,11 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
 
 
 def raise_parse_error(message: str) -> None:
+    """Tells what argparse found in one line.
+
+    Raises:
+        CFTError: Always; it takes the place of argparse's exit.
+    """
     raise CFTError(f"settings: {message}; see cft train --help")
 
 

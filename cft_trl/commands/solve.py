@@ -36,6 +36,11 @@ modes:
 
 
 def run(argv: list[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        CFTError: Flags that do not go together; else as what it calls.
+    """
     from cft_trl.grading.benchmarks import MATH_SYSTEM
 
     parser = CommandParser("cft solve", HELP, usage="cft solve MODEL [QUESTION] [options]")

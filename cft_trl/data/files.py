@@ -41,7 +41,11 @@ Rows = Iterator[tuple[Any, str]]
 
 
 def expand_glob(pattern: str) -> list[str]:
-    """The data files that a glob matches, sorted; CFTError when there is none."""
+    """The data files that a glob matches, sorted.
+
+    Raises:
+        CFTError: There is none.
+    """
     files = sorted(file for file in glob.glob(pattern, recursive=True) if _is_data(Path(file)))
     if not files:
         raise CFTError(f"{pattern}: matches no file ending in {', '.join(SUFFIXES)}")

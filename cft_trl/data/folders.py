@@ -42,6 +42,12 @@ def check_writable(folder: Path) -> None:
 def locked(folder: Path, what: str, remedy: str, name: str = ".lock") -> Iterator[None]:
     """Holds a folder: "FOLDER: another WHAT is running in this folder; wait for it to end or REMEDY".
 
+    Args:
+        folder: It must be there.
+        what: What runs in it ("build").
+        remedy: What else could be done ("give another --output").
+        name: The lock's file; several locks of a folder do not know each other.
+
     Raises:
         CFTError: Another process holds it.
     """

@@ -66,7 +66,11 @@ def cft_completion(critique: str) -> str:
 
 
 def find_layout(columns: Iterable[str], where: str = "the data") -> str:
-    """The key of `LAYOUTS` that the columns belong to; CFTError names the columns found and the layouts known."""
+    """The key of `LAYOUTS` that the columns belong to.
+
+    Raises:
+        CFTError: They are of none; the columns found and the layouts known are named.
+    """
     found = list(columns)
     for layout, needed in LAYOUTS.items():
         if all(name in found for name in needed):

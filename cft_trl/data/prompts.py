@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.layouts import cft_completion, cft_user_turn
 from cft_trl.errors import CFTError
@@ -43,6 +43,7 @@ class Preset:
     cgd_user: Callable[[str, str, str], str]
 
 
+PresetName = Literal["paper", "compact"]
 PRESETS = {
     "paper": Preset(
         cft_user=cft_user_turn,
@@ -60,6 +61,9 @@ PRESETS = {
 @dataclass(frozen=True)
 class Prompting:
     """How rows become prompts: an objective, its target and the wording.
+
+    Raises:
+        CFTError: A value that is none of its field's.
 
     Example:
         >>> row = {"query": "2+2?", "response": "5", "critique": "Conclusion: wrong [END]"}
@@ -136,6 +140,11 @@ def to_prompt_completion(row: Mapping[str, Any], prompting: Prompting, chat: boo
     """The row as TRL's prompt/completion, conversational (`chat`) or plain text for base models.
 
     Plain completions do not hold the end token; TRL and this package's preparation both add it.
+
+    Args:
+        row: A record that `prompting.unusable` has nothing against.
+        prompting: What is asked and what is predicted.
+        chat: Whether as messages, else as text.
     """
     user_turn, completion = prompting.user_turn(row), prompting.completion(row)
     if chat:

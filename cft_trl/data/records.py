@@ -351,7 +351,11 @@ def class_names(data: Any) -> dict[str, list[str]]:
 
 
 def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) -> Mapping[str, Any]:
-    """The row with its class numbers replaced by their names; -1 and null are no class."""
+    """The row with its class numbers replaced by their names; -1 and null are no class.
+
+    Raises:
+        CFTError: A number that is none of its column's classes.
+    """
     if not labels:
         return row
     numbers = {name: row.get(name) for name in labels}

@@ -158,12 +158,25 @@ _SUFFIX = {"rows": ".jsonl", "failures": ".failures.jsonl", "report": ".json"}
 
 
 def stage_path(folder: str | Path, stage: str, shard: str | None = None, kind: str = "rows") -> Path:
-    """Where a stage's "rows", "failures" or "report" lie."""
+    """Where a stage's "rows", "failures" or "report" lie.
+
+    Args:
+        folder: The build's.
+        stage: Its name.
+        shard: The part's name; None for the whole.
+        kind: "rows", "failures" or "report".
+    """
     return Path(folder) / "stages" / f"{stage}{'-' + shard if shard else ''}{_SUFFIX[kind]}"
 
 
 def read_report(folder: str | Path, stage: str, shard: str | None = None) -> StageReport | None:
-    """A stage's report, or None where the stage is not done."""
+    """A stage's report, or None where the stage is not done.
+
+    Args:
+        folder: The build's.
+        stage: Its name.
+        shard: The part's name; None for the whole.
+    """
     try:
         fields = json.loads(stage_path(folder, stage, shard, "report").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -108,6 +108,10 @@ def _read(loaded: dict[str, Any], text: str, start: int, end: int) -> Said | Non
 def other_form(text: str, start: int, end: int) -> Said | None:
     r"""The verdict of a Chinese conclusion, or of a box that closes the text; `None` where there is neither.
 
+    Args:
+        text: The critique.
+        start, end: The part of it that is read, in characters.
+
     Example:
         >>> [other_form(text, 0, len(text)).verdict for text in ("结论: 错误", "结论: 正确", "So:\n\\boxed{Wrong}")]
         ['wrong', 'right', 'wrong']

@@ -89,7 +89,12 @@ def resolve(said: list[Said]) -> Said | None:
 
 
 def sentences(text: str, start: int, end: int) -> list[list[_Token]]:
-    """The sentences between two offsets, as tokens without decoration; questions are left out."""
+    """The sentences between two offsets, as tokens without decoration; questions are left out.
+
+    Args:
+        text: The critique.
+        start, end: The part of it that is read, in characters.
+    """
     found: list[list[_Token]] = [[]]
     for match in _TOKEN.finditer(text, start, end):
         word = match[0].lower().translate(_PLAIN_SIGNS)

@@ -92,6 +92,10 @@ _ONE_SENTENCE = re.compile(
 def phrase(text: str, start: int, end: int) -> Said | None:
     """The set phrase that a conclusion's text begins with.
 
+    Args:
+        text: The critique.
+        start, end: The part of it that is read, in characters.
+
     Example:
         >>> [phrase(text, 0, len(text)).verdict for text in ("no errors found", "neither right nor complete")]
         ['right', 'wrong']
@@ -109,7 +113,12 @@ def phrase(text: str, start: int, end: int) -> Said | None:
 
 
 def one_sentence(text: str, start: int, end: int) -> bool:
-    """Whether a text is one sentence that judges the solution: it needs no "Conclusion:"."""
+    """Whether a text is one sentence that judges the solution: it needs no "Conclusion:".
+
+    Args:
+        text: The critique.
+        start, end: The part of it that is read, in characters.
+    """
     if end - start > 400 or not _ONE_SENTENCE.fullmatch(text, start, end):
         return False
     words = {
@@ -119,7 +128,12 @@ def one_sentence(text: str, start: int, end: int) -> bool:
 
 
 def labelled_or_first(text: str, start: int, end: int) -> Said | None:
-    """ "Correctness: wrong" on a line of its own, or a verdict alone at the beginning that nothing after it doubts."""
+    """ "Correctness: wrong" on a line of its own, or a verdict alone at the beginning that nothing after it doubts.
+
+    Args:
+        text: The critique.
+        start, end: The part of it that is read, in characters.
+    """
     labels = list(_CORRECTNESS.finditer(text, start, end))
     if labels:
         # Several are one for each of several things.

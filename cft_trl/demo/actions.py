@@ -32,7 +32,13 @@ class Actions:
         self.settings, self.runtime = settings, runtime
 
     def show(self, part: str, ask: Ask, visitor: str = "") -> Iterator[tuple[str, str]]:
-        """(view, status) again and again; a failure is the last status, and the view keeps what was written."""
+        """(view, status) again and again; a failure is the last status, and the view keeps what was written.
+
+        Args:
+            part: Which model: "cft" or "base".
+            ask: What is asked.
+            visitor: Whose request it is; "" where nobody can stop it.
+        """
         view, began = "", time.monotonic()
         try:
             for transcript in self._written(part, ask, visitor):
@@ -99,11 +105,18 @@ class Actions:
     ) -> dict[str, Any]:
         """Answers a question.
 
-        `mode` is direct, single_pass (solution, critique and correction in one text) or two_stage (a critique in a
-        fresh prompt; another solution unless it says right, which takes a temperature above 0: greedily it would be
-        the same again). `max_new_tokens` 0 is 256, or the most that may be asked for; `temperature` 0 is greedy;
-        `seed` -1 draws anew. Streams; the last value has "done": true. Keys: answer, final_answer (or null), rounds
-        (solution, critique, verdict), finish_reason ("stop" or "length"), completion_tokens, done.
+        Streams; the last value has "done": true. Keys: answer, final_answer (or null), rounds (solution, critique,
+        verdict), finish_reason ("stop" or "length"), completion_tokens, done.
+
+        Args:
+            question: The question.
+            mode: direct, single_pass (solution, critique and correction in one text) or two_stage (a critique in a
+                fresh prompt; another solution unless it says right, which takes a temperature above 0: greedily it
+                would be the same again).
+            max_new_tokens: The longest text, in tokens; 0 is 256, or the most that may be asked for.
+            temperature: 0 is greedy.
+            max_rounds: The most rounds of two_stage.
+            seed: -1 draws anew.
         """
         ask = Ask(mode, question, "", self._most(max_new_tokens), temperature, max_rounds, _seed(seed))
         for transcript in self._api(ask, ("direct", "single_pass", "two_stage")):
@@ -122,6 +135,13 @@ class Actions:
         Streams; the last value has "done": true. Keys: critique, verdict ("right", "wrong" or null),
         first_wrong_step (from 1, or null where none is named), steps (the solution as they are counted),
         finish_reason, completion_tokens, done.
+
+        Args:
+            question: The question.
+            solution: The solution to it, right or wrong.
+            max_new_tokens: The longest critique, in tokens.
+            temperature: 0 is greedy.
+            seed: -1 draws anew.
         """
         ask = Ask("critique", question, solution, self._most(max_new_tokens), temperature, 1, _seed(seed))
         for transcript in self._api(ask, ("critique",)):

@@ -69,12 +69,24 @@ class Loaded:
 
     @classmethod
     def of_hub(cls, name: str, revision: str | None, commit: str | None) -> Loaded:
-        """Of a Hub id that was loaded at a commit."""
+        """Of a Hub id that was loaded at a commit.
+
+        Args:
+            name: The Hub id.
+            revision: What was asked for: a branch, a tag, a commit or None.
+            commit: The commit that it stood for; None where that is not known.
+        """
         return cls("hub", f"commit {commit[:12]}" if commit else "", lambda: hub_commit(name, revision), commit)
 
     @classmethod
     def of_endpoint(cls, model: str, address: str, key_env: str) -> Loaded:
-        """Of a model behind an endpoint, by what `/v1/models` says of it."""
+        """Of a model behind an endpoint, by what `/v1/models` says of it.
+
+        Args:
+            model: Its name there.
+            address: The endpoint's.
+            key_env: The variable that holds its key.
+        """
         from cft_trl.generation.identities import served_identity
 
         def look() -> Any:

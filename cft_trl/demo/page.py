@@ -114,6 +114,12 @@ class Page:
         self._wire("compare", run, stop, [question, solution], act, [question, solution, *dials], [base, tuned, state])
 
     def learn(self, tabs: gr.Tabs, question: gr.Textbox, solution: gr.Textbox) -> None:
+        """The tab that explains the method, with examples to try.
+
+        Args:
+            tabs: The page's tabs, to go to that of the critiques.
+            question, solution: Its boxes, which an example fills.
+        """
         gr.HTML(learn.INTRODUCTION + learn.PICTURE)
         gr.HTML('<div class="prose-block"><h2>Five worked examples</h2></div>')
         with gr.Row(equal_height=False, elem_classes="cft-worked"):

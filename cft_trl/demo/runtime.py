@@ -113,6 +113,11 @@ class Runtime:
         """Answers a request, some events at a time. The model stops at its next token when the iterator is closed, when
         `stop` names the visitor, and when nobody has asked for more in a while.
 
+        Args:
+            part: Which model: "cft" or "base".
+            ask: What is asked.
+            visitor: Whose request it is; "" where nobody can stop it.
+
         Raises:
             Unanswered: Instead of further events.
         """

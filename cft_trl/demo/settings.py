@@ -11,11 +11,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cft_trl.data.prompts import PRESETS
+from annotated_types import Gt, Interval
+
+from cft_trl.data.prompts import PresetName
+from cft_trl.data.settings import Count, Expected, FromText, Pattern, Whole, check_settings
 from cft_trl.errors import CFTError
 from cft_trl.models.names import SMALL_MODEL
+
+Address = Annotated[str, Pattern("https?://.*"), Expected("an address such as http://localhost:8000/v1")]
 
 
 @dataclass(frozen=True)
@@ -48,31 +53,21 @@ class DemoSettings:
     revision: str | None = None
     base_revision: str | None = None
     adapter_base: str | None = None
-    endpoint: str | None = None
-    base_endpoint: str | None = None
+    endpoint: Address | None = None
+    base_endpoint: Address | None = None
     api_key_env: str = "OPENAI_API_KEY"
     extra: str | None = None
-    prompt_preset: str | None = None
-    max_new_tokens: int = 512
-    max_rounds: int = 4
-    max_question: int = 4_000
-    max_solution: int = 8_000
-    concurrency: int = 0
-    queue_size: int = 64
-    patience: float = 120.0
+    prompt_preset: PresetName | None = None
+    max_new_tokens: Annotated[Count, FromText()] = 512
+    max_rounds: Annotated[int, Interval(ge=1, le=8), FromText()] = 4
+    max_question: Annotated[Count, FromText()] = 4_000
+    max_solution: Annotated[Count, FromText()] = 8_000
+    concurrency: Annotated[Whole, FromText()] = 0
+    queue_size: Annotated[Count, FromText()] = 64
+    patience: Annotated[float, Gt(0), FromText(), Expected("seconds, above 0")] = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_rounds", "max_question", "max_solution", "queue_size"):
-            if getattr(self, name) < 1:
-                raise CFTError(f"{variable(name)}={getattr(self, name)}: give a whole number of 1 or more")
-        if not 1 <= self.max_rounds <= 8:
-            raise CFTError(f"{variable('max_rounds')}={self.max_rounds}: give 1 to 8")
-        if self.patience <= 0:
-            raise CFTError(f"{variable('patience')}={self.patience:g}: give seconds, above 0")
-        for name in ("endpoint", "base_endpoint"):
-            address = getattr(self, name)
-            if address and not address.startswith(("http://", "https://")):
-                raise CFTError(f"{variable(name)}={address}: give an address such as http://localhost:8000/v1")
+        check_settings(self, variable)
         if self.extra_fields and not (self.endpoint or self.base_endpoint):
             raise CFTError(
                 f"{variable('extra')} has fields of a request to an endpoint; give {variable('endpoint')} too"
@@ -84,26 +79,21 @@ class DemoSettings:
             if address and getattr(self, name):
                 told = f"{variable(name)}={getattr(self, name)}"
                 raise CFTError(f"{told}: a revision belongs to a Hub id, not to a model at an endpoint; leave it out")
-        if self.prompt_preset and self.prompt_preset not in PRESETS:
-            raise CFTError(f"{variable('prompt_preset')}={self.prompt_preset}: give one of {', '.join(PRESETS)}")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> DemoSettings:
         """Settings of the variables that are set and not empty.
 
+        Raises:
+            CFTError: A value that its field does not allow.
+
         Example:
             >>> DemoSettings.from_environment({"CFT_MODEL": "org/mine", "CFT_MAX_NEW_TOKENS": "256"}).max_new_tokens
             256
         """
-        environ, given = os.environ if environ is None else environ, {}
-        for field in fields(cls):
-            if text := environ.get(variable(field.name), "").strip():
-                kind = type(field.default)
-                try:
-                    given[field.name] = kind(text) if kind in (int, float) else text
-                except ValueError:
-                    raise CFTError(f"{variable(field.name)}={text}: give a number, e.g. {field.default}") from None
-        return cls(**given)
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {field.name: environ.get(variable(field.name), "").strip() for field in fields(cls)}
+        return cls(**{name: text for name, text in given.items() if text})
 
     @property
     def extra_fields(self) -> dict[str, Any]:

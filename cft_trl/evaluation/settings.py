@@ -9,13 +9,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cft_trl.errors import CFTError, nearest
+from annotated_types import Ge, Interval
+
+from cft_trl.data.prompts import PresetName
+from cft_trl.data.settings import Count, Listed, check_settings
+from cft_trl.errors import CFTError
 from cft_trl.generation.local import STOP_STRINGS
-from cft_trl.generation.modes import MODES, mode_conversation
+from cft_trl.generation.modes import mode_conversation
 from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark
-from cft_trl.grading.grade import GRADERS
 
 # All but the set for choosing checkpoints and the part of MATH that is scored with the whole.
 ALL = tuple(name for name in BENCHMARKS if name not in ("math-validation", "math-500"))
@@ -36,33 +39,32 @@ class EvalSettings:
         prompt_preset: Wording of the critique prompt, for "two_stage".
         judge: "MODEL" or "MODEL@URL", for MT-Bench.
         judge_extra: Further fields of each request to the judge (see `Endpoint`).
+
+    Raises:
+        CFTError: A value that is none of its field's; several samples at temperature 0; MT-Bench without a judge.
     """
 
-    tasks: Mapping[str, int | None]
-    graders: tuple[str, ...] = GRADERS
-    samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
+    tasks: Mapping[str, Count | None]
+    graders: Annotated[tuple[Literal["strict", "paper"], ...], Listed()] = ("strict", "paper")
+    samples: Count = 1
+    temperature: Annotated[float, Ge(0)] = 0.0
+    top_p: Annotated[float, Interval(ge=0, le=1)] = 1.0
     seed: int = 0
-    max_new_tokens: int | None = None
-    mode: str = "direct"
-    prompt_preset: str = "paper"
+    max_new_tokens: Count | None = None
+    mode: Literal["direct", "single_pass", "two_stage"] = "direct"
+    prompt_preset: PresetName = "paper"
     judge: str | None = None
     judge_extra: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for grader in self.graders:
-            if grader not in GRADERS:
-                raise CFTError(f"grader {grader!r} is unknown{nearest(grader, GRADERS)}; give strict, paper or both")
+        if self.mode == "critique":
+            raise CFTError("mode 'critique' answers no problems; a critic is measured by `cft eval-critic`")
+        check_settings(self, lambda field: "grader" if field == "graders" else field)
         if self.samples > 1 and self.temperature == 0:
             raise CFTError(
                 f"samples={self.samples} at temperature 0 repeats one greedy run {self.samples} times and makes its "
                 "interval no narrower; give --temperature 0.6 or --samples 1"
             )
-        if self.mode not in MODES or self.mode == "critique":
-            known = [mode for mode in MODES if mode != "critique"]
-            hint = "; a critic is measured by `cft eval-critic`" if self.mode == "critique" else ""
-            raise CFTError(f"mode {self.mode!r} answers no problems{nearest(self.mode, known)}: give {known}{hint}")
         if "mt-bench" in self.tasks and not self.judge:
             raise CFTError("mt-bench needs a judge: give --judge MODEL or MODEL@URL, or leave mt-bench out")
 

@@ -376,6 +376,7 @@ def _from_hub(benchmark: Benchmark) -> tuple[str, Iterable[tuple[Any, str]]]:
 
 
 def to_row(benchmark: Benchmark, index: int, row: Any, where: str) -> Row:
+    """A source's row as ours. Args: `where` begins its errors. Raises CFTError for what it lacks or cannot hold."""
     if not isinstance(row, Mapping):
         raise CFTError(f"{where}: a row must be an object with columns; got {type(row).__name__}")
     values = {}

@@ -37,7 +37,15 @@ def infinite_sum(term: Function, first: int) -> Any:
 
 
 def integral(inside: Function, low: Any, high: Any) -> Any:
-    """The integral between two bounds, each a number or infinite."""
+    """The integral between two bounds, each a number or infinite.
+
+    Args:
+        inside: The integrand.
+        low, high: Numbers, or mpmath's infinities.
+
+    Raises:
+        Unreadable: It has no value, or none that can be made sure of.
+    """
 
     def computed() -> Any:
         value, error = mpmath.quad(inside, [low, high], error=True)
@@ -49,7 +57,16 @@ def integral(inside: Function, low: Any, high: Any) -> Any:
 
 
 def limit(of: Function, point: Any, direction: int) -> Any:
-    """The limit at a point: from both sides where `direction` is 0, else from that of its sign."""
+    """The limit at a point: from both sides where `direction` is 0, else from that of its sign.
+
+    Args:
+        of: The function.
+        point: A number, or an infinity of mpmath's.
+        direction: 0, 1 (from above) or -1.
+
+    Raises:
+        Unreadable: It has none, or two, or none that can be made sure of.
+    """
     if mpmath.isinf(point):
         return _settled(lambda: mpmath.limit(of, point))
     sides = [_settled(lambda side=side: mpmath.limit(of, point, direction=side)) for side in (1, -1)

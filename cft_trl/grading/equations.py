@@ -62,7 +62,12 @@ def without_remarks(answer: str) -> str:
 
 
 def as_approximate(p: str, g: str, equal: Equal) -> bool | None:
-    r""" "2\pi \approx 6.28" says both, if they are near."""
+    r""" "2\pi \approx 6.28" says both, if they are near.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     members = [_approximate_parts(answer) if r"\approx" in answer else [answer] for answer in (p, g)]
     if max(map(len, members)) == 1:
         return None
@@ -96,7 +101,12 @@ _CONGRUENCE = re.compile(
 
 
 def as_congruence(p: str, g: str, equal: Equal) -> bool | None:
-    r""" "x \equiv 2 \pmod 5" is "x \equiv 7 \pmod 5"."""
+    r""" "x \equiv 2 \pmod 5" is "x \equiv 7 \pmod 5".
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     one, other = (_CONGRUENCE.fullmatch(answer) if "mod" in answer else None for answer in (p, g))
     if not one and not other:
         return None
@@ -137,7 +147,12 @@ def _residues(match: re.Match[str]) -> list[int] | None:
 
 
 def as_equations(p: str, g: str, equal: Equal) -> bool | None:
-    """ "x = 3" beside "3"; two equations; two inequalities."""
+    """ "x = 3" beside "3"; two equations; two inequalities.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     p_in, g_in = _MEMBER.match(p), _MEMBER.match(g)
     if p_in or g_in:
         if p_in and g_in and squash(p_in[1]) != squash(g_in[1]):
@@ -318,7 +333,12 @@ def _relation_parts(answer: str) -> tuple[list[str], list[str]]:
 
 
 def as_plus_minus(p: str, g: str, equal: Equal) -> bool | None:
-    r"""3 \pm 2 stands for 5, 1."""
+    r"""3 \pm 2 stands for 5, 1.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     if r"\pm" not in p + g and r"\mp" not in p + g:
         return None
     p, g = (answer[2:-2] if re.fullmatch(r"\\\{[^{}]*\\\}", answer) else answer for answer in (p, g))

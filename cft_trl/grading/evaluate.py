@@ -40,6 +40,11 @@ class Evaluation:
         self.high = self.low = 0
 
     def value(self, node: Node) -> Number:
+        """The value of a formula at the point.
+
+        Raises:
+            Unreadable: It has none, or one that is too large to be written out.
+        """
         found = getattr(self, f"_{node.op}")(node)
         if isinstance(found, Fraction):
             if found.numerator.bit_length() + found.denominator.bit_length() > _MAX_BITS:
@@ -80,6 +85,11 @@ class Evaluation:
         return value
 
     def whole(self, node: Node) -> int:
+        """The value of a formula as a whole number.
+
+        Raises:
+            Unreadable: It is none.
+        """
         value = self.value(node)
         if isinstance(value, Fraction) and value.denominator == 1:
             return int(value)
@@ -155,6 +165,11 @@ class Evaluation:
         return self.power(self.value(node.args[0]), self.value(node.args[1]))
 
     def power(self, base: Number, exponent: Number) -> Number:
+        """A power of two values, exact where it can be.
+
+        Raises:
+            Unreadable: It has no value, or one that is too large.
+        """
         if isinstance(exponent, Fraction) and isinstance(base, Fraction):
             if base == 0 and exponent <= 0:
                 raise Unreadable("zero to the zero, or less")

@@ -30,7 +30,12 @@ class Matrix(NamedTuple):
 
 
 def same_matrix(p: str, g: str, equal: Equal) -> bool | None:
-    """Two matrices entry by entry, a determinant beside a number; `None` when neither answer is one."""
+    """Two matrices entry by entry, a determinant beside a number; `None` when neither answer is one.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     one, other = _computed(p), _computed(g)
     if one is None and other is None:
         return None

@@ -98,6 +98,11 @@ class Tokens:
         return self.tokens[self.at].kind if self.at < len(self.tokens) else ""
 
     def take(self, expected: str | None = None) -> str:
+        """Takes the next token and returns its text.
+
+        Raises:
+            Unreadable: It is not the one that is expected, or there is none.
+        """
         if self.at >= len(self.tokens) or (expected is not None and self.peek() != expected):
             raise Unreadable(f"{expected or 'more'} expected")
         self.at += 1
@@ -115,7 +120,11 @@ class Tokens:
         return argument(self.text, self.tokens[self.at].start)[0] or ""
 
     def raw_argument(self) -> str:
-        """The next token or group as text."""
+        """The next token or group as text.
+
+        Raises:
+            Unreadable: There is none, or a brace is not closed.
+        """
         if self.at >= len(self.tokens):
             raise Unreadable("argument expected")
         if self.peek() != "{":
@@ -158,6 +167,11 @@ def renamed(node: Node, index: str) -> Node:
 
 
 def mixed(text: str) -> Node:
+    r"""A mixed number, "1\frac{2}{3}", by its three whole numbers.
+
+    Raises:
+        Unreadable: Its denominator is zero.
+    """
     whole, above, below = re.findall(r"\d+", text)
     if int(below) == 0:
         raise Unreadable("a zero below")
@@ -201,7 +215,13 @@ def derivative(above: str, below: str) -> str | None:
 
 
 def application(name: str, inverse: str, inner: str) -> str | None:
-    """What a name before parentheses is: "call", "binom" for C(10, 3), or `None` for a factor."""
+    """What a name before parentheses is: "call", "binom" for C(10, 3), or `None` for a factor.
+
+    Args:
+        name: The name, with its index and primes.
+        inverse: Its exponent where that is -1, else "".
+        inner: What stands in the parentheses.
+    """
     plain = name.rstrip("'").partition("_")[0]
     pair = re.fullmatch(r"\s*(\d+|[nmk])\s*,\s*(\d+|[nmkr])\s*", inner)
     if plain == "C" and not inverse and "'" not in name and pair:

@@ -48,7 +48,11 @@ def _bound(parser: Parser) -> Node:
 
 
 def series(parser: Parser, name: str) -> Node:
-    """A sum or product, behind its sign."""
+    """A sum or product, behind its sign.
+
+    Raises:
+        Unreadable: It is not written to its end, or has no index.
+    """
     parser.take("_")
     lower = _FROM.fullmatch(parser.raw_argument())
     if lower and lower[2] != "=":
@@ -65,7 +69,11 @@ def series(parser: Parser, name: str) -> Node:
 
 
 def integral(parser: Parser, name: str) -> Node:
-    """An integral with its bounds; the integrand ends at the first "dx" that leaves a formula before it."""
+    """An integral with its bounds; the integrand ends at the first "dx" that leaves a formula before it.
+
+    Raises:
+        Unreadable: It is not written to its end, or has no variable.
+    """
     parser.take("_")
     low = _bound(parser)
     parser.take("^")
@@ -83,7 +91,11 @@ def integral(parser: Parser, name: str) -> Node:
 
 
 def limit(parser: Parser, name: str) -> Node:
-    """A limit with its point, and the side that it comes from."""
+    """A limit with its point, and the side that it comes from.
+
+    Raises:
+        Unreadable: It is not written to its end, or has no point.
+    """
     parser.take("_")
     written = _APPROACH.fullmatch(parser.raw_argument())
     if not written:

@@ -25,7 +25,12 @@ _IN_WORDS = re.compile(
 
 
 def as_parameters(p: str, g: str, equal: Equal) -> bool | None:
-    r""" "3k+1, k \in \mathbb{Z}" is "3k+1": that k is any integer may go without saying, not that it is natural."""
+    r""" "3k+1, k \in \mathbb{Z}" is "3k+1": that k is any integer may go without saying, not that it is natural.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     one, other = _parameters(p), _parameters(g)
     if one is None and other is None:
         return None

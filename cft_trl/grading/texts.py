@@ -33,7 +33,12 @@ _MEANING = {word: number for number, words in enumerate(_SAME) for word in words
 
 
 def same_option(p: str, g: str, equal: Equal) -> bool | None:
-    """Option letters and labelled options; `None` when neither answer is one."""
+    """Option letters and labelled options; `None` when neither answer is one.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     if re.fullmatch("[A-J]", g) and (named := _NAMED_OPTION.fullmatch(p)):
         return named[1].upper() == g
     one, other = _CHOICE.fullmatch(p), _CHOICE.fullmatch(g)
@@ -96,7 +101,12 @@ def _minutes(answer: str, match: re.Match[str] | None) -> int | None:
 
 
 def same_text(p: str, g: str, equal: Equal) -> bool | None:
-    """Words; `None` when neither answer is a text."""
+    """Words; `None` when neither answer is a text.
+
+    Args:
+        p, g: The two answers, in LaTeX.
+        equal: The comparison of the whole table, for their parts.
+    """
     texts = [is_text(answer) for answer in (p, g)]
     if not any(texts):
         return None

@@ -54,7 +54,13 @@ def constant(node: Node, digits: int = 60) -> Number | None:
 
 
 def at(node: Node, point: Mapping[str, Number], digits: int = 60) -> Number | None:
-    """The value at a point, as `constant`."""
+    """The value at a point, as `constant`.
+
+    Args:
+        node: The formula.
+        point: Its symbols' values, by name.
+        digits: Of what is not exact.
+    """
     try:
         with mp.workdps(digits):
             return Evaluation(point, digits).value(node)

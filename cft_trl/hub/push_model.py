@@ -110,7 +110,12 @@ def send(
     revision: str | None = None,
     message: str | None = None,
 ) -> str:
-    """Sends what `prepare_push` put together; see `push_model`."""
+    """Sends what `prepare_push` put together; see `push_model`.
+
+    Args:
+        publication: What is sent.
+        repo_id, private, revision, message: As for `push_model`.
+    """
     return commit_files(
         repo_id,
         "model",
@@ -126,6 +131,9 @@ def prepare_push(
     run: str | Path, repo_id: str, *, checkpoint: str | None = None, evaluations: Sequence[str | Path] = ()
 ) -> Publication:
     """What `push_model` would send. Nothing is written; the Hub is asked which benchmarks it has registered.
+
+    Args:
+        run, repo_id, checkpoint, evaluations: As for `push_model`.
 
     Raises:
         CFTError: As `push_model`, but for the upload.

@@ -358,7 +358,13 @@ def _without_addresses(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_files(results: Sequence[Result], record: Mapping[str, Any], repo_id: str) -> dict[str, bytes]:
-    """The model's evaluations as files of the repository: what was asked and every score, without the generations."""
+    """The model's evaluations as files of the repository: what was asked and every score, without the generations.
+
+    Args:
+        results: As `read_results` finds them.
+        record: The run's.
+        repo_id: The repository, which is the model's name there.
+    """
     found: dict[str, bytes] = {}
     for result in results:
         name, number = public_name(str(result.folder.resolve())), 1

@@ -88,6 +88,9 @@ def commit_files(
 
     Returns:
         The commit's URL.
+
+    Raises:
+        CFTError: A public repository where a private one is wanted, or the upload does not succeed.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 

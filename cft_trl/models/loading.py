@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False):
-    """Loads the tokenizer of `name` (see `resolve_model`) -> `PreTrainedTokenizerBase`."""
+    """Loads the tokenizer of `name` (see `resolve_model`) -> `PreTrainedTokenizerBase`.
+
+    Args:
+        name: A Hub id, a folder or the bundled model's name.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Whether code that comes with the tokenizer may run.
+
+    Raises:
+        CFTError: There is none that can be loaded.
+    """
     from transformers import AutoTokenizer
 
     source = resolve_model(name, revision=revision)
@@ -93,7 +102,11 @@ def _told(error: Exception) -> str:
 
 
 def torch_dtype(name: str | None):
-    """`"bfloat16"` -> `torch.bfloat16`; None picks bfloat16 on a GPU that has it, else float32."""
+    """`"bfloat16"` -> `torch.bfloat16`; None picks bfloat16 on a GPU that has it, else float32.
+
+    Raises:
+        CFTError: No type of torch's has that name.
+    """
     import torch
 
     if name is None or name == "auto":

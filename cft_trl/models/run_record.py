@@ -50,7 +50,11 @@ def update_record(folder: Path, **parts: Any) -> dict[str, Any]:
 
 
 def run_of(folder: str | Path) -> str | None:
-    """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says."""
+    """The id of the run that a run's folder, one of its checkpoints or its `best` is of; None where nothing says.
+
+    Raises:
+        CFTError: The file that says it cannot be read.
+    """
     mark = Path(folder) / MARK
     if not mark.is_file():
         return read_record(folder).get("run")

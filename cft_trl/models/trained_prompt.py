@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cft_trl.data.prompts import PRESETS
+from cft_trl.data.prompts import PRESETS, PresetName
 
 
-def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> str:
+def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName:
     """The critique prompt that a run's folder, or what was pushed of it, says; "paper" where nothing says.
 
     Args:

@@ -87,7 +87,11 @@ class ModelShape:
         return self.vocabulary * self.hidden
 
     def adapters(self, rank: int, targets: list[str] | None) -> int:
-        """Parameters of LoRA adapters of `rank` on the matrices named, default PEFT's: queries and values."""
+        """Parameters of LoRA adapters of `rank` on the matrices named, default PEFT's: queries and values.
+
+        Raises:
+            CFTError: The model has no matrix of a name.
+        """
         names = targets or ["q_proj", "v_proj"]
         if "all-linear" in names:
             names = [name for name, _, _ in self.linears]

@@ -123,6 +123,11 @@ class Run:
 def make_plan(run: Run, shape: ModelShape, hardware: Hardware) -> Plan:
     """Plans a run.
 
+    Args:
+        run: What is trained, on how many rows of which lengths.
+        shape: The model's.
+        hardware: Its devices.
+
     Raises:
         CFTError: a strategy that the hardware has too few devices for.
 

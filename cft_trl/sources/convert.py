@@ -148,6 +148,12 @@ def convert(
 def converted(row: Any, where: str, to: str, layout: str | None = None) -> Record:
     r"""One row in another layout; see `convert`.
 
+    Args:
+        row: As it was read.
+        where: What errors begin with.
+        to: The layout that is wanted.
+        layout: The one it has; None to tell it by its columns.
+
     Raises:
         CFTError: It cannot be read, or the layout cannot hold it exactly; the message begins with `where`.
 

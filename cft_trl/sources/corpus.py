@@ -34,11 +34,12 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from itertools import chain, cycle, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 from cft_trl.data.fingerprints import Seen, fingerprint, normalised
 from cft_trl.data.layouts import LAYOUTS
 from cft_trl.data.records import COLUMNS, Record, to_record
+from cft_trl.data.settings import ROWS, Count, Expected, Listed, Share, Texts, check_settings
 from cft_trl.data.stage_files import Progress, StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
 from cft_trl.sources import gsm8k, metamath, numinamath, webinstruct
@@ -46,7 +47,7 @@ from cft_trl.sources.local import check_mapped, local_record, raw_rows
 
 # name -> the module that says where the corpus is and how its row is read
 CORPORA = {"webinstruct": webinstruct, "metamath": metamath, "numinamath": numinamath, "gsm8k": gsm8k}
-NAMES = ("local", *CORPORA, "arithmetic")
+Corpus = Literal["local", "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic"]
 
 _ONLY_LOCAL = ("columns", "append_verdict")
 _ONLY_ARITHMETIC = ("levels", "kinds", "right_ratio")
@@ -86,33 +87,24 @@ class SourceSettings:
         cft_trl.errors.CFTError: source.corpus='gsm9k': unknown (did you mean 'gsm8k'?); give one of local, ...
     """
 
-    corpus: str = "local"
+    corpus: Corpus = "local"
     path: str | None = None
     name: str | None = None
     revision: str | None = None
     split: str = "train"
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Annotated[Mapping[str, str], Expected("{record's column: source's column}")] = field(default_factory=dict)
     append_verdict: bool = False
-    without_response: str | None = None
-    limit: int | None = None
-    sample: str = "first"
+    without_response: Literal["fail", "keep"] | None = None
+    limit: Annotated[Count | None, Expected(ROWS)] = None
+    sample: Literal["first", "random"] = "first"
     seed: int = 0
     dedup: bool = True
-    levels: tuple[int, ...] | None = None
-    kinds: tuple[str, ...] | None = None
-    right_ratio: float | None = None
+    levels: Annotated[tuple[int, ...], Listed()] | None = None
+    kinds: Texts | None = None
+    right_ratio: Share | None = None
 
     def __post_init__(self) -> None:
-        if self.corpus not in NAMES:
-            hint = nearest(str(self.corpus), NAMES)
-            raise CFTError(f"source.corpus={self.corpus!r}: unknown{hint}; give one of {', '.join(NAMES)}")
-        for key, known in (("sample", ("first", "random")), ("without_response", (None, "fail", "keep"))):
-            if getattr(self, key) not in known:
-                raise CFTError(f"source.{key}={getattr(self, key)!r}: give {' or '.join(filter(None, known))}")
-        if self.limit is not None and (type(self.limit) is not int or self.limit < 1):
-            raise CFTError(f"source.limit={self.limit!r}: give a whole number of rows, 1 or more, or none for all")
-        if not isinstance(self.columns, Mapping):
-            raise CFTError(f"source.columns={self.columns!r}: give {{record's column: source's column}}")
+        check_settings(self, "source")
         for column in self.columns:
             if column not in COLUMNS:
                 raise CFTError(f"source.columns: a record has no column {column!r}{nearest(column, COLUMNS)}")

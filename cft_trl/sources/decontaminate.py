@@ -32,9 +32,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Ge
 
 from cft_trl.data.fingerprints import fingerprint, normalised
+from cft_trl.data.settings import Expected, Listed, Share, check_settings
 from cft_trl.data.stage_files import Progress, StageReport, StageWriter
 from cft_trl.errors import CFTError
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, SIX, get_benchmark, load_benchmark
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 # "math-validation" is drawn from MATH train, which many corpora hold on purpose; name it to keep it apart.
 ALL = tuple(name for name, benchmark in BENCHMARKS.items() if not benchmark.drawn)
 
+_NAMES = "six, all, none, or names of benchmarks"
 _PHRASE = 5  # so many different problems with one n-gram make it a phrase
 _NEAR_COPY = 0.5
 _TOLD = 20  # hits told per benchmark
@@ -71,22 +75,17 @@ class DecontaminateSettings:
         cft_trl.errors.CFTError: decontaminate.benchmarks: benchmark 'amc' is unknown (did you mean 'amc23'?); ...
     """
 
-    benchmarks: str | tuple[str, ...] = "six"
-    ngram: int = 13
-    share: float = 0.0
-    action: str = "drop"
+    benchmarks: Annotated[str | Annotated[tuple[str, ...], Listed(alone=False)], Expected(_NAMES)] = "six"
+    ngram: Annotated[int, Ge(2), Expected("2 or more words; 13 is usual")] = 13
+    share: Share = 0.0
+    action: Literal["drop", "report"] = "drop"
 
     def __post_init__(self) -> None:
+        check_settings(self, "decontaminate")
         try:
             self.names()
         except CFTError as error:
             raise CFTError(f"decontaminate.benchmarks: {error}; or give six, all or none") from None
-        if self.ngram < 2:
-            raise CFTError(f"decontaminate.ngram={self.ngram}: give 2 or more words; 13 is usual")
-        if not 0 <= self.share <= 1:
-            raise CFTError(f"decontaminate.share={self.share}: give a share between 0 and 1")
-        if self.action not in ("drop", "report"):
-            raise CFTError(f"decontaminate.action={self.action!r}: give drop or report")
 
     def names(self) -> tuple[str, ...]:
         """The benchmarks' own names, each once."""

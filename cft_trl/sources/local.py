@@ -109,7 +109,7 @@ def raw_rows(
 ) -> Iterator[tuple[Any, str]]:
     """Rows as the source holds them, read while they are iterated, each with the place that an error about it names.
 
-    Arguments and errors are those of `load_local`; class numbers are replaced by their names.
+    Args and Raises as for `load_local`; class numbers are replaced by their names.
     """
     where = str(path_or_hub_id)
     found = _find_files(where, split, name, revision)
@@ -132,7 +132,7 @@ def data_identity(
 ) -> Identity:
     """What `load_local` would read: local files by their contents, a Hub dataset by the commit it stands for now.
 
-    Arguments and errors are those of `load_local`.
+    Args and Raises as for `load_local`.
     """
     where = str(path_or_hub_id)
     found = _find_files(where, split, name, revision)
@@ -312,6 +312,11 @@ def _indexed_record(
 def local_record(row: Any, where: str, *, columns: Mapping[str, str], append_verdict: bool) -> Record:
     """One source row as a record: renamed, read by its layout, its verdict appended.
 
+    Args:
+        row: As it was read.
+        where: What errors begin with.
+        columns, append_verdict: As for `load_local`.
+
     Raises:
         CFTError: It cannot be read; the message begins with `where`.
     """
@@ -348,7 +353,16 @@ def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> 
 
 
 def check_mapped(columns: Mapping[str, str], found: Any, where: str) -> None:
-    """Refuses a mapping that names a column which is not there."""
+    """Refuses a mapping that names a column which is not there.
+
+    Args:
+        columns: Record's column -> source's column.
+        found: The source's columns.
+        where: What the error begins with.
+
+    Raises:
+        CFTError: One is not there; the nearest is named.
+    """
     for column, source in columns.items():
         if source not in found:
             names = ", ".join(found)

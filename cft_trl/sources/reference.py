@@ -96,7 +96,13 @@ def critique_from_reference(record: dict, rng: random.Random | int | str | None 
 def diagnose(
     equations: Sequence[Equation], final: FinalAnswer | None, steps: Sequence[Reference], query: str = ""
 ) -> Diagnosis:
-    """Compares a response's equations and final answer with the reference steps, up to the first error."""
+    """Compares a response's equations and final answer with the reference steps, up to the first error.
+
+    Args:
+        equations, final: As read from the response.
+        steps: The reference's, in order.
+        query: The question, for the numbers that it gives.
+    """
     answer = steps[-1].value
     claimed = final.value if final else equations[-1].shown
     another_way = claimed == answer and _holds_together(equations, steps, query)

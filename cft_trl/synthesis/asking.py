@@ -26,12 +26,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from annotated_types import Interval
 
 from cft_trl.data.records import COLUMNS, to_record
+from cft_trl.data.settings import Count, Expected, FromText, Listed, Pattern
 from cft_trl.data.stage_files import StageReport, StageWriter
-from cft_trl.errors import CFTError, nearest
-from cft_trl.generation.dialect import check_extra
+from cft_trl.errors import CFTError
 from cft_trl.generation.identities import flat, key_of
 from cft_trl.generation.journal import Journal, SignedJournal
 from cft_trl.generation.replies import is_known
@@ -39,6 +41,22 @@ from cft_trl.generation.requests import Answer, Counts, Request
 
 Record = dict[str, Any]
 Progress = Callable[[Mapping[str, Counts]], None]
+
+# What the settings of respond, critique and refine have in common.
+_LEFT_OUT = ", or null to leave it out of the requests"
+Temperature = Annotated[
+    Annotated[float, Interval(ge=0, le=2), FromText()] | None, Expected(f"a number from 0 to 2{_LEFT_OUT}")
+]
+TopP = Annotated[
+    Annotated[float, Interval(gt=0, le=1), FromText()] | None, Expected(f"a number over 0 and up to 1{_LEFT_OUT}")
+]
+MaxTokens = Annotated[Count | None, Expected(f"a whole number from 1{_LEFT_OUT}")]
+Extra = Annotated[Mapping[str, Any], Expected("fields and their values, as in {reasoning_effort: low}")]
+Teachers = Annotated[
+    tuple[Annotated[str, Pattern(r"[\s\S]*\S[\s\S]*")], ...],
+    Listed(),
+    Expected("teachers by name, as in 'openai:gpt-4o-2024-11-20'"),
+]
 
 _NEIGHBOURS = 2048  # among so many rows those with the same query are brought together
 _CHUNK = 512  # rows that are finished and written together
@@ -57,7 +75,15 @@ class AnyTeacher(Protocol):
 
     def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]: ...
+    ) -> AsyncIterator[tuple[Request, Answer]]:
+        """Answers requests; see `client.Teacher.ask_all`.
+
+        Args:
+            requests: Taken as they can be asked, never all at once.
+            journal: Holds the answers of before, and gets the new ones before they are handed on.
+            counts: Is kept up to date while it runs.
+            in_order: Whether the answers come in the requests' order.
+        """
 
 
 @dataclass(frozen=True)
@@ -298,49 +324,6 @@ def _count(sums: dict[str, int], answer: Answer) -> None:
         found += [] if is_known(answer["finish_reason"]) else [f"finish_reason {answer['finish_reason']}"]
         for name in found:
             sums[name] = sums.get(name, 0) + 1
-
-
-def check_settings(section: str, settings: Any, choices: Mapping[str, Sequence[str]], models: str) -> None:
-    """Checks what the sections respond, critique and refine of a recipe have in common.
-
-    Args:
-        section: The section's name, with which each error begins.
-        settings: The dataclass; a field it lacks is not checked.
-        choices: The values that a field may have, by field.
-        models: The field that names the teachers; one name, or a list as YAML gives it, becomes a tuple.
-
-    Raises:
-        CFTError: The first wrong value ("critique.samples=0: give a whole number from 1").
-    """
-
-    def check(name: str, right: Callable[[Any], bool], told: str) -> None:
-        value = getattr(settings, name, None)
-        if hasattr(settings, name) and not right(value):
-            raise CFTError(f"{section}.{name}={value!r}: give {told}")
-
-    def number(value: Any) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-
-    def whole(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    for name, known in choices.items():
-        value = getattr(settings, name)
-        if value not in known:
-            hint = nearest(str(value), known)
-            raise CFTError(f"{section}.{name}={value!r}: unknown{hint}; give {' or '.join(known)}")
-    names = getattr(settings, models)
-    names = (names,) if isinstance(names, str) else tuple(names or ())
-    if not all(isinstance(name, str) and name.strip() for name in names):
-        raise CFTError(f"{section}.{models}={list(names)!r}: give teachers by name, as in 'openai:gpt-4o-2024-11-20'")
-    object.__setattr__(settings, models, names)
-    check("samples", lambda value: whole(value, 1), "a whole number from 1")
-    or_null = ", or null to leave it out of the requests"
-    check("temperature", lambda value: value is None or (number(value) and 0 <= value <= 2), f"0 to 2{or_null}")
-    check("top_p", lambda value: value is None or (number(value) and 0 < value <= 1), f"over 0 and up to 1{or_null}")
-    check("max_tokens", lambda value: value is None or whole(value, 1), f"a whole number from 1{or_null}")
-    check("seed", lambda value: value is None or whole(value, 0), "a whole number from 0, or null")
-    check_extra(settings.extra, f"{section}.extra")
 
 
 def sampling_of(settings: Any) -> dict[str, Any]:

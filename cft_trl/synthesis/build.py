@@ -369,7 +369,11 @@ def _public(line: bytes) -> bytes:
 
 @contextmanager
 def told_if_full(folder: Path) -> Iterator[None]:
-    """A full disk in one line."""
+    """A full disk in one line.
+
+    Raises:
+        CFTError: A file could not be written.
+    """
     try:
         yield
     except OSError as error:

@@ -17,13 +17,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cft_trl.data.settings import Count, Whole, check_settings
 from cft_trl.data.stage_files import StageReport
-from cft_trl.data.teacher_prompts import PRESETS, clean_critique, critique_messages, refused_critique
+from cft_trl.data.teacher_prompts import clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
+from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.requests import Answer
-from cft_trl.synthesis.asking import AnyTeacher, Plan, Progress, Record, ask_rows, check_settings, sampling_of
+from cft_trl.synthesis.asking import (
+    AnyTeacher,
+    Extra,
+    MaxTokens,
+    Plan,
+    Progress,
+    Record,
+    Teachers,
+    Temperature,
+    TopP,
+    ask_rows,
+    sampling_of,
+)
 
 
 @dataclass(frozen=True)
@@ -50,18 +64,19 @@ class CritiqueSettings:
         cft_trl.errors.CFTError: critique.samples=0: give a whole number from 1
     """
 
-    teachers: tuple[str, ...] = ()
-    samples: int = 1
-    preset: str = "plain"
+    teachers: Teachers = ()
+    samples: Count = 1
+    preset: Literal["plain", "boxed"] = "plain"
     show_reference: bool = False
-    temperature: float | None = 0.3
-    top_p: float | None = 0.95
-    max_tokens: int | None = 3200
-    seed: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    temperature: Temperature = 0.3
+    top_p: TopP = 0.95
+    max_tokens: MaxTokens = 3200
+    seed: Whole | None = None
+    extra: Extra = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_settings("critique", self, {"preset": tuple(PRESETS)}, "teachers")
+        check_settings(self, "critique")
+        check_extra(self.extra, "critique.extra")
 
 
 def run_critique(

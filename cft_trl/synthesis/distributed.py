@@ -138,7 +138,16 @@ def check_tasks(folder: str | Path, tasks: int | None) -> None:
 
 
 def merge_stage(folder: Path, stage: str, tasks: int) -> StageReport:
-    """Joins a stage's files of all tasks, in their order; returns the report of the whole."""
+    """Joins a stage's files of all tasks, in their order; returns the report of the whole.
+
+    Args:
+        folder: The build's.
+        stage: The stage.
+        tasks: How many parts it has.
+
+    Raises:
+        CFTError: A part is missing, or the disk is full.
+    """
     shards = [shard_name(rank, tasks) for rank in range(tasks)]
     reports = [read_report(folder, stage, shard) for shard in shards]
     if None in reports:

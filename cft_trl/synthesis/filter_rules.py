@@ -54,7 +54,13 @@ PER_QUERY = 600
 
 
 def cut_longest(lengths: numpy.ndarray, order: numpy.ndarray, rule: Longest) -> Removed:
-    """The rule of `Longest`, already scaled; `lengths` are the critiques', in characters."""
+    """The rule of `Longest`, already scaled.
+
+    Args:
+        lengths: Of the critiques, in characters; one for each row.
+        order: The rows' places in a seeded order, by which one of equals is chosen.
+        rule: Its numbers.
+    """
     import numpy
 
     by_length = numpy.lexsort((order, lengths))
@@ -73,6 +79,12 @@ def cut_per_query(
 ) -> Removed:
     """Of each query's rows drops the shortest and longest critiques alike until `keep` are left; of an odd number one
     more of the longest. A query with no more than `keep` loses none.
+
+    Args:
+        lengths: Of the critiques, in characters; one for each row.
+        order: The rows' places in a seeded order, by which one of equals is chosen.
+        queries: A number for each row, alike where the query is.
+        keep: The most rows of a query.
 
     Example:
         >>> import numpy
@@ -102,6 +114,11 @@ def cut_to_ratio(verdicts: numpy.ndarray, order: numpy.ndarray, right_ratio: flo
     """Drops as few rows as bring the share of "right" among those with a verdict to the ratio (or just under it, where
     it does not come out even).
 
+    Args:
+        verdicts: `RIGHT`, `WRONG` or 0 for each row.
+        order: The rows' places in a seeded order, by which one of equals is chosen.
+        right_ratio: The share of right ones, 0 to 1.
+
     Example:
         >>> import numpy
         >>> cut_to_ratio(numpy.array([1, 1, 1, 2, 0]), numpy.array([4, 2, 3, 1, 0]), 0.5)
@@ -117,6 +134,11 @@ def cut_to_ratio(verdicts: numpy.ndarray, order: numpy.ndarray, right_ratio: flo
 
 def cut_to_limit(verdicts: numpy.ndarray, order: numpy.ndarray, limit: int) -> Removed:
     """A sample of `limit` rows with the same shares of verdicts, up to rounding.
+
+    Args:
+        verdicts: `RIGHT`, `WRONG` or 0 for each row.
+        order: The rows' places in a seeded order, by which one of equals is chosen.
+        limit: The most rows.
 
     Example:
         >>> import numpy

@@ -78,7 +78,11 @@ def foreign(text: str, language: str) -> str | None:
 
 
 def check_language(language: str) -> None:
-    """Refuses a language that the detector does not know; raises as `foreign`."""
+    """Refuses a language that the detector does not know.
+
+    Raises:
+        CFTError: It is unknown (the nearest is named), or py3langid is not installed.
+    """
     known = _identifier().labels
     if language not in known:
         raise CFTError(f"language={language!r}: unknown{nearest(language, known)}; known: {', '.join(known)}")

@@ -73,6 +73,10 @@ def box_agrees(rows: Sequence[Row]) -> list[Finding]:
 def needs_grader(row: Row, agree: str, boxed: str) -> bool:
     """Whether the filter would grade something of this row, as far as one can tell before it has a critique.
 
+    Args:
+        row: A record of the source.
+        agree, boxed: The filter's settings.
+
     Example:
         >>> needs_grader({"reference_answer": "42", "meta": {"label": "right"}}, "drop", "off")
         False

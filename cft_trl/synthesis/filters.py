@@ -31,11 +31,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from cft_trl.data.fingerprints import fingerprint, normalised
+from cft_trl.data.settings import ROWS, Count, Expected, FromText, Listed, Share, Whole, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
-from cft_trl.errors import CFTError, nearest
+from cft_trl.errors import CFTError
 from cft_trl.synthesis.filter_rules import (
     PER_QUERY,
     RIGHT,
@@ -53,14 +56,14 @@ if TYPE_CHECKING:
     import numpy
 
 Record = dict[str, Any]
-Bounds = tuple[int | None, int | None]
+_BOUNDS = "[least, most] characters, null for no bound"
+Bounds = Annotated[tuple[Whole | None, Whole | None], Listed(alone=False), Expected(_BOUNDS)]
 Progress = Callable[[StageReport], None]
 
 ORDER = (
     "truncated", "verdict", "query_chars", "response_chars", "critique_chars", "language", "agree", "boxed",
     "near_duplicates", "preset", "right_ratio", "limit",
 )  # fmt: skip
-PRESETS = ("longest-50k", "one-shot")
 
 _CHUNK = 512  # rows graded together
 _CODES = {None: 0, "right": RIGHT, "wrong": WRONG}
@@ -101,52 +104,31 @@ class FilterSettings:
         cft_trl.errors.CFTError: filter.verdict='requird': unknown (did you mean 'required'?); give required or any
     """
 
-    preset: str | None = None
-    verdict: str = "required"
-    agree: str = "drop"
-    boxed: str = "off"
-    truncated: str = "drop"
+    preset: Literal["longest-50k", "one-shot"] | None = None
+    verdict: Literal["required", "any"] = "required"
+    agree: Literal["drop", "report", "off"] = "drop"
+    boxed: Literal["drop", "report", "off"] = "off"
+    truncated: Literal["drop", "keep"] = "drop"
     query_chars: Bounds = (None, None)
     response_chars: Bounds = (None, None)
     critique_chars: Bounds = (None, None)
-    near_duplicates: float | None = None
-    near_duplicates_of: str = "critique"
+    near_duplicates: Annotated[float, Interval(gt=0, lt=1), FromText()] | None = None
+    near_duplicates_of: Literal["critique", "response"] = "critique"
     language: str | None = None
-    right_ratio: float | None = None
-    limit: int | None = None
+    right_ratio: Share | None = None
+    limit: Annotated[Count | None, Expected(ROWS)] = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, known in (
-            ("preset", (None, *PRESETS)),
-            ("verdict", ("required", "any")),
-            ("agree", ("drop", "report", "off")),
-            ("boxed", ("drop", "report", "off")),
-            ("truncated", ("drop", "keep")),
-            ("near_duplicates_of", ("critique", "response")),
-        ):
-            value = getattr(self, key)
-            if value not in known:
-                hint = nearest(str(value), known)
-                raise CFTError(f"filter.{key}={value!r}: unknown{hint}; give {' or '.join(k or 'none' for k in known)}")
+        check_settings(self, "filter")
         for key in ("query_chars", "response_chars", "critique_chars"):
-            _check_bounds(key, getattr(self, key))
-        if self.near_duplicates is not None and not 0 < self.near_duplicates < 1:
-            raise CFTError(f"filter.near_duplicates={self.near_duplicates}: give a similarity above 0 and below 1")
-        if self.right_ratio is not None and not 0 <= self.right_ratio <= 1:
-            raise CFTError(f"filter.right_ratio={self.right_ratio}: give a share between 0 and 1")
-        if self.limit is not None and self.limit < 1:
-            raise CFTError(f"filter.limit={self.limit}: give 1 or more, or none for all rows")
+            least, most = getattr(self, key)
+            if least is not None and most is not None and least > most:
+                raise CFTError(f"filter.{key}={(least, most)}: give {_BOUNDS}")
         if self.preset == "one-shot" and self.agree != "drop":
             raise CFTError(
                 f"filter.agree={self.agree}: preset one-shot is about what is left without wrong critiques; drop"
             )
-
-
-def _check_bounds(key: str, bounds: Any) -> None:
-    numbers = isinstance(bounds, list | tuple) and all(b is None or (type(b) is int and b >= 0) for b in bounds)
-    if not numbers or len(bounds) != 2 or (None not in bounds and bounds[0] > bounds[1]):
-        raise CFTError(f"filter.{key}={bounds!r}: give [least, most] characters, null for no bound")
 
 
 def run_filter(

@@ -65,6 +65,9 @@ class KnownTeachers:
 
     Attributes:
         changed: Name of a teacher -> what of it is another than it was when this folder last asked it.
+
+    Raises:
+        CFTError: `journal/teachers.json` cannot be read.
     """
 
     def __init__(self, folder: str | Path, vllm_options: Sequence[str] = ()) -> None:

@@ -97,7 +97,11 @@ class Marks:
         return content_digest(content)
 
     def source(self, settings: SourceSettings) -> str | None:
-        """What a source holds: a digest of its files, or a commit of the Hub; None for what is made on the spot."""
+        """What a source holds: a digest of its files, or a commit of the Hub; None for what is made on the spot.
+
+        Raises:
+            CFTError: A file cannot be read.
+        """
         where = source_path(settings)
         if where is None:
             return None

@@ -91,7 +91,14 @@ def estimate(recipe: Recipe) -> Estimate:
 
 
 def tell(recipe: Recipe, found: Estimate, batch: bool = False, prices: Prices | None = None) -> None:
-    """Prints an estimate."""
+    """Prints an estimate.
+
+    Args:
+        recipe: What would be done.
+        found: The estimate.
+        batch: Whether through the Batch API, at half the price.
+        prices: Default: the table that comes with the package.
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -50,6 +50,11 @@ class Prices:
     def cost(self, teacher: str, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float | None:
         """Dollars for so many tokens of a teacher ("openai:gpt-4o"); None where its price is not known.
 
+        Args:
+            teacher: As a recipe names it.
+            prompt_tokens, completion_tokens: How many.
+            batch: Whether through the Batch API.
+
         Example:
             >>> prices = Prices("2025-08-15", {"gpt-4o": (2.5, 10.0)})
             >>> prices.cost("openai:gpt-4o", 1_000_000, 100_000), prices.cost("openai:gpt-4o", 1_000_000, 0, batch=True)

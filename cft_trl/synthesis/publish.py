@@ -27,22 +27,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from cft_trl.data.folders import without_folders, write_text
 from cft_trl.data.parquet import ShardWriter
 from cft_trl.data.records import layout_features, to_messages, to_webinstruct_cft, unpublishable
+from cft_trl.data.settings import Count, Expected, Listed, Pattern, Texts, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
-from cft_trl.errors import CFTError, nearest
+from cft_trl.errors import CFTError
 from cft_trl.hub.upload import PUBLISHED, check_repo_id
 from cft_trl.synthesis.dataset_card import write_dataset_card
 from cft_trl.synthesis.statistics import Statistics, plot_statistics
 
 Record = dict[str, Any]
 
-LAYOUTS = ("records", "webinstruct_cft", "messages")
+Layout = Literal["records", "webinstruct_cft", "messages"]
 # What the Hub checks in a card, and would refuse after the upload had begun.
-_IDS = (("licence", "[a-z0-9.-]+", "mit, apache-2.0 or cc-by-4.0"), ("language", "[a-z]{2,3}", "en, de or zh"))
+Licence = Annotated[str, Pattern("[a-z0-9.-]+"), Expected("an id of the Hub's, such as mit, apache-2.0 or cc-by-4.0")]
+Language = Annotated[str, Pattern("[a-z]{2,3}"), Expected("an id of the Hub's, such as en, de or zh")]
 
 _PARTIAL = ".publish.partial"
 _MOST_CONFIGS = 100  # each holds a row group in memory while it is written
@@ -63,38 +65,26 @@ class PublishSettings:
         private: Whether a repository made by the push is private.
         revision: The branch that is pushed to; None is main.
         tags: Further tags of the card.
+
+    Raises:
+        CFTError: A value that is none of its field's, or layouts without "records".
     """
 
     name: str | None = None
-    licence: str | None = None
-    language: str = "en"
-    layouts: tuple[str, ...] = LAYOUTS
-    rows_per_shard: int = 100_000
-    row_group_size: int = 1_000
+    licence: Licence | None = None
+    language: Language = "en"
+    layouts: Annotated[tuple[Layout, ...], Listed()] = get_args(Layout)
+    rows_per_shard: Count = 100_000
+    row_group_size: Count = 1_000
     repo: str | None = None
     private: bool = False
     revision: str | None = None
-    tags: tuple[str, ...] = ()
+    tags: Texts = ()
 
     def __post_init__(self) -> None:
-        for name in ("layouts", "tags"):
-            value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(item, str) for item in value):
-                raise CFTError(f"publish.{name}={value!r}: give a list of words")
-            object.__setattr__(self, name, tuple(value))
-        for layout in self.layouts:
-            if layout not in LAYOUTS:
-                raise CFTError(f"publish.layouts: unknown layout {layout!r}{nearest(layout, LAYOUTS)}")
+        check_settings(self, "publish")
         if "records" not in self.layouts:
             raise CFTError("publish.layouts: 'records' is missing; the others cannot hold every row")
-        for name in ("rows_per_shard", "row_group_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise CFTError(f"publish.{name}={value!r}: give a whole number of 1 or more")
-        for name, pattern, examples in _IDS:
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-                raise CFTError(f"publish.{name}={value!r}: give an id of the Hub's, such as {examples}")
         if self.repo is not None:
             check_repo_id(self.repo, "publish.repo")
 

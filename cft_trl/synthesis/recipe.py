@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from cft_trl.data.settings import check_settings, read_settings
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.dialect import SECRET
 from cft_trl.sources.corpus import SourceSettings
@@ -41,6 +41,9 @@ class Recipe:
 
     Attributes:
         name: Of the dataset and, by default, of the folder it is built in.
+
+    Raises:
+        CFTError: A name that cannot be a folder's.
     """
 
     name: str
@@ -53,11 +56,12 @@ class Recipe:
     publish: PublishSettings = field(default_factory=PublishSettings)
 
     def __post_init__(self) -> None:
+        check_settings(self, str)
         if not _NAME.fullmatch(self.name):
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
         if self.source.without_response is None:
             # Own questions need no response where models are asked for one.
-            kept = "keep" if self.respond.answers == "models" else "fail"
+            kept: Literal["keep", "fail"] = "keep" if self.respond.answers == "models" else "fail"
             object.__setattr__(self, "source", dataclasses.replace(self.source, without_response=kept))
 
 
@@ -101,10 +105,15 @@ def to_recipe(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
             raise CFTError(f"{where}: unknown section {name!r}{nearest(str(name), hints)}; known: {', '.join(hints)}")
     if "name" not in content:
         raise CFTError(f"{where}: no name; begin with a line like 'name: webinstruct'")
-    name = _typed(content["name"], str, f"{where}: name")
-    sections = {stage: _section(hints[stage], content.get(stage), where, stage) for stage in STAGES}
+    sections = {}
+    for stage in STAGES:
+        try:
+            _refuse_secrets(content.get(stage), f"{where}, section {stage}")
+            sections[stage] = read_settings(hints[stage], content.get(stage), where, stage)
+        except RecursionError:
+            raise CFTError(f"{where}, section {stage}: nested too deeply, or it holds itself by a YAML alias") from None
     try:
-        return Recipe(name, **sections)
+        return Recipe(content["name"], **sections)
     except CFTError as error:
         raise CFTError(f"{where}: {error}") from None
 
@@ -123,7 +132,16 @@ def to_yaml(recipe: Recipe) -> str:
 
 
 def with_settings(recipe: Recipe, stage: str, **values: Any) -> Recipe:
-    """A copy with some of a stage's settings replaced."""
+    """A copy with some of a stage's settings replaced.
+
+    Args:
+        recipe: Stays as it is.
+        stage: One of `STAGES`.
+        values: Of that stage's settings, by field.
+
+    Raises:
+        CFTError: A value that the stage refuses.
+    """
     return dataclasses.replace(recipe, **{stage: dataclasses.replace(getattr(recipe, stage), **values)})
 
 
@@ -176,103 +194,13 @@ def _override(content: dict[str, Any], text: str) -> None:
         place[last] = value
 
 
-def _section(settings: type, content: Any, where: str, section: str) -> Any:
-    """A settings dataclass from a mapping of its fields."""
-    if content is None:
-        content = {}
-    if not isinstance(content, Mapping):
-        raise CFTError(f"{where}, section {section}: expected keys and values, got {_told(content)}")
-    hints = {part.name: hint for part, hint in zip(dataclasses.fields(settings), _hints(settings), strict=True)}
-    values = {}
-    for key, value in content.items():
-        _refuse_secret(key, f"{where}, section {section}")
-        if key not in hints:
-            known = f"{nearest(str(key), hints)}; known: {', '.join(hints)}"
-            raise CFTError(f"{where}, section {section}: unknown key {key!r}{known}")
-        values[key] = _typed(value, hints[key], f"{where}: {section}.{key}")
-    try:
-        return settings(**values)
-    except CFTError as error:
-        raise CFTError(f"{where}: {error}") from None
-    except TypeError as error:
-        raise CFTError(f"{where}, section {section}: {error}") from None
-
-
-def _hints(settings: type) -> list[Any]:
-    hints = typing.get_type_hints(settings)
-    return [hints[part.name] for part in dataclasses.fields(settings)]
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """The value as the type that a field declares; YAML's lists become tuples."""
-    kind, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if hint is Any:
-        return value
-    if kind in (typing.Union, types.UnionType):
-        return _one_of(value, inner, where)
-    if kind is typing.Literal:
-        if value not in inner:
-            raise CFTError(f"{where}={value}: unknown{nearest(str(value), inner)}; known: {', '.join(map(str, inner))}")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _section(kind, value, *where.split(": ", 1))
-    if kind in (tuple, list, Sequence, frozenset, set):
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            value = [value]  # one teacher may be written without brackets
-        if not isinstance(value, (list, tuple)):
-            raise CFTError(f"{where}: expected a list, got {_told(value)}")
-        fixed = kind is tuple and inner and inner[-1] is not Ellipsis
-        if fixed and len(inner) != len(value):
-            raise CFTError(f"{where}: expected {len(inner)} values, got {len(value)}")
-        each = inner if fixed else [inner[0] if inner else Any] * len(value)
-        return tuple(
-            _typed(one, like, f"{where}[{at}]") for at, (one, like) in enumerate(zip(value, each, strict=True))
-        )
-    if kind in (dict, Mapping):
-        if not isinstance(value, Mapping):
-            raise CFTError(f"{where}: expected keys and values, got {_told(value)}")
-        for key in value:
-            _refuse_secret(key, where)
-        return {key: _typed(one, inner[1] if inner else Any, f"{where}.{key}") for key, one in value.items()}
-    return _scalar(value, kind, where)
-
-
-def _scalar(value: Any, kind: type, where: str) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
-            pass
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    raise CFTError(f"{where}: expected {names.get(kind, kind.__name__)}, got {_told(value)}")
-
-
-def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    wrong = None
-    for kind in kinds:
-        if kind is type(None):
-            continue
-        try:
-            return _typed(value, kind, where)
-        except CFTError as error:
-            wrong = wrong or error
-    raise wrong or CFTError(f"{where}: expected nothing, got {_told(value)}")
-
-
-def _told(value: Any) -> str:
-    names = {dict: "keys and values", list: "a list", type(None): "nothing"}
-    return names.get(type(value), f"{value!r}")
-
-
-def _refuse_secret(key: Any, where: str) -> None:
-    if isinstance(key, str) and SECRET.fullmatch(key):
-        raise CFTError(f"{where}: {key!r} does not belong into a recipe; keys come from the environment only")
+def _refuse_secrets(content: Any, where: str) -> None:
+    """Keys come from the environment; a recipe is published with its dataset."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if isinstance(key, str) and SECRET.fullmatch(key):
+                raise CFTError(f"{where}: {key!r} does not belong into a recipe; keys come from the environment only")
+            _refuse_secrets(value, where)
 
 
 def plain(value: Any) -> Any:

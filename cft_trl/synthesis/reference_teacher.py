@@ -53,7 +53,7 @@ class ReferenceTeacher:
     async def ask_all(
         self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
     ) -> AsyncIterator[tuple[Request, Answer]]:
-        """As `client.Teacher.ask_all`; results always come in the requests' order."""
+        """Args as for `client.Teacher.ask_all`; results always come in the requests' order."""
         counts = Counts() if counts is None else counts
         turn_ends = time.monotonic() + _SLICE_S
         for request in requests:

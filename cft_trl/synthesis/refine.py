@@ -18,21 +18,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.markup import plain_answer
+from cft_trl.data.settings import Whole, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.data.teacher_prompts import answer_messages, refine_messages, refused_text
 from cft_trl.errors import CFTError
+from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.requests import Answer
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     AnyTeacher,
+    Extra,
+    MaxTokens,
     Plan,
     Progress,
     Record,
+    Teachers,
+    Temperature,
+    TopP,
     ask_rows,
-    check_settings,
     records_of,
     sampling_of,
 )
@@ -56,16 +62,17 @@ class RefineSettings:
         CFTError: A value that cannot be.
     """
 
-    answers: str = "none"
-    teachers: tuple[str, ...] = ()
-    temperature: float | None = 0.0
-    top_p: float | None = 1.0
-    max_tokens: int | None = 2048
-    seed: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    answers: Literal["none", "critique", "teacher"] = "none"
+    teachers: Teachers = ()
+    temperature: Temperature = 0.0
+    top_p: TopP = 1.0
+    max_tokens: MaxTokens = 2048
+    seed: Whole | None = None
+    extra: Extra = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_settings("refine", self, {"answers": ("none", "critique", "teacher")}, "teachers")
+        check_settings(self, "refine")
+        check_extra(self.extra, "refine.extra")
         if len(self.teachers) > 1:
             raise CFTError(f"refine.teachers={list(self.teachers)}: a row has one refinement; give one teacher")
 

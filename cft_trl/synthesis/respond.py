@@ -17,20 +17,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.markup import plain_answer
+from cft_trl.data.settings import Count, Whole, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.data.teacher_prompts import answer_messages, refused_text
+from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.requests import Answer
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     AnyTeacher,
+    Extra,
+    MaxTokens,
     Plan,
     Progress,
     Record,
+    Teachers,
+    Temperature,
+    TopP,
     ask_rows,
-    check_settings,
     records_of,
     sampling_of,
 )
@@ -57,18 +63,19 @@ class RespondSettings:
         CFTError: A value that cannot be.
     """
 
-    answers: str = "corpus"
-    models: tuple[str, ...] = ()
-    samples: int = 1
-    temperature: float | None = 0.6
-    top_p: float | None = 0.95
-    max_tokens: int | None = 2048
-    seed: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    answers: Literal["corpus", "models"] = "corpus"
+    models: Teachers = ()
+    samples: Count = 1
+    temperature: Temperature = 0.6
+    top_p: TopP = 0.95
+    max_tokens: MaxTokens = 2048
+    seed: Whole | None = None
+    extra: Extra = field(default_factory=dict)
     system: str = MATH_SYSTEM
 
     def __post_init__(self) -> None:
-        check_settings("respond", self, {"answers": ("corpus", "models")}, "models")
+        check_settings(self, "respond")
+        check_extra(self.extra, "respond.extra")
 
 
 def run_respond(

@@ -34,7 +34,19 @@ def ask_stage(
     identities: Mapping[str, Identity] | None = None,
     progress: Callable[[Any], None] | None = None,
 ) -> StageReport:
-    """Runs respond, critique or refine on what the stage before has left, and opens the teachers for it."""
+    """Runs respond, critique or refine on what the stage before has left, and opens the teachers for it.
+
+    Args:
+        recipe: The recipe.
+        stage: "respond", "critique" or "refine".
+        folder: The build's.
+        shard: The part's name; None for the whole.
+        batch, teacher_options, identities: As for `open_teachers`, `teacher_options` its further arguments.
+        progress: As for `ask_rows`.
+
+    Raises:
+        CFTError: As for `open_teachers` and the stage.
+    """
     from cft_trl.synthesis.teachers import open_teachers
 
     rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)

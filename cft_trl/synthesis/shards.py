@@ -38,7 +38,12 @@ class ShardStep(PipelineStep):
         self.job = job
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Any:
-        """Leaves the stages' files of task `rank` of `world_size`; passes `data` on.
+        """Leaves the stages' files of task `rank` of `world_size`.
+
+        Args:
+            data: Is passed on.
+            rank: Which task this is.
+            world_size: How many there are.
 
         Raises:
             CFTError: As a stage does; its message is kept for the lead in `errors/`.

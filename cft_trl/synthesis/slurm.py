@@ -29,7 +29,11 @@ _MOST_ARRAY = 1001  # Slurm's usual limit on the tasks of one array
 
 
 def run_slurm(job: Job, workers: int) -> str:
-    """Writes the script and, where there is sbatch, submits it; returns what is left to do."""
+    """Writes the script and, where there is sbatch, submits it; returns what is left to do.
+
+    Raises:
+        CFTError: A folder that the script cannot name, or sbatch refuses it.
+    """
     check_installed("datatrove")
     from datatrove.executor.slurm import SlurmPipelineExecutor
     from loguru import logger

@@ -34,6 +34,11 @@ def corrupt(problem: Problem, rng: random.Random, kind: str | None = None) -> So
 
     The result is never accidentally right: its first wrong line computes none of the reference steps, and its final
     answer differs from the reference, except for `lucky` and for a `unit` error that only names a wrong unit.
+
+    Args:
+        problem: The problem with its right solution.
+        rng: Where chance comes from.
+        kind: One of `KINDS`; None for any.
     """
     for tried in [kind] if kind else _shuffled(rng):
         for _ in range(ATTEMPTS):

@@ -94,7 +94,13 @@ def quantity(value: Number, noun: str) -> str:
 
 
 def is_clean(value: Number, unit: str, places: int) -> bool:
-    """Whether a value needs no more than `places` decimals, and none where the unit is counted: no 44.8 boys."""
+    """Whether a value needs no more than `places` decimals, and none where the unit is counted: no 44.8 boys.
+
+    Args:
+        value: A number of the problem.
+        unit: What it counts or measures.
+        places: The most decimals it may have.
+    """
     if isinstance(value, int):
         return True
     needed = decimals(value)

@@ -33,7 +33,15 @@ def _read(text: str) -> Number:
 
 
 def compute(left: Number, op: str, right: Number) -> Number | None:
-    """The exact result of one operation, or None for a division by zero."""
+    """The exact result of one operation, or None for a division by zero.
+
+    Args:
+        left, right: The operands.
+        op: One of `OPERATIONS`.
+
+    Raises:
+        ValueError: Another operation.
+    """
     if op == "+":
         return exact(left + right)
     if op == "-":
@@ -63,7 +71,11 @@ def decimals(value: Number) -> int | None:
 
 @lru_cache(maxsize=65536)
 def plain(value: Number) -> str:
-    """The value as people type it: `24`, `2.5`, `-3`. Only values with a finite decimal form have one."""
+    """The value as people type it: `24`, `2.5`, `-3`. Only values with a finite decimal form have one.
+
+    Raises:
+        ValueError: It has none.
+    """
     if isinstance(value, int):
         return str(value)
     places = decimals(value)

@@ -42,7 +42,13 @@ def split_of(query: str) -> str:
 def problems(seed: int = 0, levels: Collection[int] = (1, 2, 3), split: str = "train") -> Iterator[Problem]:
     """An unlimited stream of problems of the levels and split asked for, no query twice.
 
-    Raises CFTError for a level or split that does not exist.
+    Args:
+        seed: Another seed draws others.
+        levels: Of 1, 2, 3.
+        split: "train", "validation" or "test"; no query is in two.
+
+    Raises:
+        CFTError: A level or split that does not exist.
     """
     return _problems(seed, _check_levels(levels), _check("split", split, SPLITS))
 

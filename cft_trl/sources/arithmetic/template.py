@@ -165,6 +165,11 @@ class Template:
 def fill(text: str, numbers: dict[str, Number], words: dict[str, str]) -> str:
     """Fills the slots of a text; the notation is in the module's docstring.
 
+    Args:
+        text: The text with its slots.
+        numbers: Their values, by name.
+        words: What they count, by name.
+
     >>> fill("{Items}: {n:item} at {price:$}", {"n": 3, "price": Fraction(5, 2)}, {"item": "box"})
     'Boxes: 3 boxes at $2.50'
     """
