@@ -181,7 +181,7 @@ def _trained(special: tuple[str, ...], added: tuple[str, ...], eos: str | None, 
 
 def line(family: Family) -> str:
     """The family's line in the table of docs/models.md, read off its tokenizer."""
-    from cft_trl.models.loading import chat_templates as templates
+    from cft_trl.models import chat_templates as templates
 
     tokenizer = family.tokenizer()
     frame, saved = templates.answer_frame(tokenizer), templates.as_trained(tokenizer)

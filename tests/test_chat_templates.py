@@ -26,7 +26,7 @@ from cft_trl.models.chat_templates import (
     turn_end_ids,
     written_behind,
 )
-from cft_trl.models.loading import chat_templates
+from cft_trl.models import chat_templates
 from cft_trl.training.lengths import REWRITTEN, PreparationReport
 from cft_trl.training.preparation import RowEncoder
 

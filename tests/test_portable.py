@@ -111,7 +111,7 @@ def test_a_rope_that_no_older_name_can_hold_is_told_and_left(tmp_path):
 
 
 def test_a_change_that_would_be_read_differently_here_is_not_made(monkeypatch):
-    from cft_trl.models.loading import portable
+    from cft_trl.models import portable
 
     config = {"model_type": "llama", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
     monkeypatch.setattr(portable, "_rope", lambda *_: {"rope_scaling": {"rope_type": "linear", "factor": 2.0}})

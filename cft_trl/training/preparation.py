@@ -26,7 +26,7 @@ from cft_trl.data.records import Record, class_names, code_digest, to_record, wi
 from cft_trl.data.verdict import parse_verdict, verdict_span
 from cft_trl.errors import CFTError
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
-from cft_trl.models.loading import chat_templates
+from cft_trl.models import chat_templates
 from cft_trl.training import encoded, tokens
 from cft_trl.training.encoded import (
     ACCOUNT_FEATURES,
