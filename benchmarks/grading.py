@@ -25,7 +25,10 @@ from cft_trl.grading.grade import _respelled
 
 _CHILD = """
 import json, resource, sys, time
-from cft_trl.grading import grade as grading
+try:
+    from cft_trl.grading import grade as grading
+except ImportError:  # a checkout of before the rooms
+    from cft_trl.evaluation import grading
 pairs = [tuple(pair) for pair in json.load(open(sys.argv[1]))]
 grading.grade_many([("x+1", "1+x")] * 8, processes=2)
 for line in sys.stdin:

@@ -142,10 +142,10 @@ def test_the_reference_teacher_is_the_code_that_its_critiques_come_from():
     import ast
 
     package = Path(identities.__file__).parents[1]
-    here = {(package / "synthesis" / name).resolve() for name in identities._REFERENCE}
-    plumbing = {package / f"{name}.py" for name in ("errors", "identity", "digests")}
-    asking = ("client", "requests", "journal", "identities", "asking")
-    plumbing |= {package / "synthesis" / f"{name}.py" for name in asking}
+    here = {package / name for name in identities._REFERENCE}
+    plumbing = {package / "errors.py", package / "models/identity.py", package / "data/digests.py"}
+    asking = ("client", "requests", "journal", "identities")
+    plumbing |= {package / "generation" / f"{name}.py" for name in asking}
     for file in here:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("cft_trl")):

@@ -15,6 +15,7 @@ from families import FAMILIES, ROWS, line
 from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
 from cft_trl.generation.local import render_prompt
+from cft_trl.models import chat_templates
 from cft_trl.models.chat_templates import (
     answer_frame,
     as_trained,
@@ -26,7 +27,6 @@ from cft_trl.models.chat_templates import (
     turn_end_ids,
     written_behind,
 )
-from cft_trl.models import chat_templates
 from cft_trl.training.lengths import REWRITTEN, PreparationReport
 from cft_trl.training.preparation import RowEncoder
 

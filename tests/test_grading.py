@@ -268,7 +268,7 @@ def test_hostile_input_is_wrong_and_the_pool_survives():
 def stand_in(monkeypatch):
     """Workers whose comparison does to "spin", "fill", "sleep" and "die" what strange text does to real libraries."""
     program = (
-        "import os, time; from cft_trl.evaluation import comparison, grading; real = comparison.strict_equal; "
+        "import os, time; from cft_trl.grading import comparison, grade as grading; real = comparison.strict_equal; "
         "deeds = dict(spin=lambda: sum(range(10**14)), fill=lambda: bytes(2**40), sleep=lambda: time.sleep(60), "
         "die=lambda: os._exit(1)); "
         "comparison.strict_equal = lambda p, g: bool(deeds[p]()) if p in deeds else real(p, g); "
@@ -298,7 +298,7 @@ def test_verdicts_name_what_they_depend_on():
     found = grader_version()
     assert {"code", "mpmath", "math-verify", "latex2sympy2_extended"} <= set(found)
     decided_by = {path.stem for path in grader_files()}
-    assert {"grading", "comparison", "calculus", "dates", "matrices", "paper_grader", "answers"} <= decided_by
+    assert {"grade", "comparison", "calculus", "dates", "matrices", "paper_grader", "answers"} <= decided_by
 
 
 def test_wall_time_ends_a_worker_that_uses_no_cpu(monkeypatch):

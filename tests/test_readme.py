@@ -24,11 +24,12 @@ def test_the_python_example_trains(tokenizers, tmp_path):
 
 
 def test_rooms_of_the_house_exist():
-    rooms = re.findall(r"^\| `([^`]+)`(?:, `([^`]+)`)?", README.partition("## The house")[2], re.MULTILINE)
-    assert len(rooms) > 10
-    for room in rooms:
-        for name in filter(None, room):
-            assert (REPOSITORY / name).exists() or (REPOSITORY / "cft_trl" / name).exists(), name
+    tree = README.partition("## The house")[2].partition("```\n")[2].partition("```")[0]
+    rooms = re.findall(r"^(?:  )?(\w+/)", tree, re.MULTILINE)
+    assert len(rooms) > 15
+    files = re.findall(r"\w+\.(?:py|md)", tree)
+    for name in rooms + files:
+        assert list(REPOSITORY.glob(name)) or list(REPOSITORY.glob(f"*/{name}")), name
 
 
 def test_links_and_pictures_exist():

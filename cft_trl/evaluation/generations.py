@@ -5,7 +5,7 @@ r"""What a model wrote for a benchmark, and what is made of it: one Parquet file
      "prompt_tokens": 112, "completion_tokens": 87, "extracted": "18", "strict": True, "paper": True,
      "mode": "direct", "rounds": 1, "meta": "{}"}
 
-`strict` and `paper` are the verdicts of the two graders of `grading.py`; for IFEval `strict` says whether every
+`strict` and `paper` are the verdicts of the two graders of `grading/`; for IFEval `strict` says whether every
 instruction was followed, by its official checkers, and for MT-Bench both are null and `meta` holds the judge's score.
 """
 

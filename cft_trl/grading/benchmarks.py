@@ -120,7 +120,7 @@ class Benchmark:
         size: The published number of problems.
         columns: For each role ("query", "gold", ...) the column names it goes by, in order of preference.
         read: From the values by role to (query, gold); the gold is "" where no answer is compared.
-        answer: "math" and "letter" are graded by `grading.py`, "instructions" by IFEval's checkers, "judge" by a model.
+        answer: "math" and "letter" are graded by `grade.py`, "instructions" by IFEval's checkers, "judge" by a model.
         licence: As its publisher states it.
         meta: Columns that are kept in the row's `meta` where they exist.
         system: The system turn, or `None`.

@@ -8,7 +8,7 @@ Structure first, by rules that are decided here and in the modules beside this o
 (`equations.py`), sets of real numbers (`sets.py`), matrices (`matrices.py`), lists and tuples (here), units
 (`units.py`). What is left is a number or a formula, which `formulas.py` reads and `values.py` compares by value.
 
-Call this inside a worker of `grading.py` only: it is bounded, but only a process can be ended.
+Call this inside a worker of `grade.py` only: it is bounded, but only a process can be ended.
 """
 
 from __future__ import annotations

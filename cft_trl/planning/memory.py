@@ -81,7 +81,7 @@ class Step:
 
     @property
     def on_cpu_shared(self) -> bool:
-        """Whether attention goes stretch by stretch, without masks (`cascade_attention.py`)."""
+        """Whether attention goes stretch by stretch, without masks (`prefix_sharing/cascade.py`)."""
         return self.on_cpu and self.shared > 1
 
     @property

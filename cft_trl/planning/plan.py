@@ -2,7 +2,7 @@
 
     cft plan --config recipes/qwen2.5-math-7b/cft.yaml --hardware 8xH100
 
-    settings + launcher + hardware -> Work (rows, packs, steps) -> Memory (`plan_memory.py`) and Time -> Plan
+    settings + launcher + hardware -> Work (rows, packs, steps) -> Memory (`memory.py`) and Time -> Plan
 
 Memory is derived from the model's shape and from what the libraries do; on a CPU it is checked against measurements
 (`benchmarks/plan_check.py`). Time is arithmetic over what the hardware is taken to reach (`hardware.yaml`), or the

@@ -25,8 +25,8 @@ from cft_trl.data.prompts import Prompting, to_prompt_completion
 from cft_trl.data.records import Record, class_names, code_digest, to_record, with_class_names
 from cft_trl.data.verdict import parse_verdict, verdict_span
 from cft_trl.errors import CFTError
-from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
 from cft_trl.models import chat_templates
+from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
 from cft_trl.training import encoded, tokens
 from cft_trl.training.encoded import (
     ACCOUNT_FEATURES,

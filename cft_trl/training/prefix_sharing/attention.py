@@ -9,7 +9,7 @@ A pack lays out trees depth first: a prefix, then each branch with all that hang
 One number per token says it all: a token is seen by those that come after it and before `seen_until`. It travels in
 place of the attention mask, as integers of shape (1, 1, 1, length), which transformers hands to each layer untouched.
 On a GPU it becomes a FlexAttention block mask; on a CPU a prefix is read once for all its branches (see
-`cascade_attention.py`); elsewhere each stretch of tokens attends to [its prefix, itself] in a call of its own, so that
+`cascade.py`); elsewhere each stretch of tokens attends to [its prefix, itself] in a call of its own, so that
 nowhere a length x length mask exists.
 """
 

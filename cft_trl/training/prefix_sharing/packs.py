@@ -4,7 +4,7 @@ Seven critiques of one response, P prompt tokens and C critique tokens each, are
 P + 7(C + 1) as a tree, since each branch repeats the prompt's last token, whose prediction is the branch's own:
 
     {"input_ids": [q, q, r, r, r, c, c, r, c, c, c], "labels": [., ., ., ., ., c, c, ., c, c, c],
-     "seen_until": [11, 11, 11, 11, 7, 7, 7, 11, ...]}                     (see `shared_attention.py`)
+     "seen_until": [11, 11, 11, 11, 7, 7, 7, 11, ...]}                     (see `attention.py`)
 
 Only prompts are shared. Critiques that begin alike stay apart, because a shared token has one loss and they have two.
 
