@@ -96,7 +96,7 @@ class Actions:
         temperature: float = 0.0,
         max_rounds: int = 3,
         seed: int = -1,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # type: ignore[misc]  # gradio.api reads here what one value is
         """Answers a question.
 
         `mode` is direct, single_pass (solution, critique and correction in one text) or two_stage (a critique in a
@@ -116,7 +116,7 @@ class Actions:
 
     def critique(
         self, question: str, solution: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = -1
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # type: ignore[misc]  # as above
         """Critiques a solution to a question.
 
         Streams; the last value has "done": true. Keys: critique, verdict ("right", "wrong" or null),

@@ -78,6 +78,7 @@ class Runtime:
         commits = {"cft": settings.revision}
         for part in self.names.keys() - self._models.keys():
             model, endpoint, revision = sources[part]
+            assert model is not None  # a base model without a name has no part
             if endpoint:
                 key_env, patience = settings.api_key_env, settings.patience
                 self.loaded[part] = Loaded.of_endpoint(model, endpoint, key_env)

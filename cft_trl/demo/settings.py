@@ -91,7 +91,8 @@ class DemoSettings:
             >>> DemoSettings.from_environment({"CFT_MODEL": "org/mine", "CFT_MAX_NEW_TOKENS": "256"}).max_new_tokens
             256
         """
-        environ, given = os.environ if environ is None else environ, {}
+        environ = os.environ if environ is None else environ
+        given: dict[str, Any] = {}
         for field in fields(cls):
             if text := environ.get(variable(field.name), "").strip():
                 kind = type(field.default)

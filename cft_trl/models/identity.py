@@ -139,7 +139,9 @@ def folder_identity(folder: str | Path) -> Identity:
 def _base_identity(settings: Mapping[str, Any]) -> Identity:
     """What the model is that an adapter's settings name."""
     base = settings.get("base_model_name_or_path")
-    return model_identity(base, None if base and Path(base).exists() else settings.get("revision"))
+    if not base:
+        raise CFTError(f"an adapter's {_ADAPTER} names no base model; set base_model_name_or_path to the one it is on")
+    return model_identity(base, None if Path(base).exists() else settings.get("revision"))
 
 
 def weight_files(folder: str | Path) -> list[Path]:

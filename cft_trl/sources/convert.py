@@ -137,7 +137,7 @@ def convert(
     return counts
 
 
-def converted(row: Any, where: str, to: str, layout: str | None = None) -> Record:
+def converted(row: Any, where: str, to: str, layout: str | None = None) -> Mapping[str, Any]:
     r"""One row in another layout; see `convert`.
 
     Raises:
@@ -177,7 +177,7 @@ def _with_original(record: Record, row: Mapping[str, Any]) -> Record:
     return make_record(**{**record, "meta": {**(record["meta"] or {}), "published": original}})
 
 
-def _original(record: Record, to: str) -> Record | None:
+def _original(record: Record, to: str) -> Mapping[str, Any] | None:
     """The published row that a record was read from, if it still says what the record says."""
     row = (record["meta"] or {}).get("published")
     if not isinstance(row, Mapping) or not all(column in row for column in COLUMNS_OF[to]):
@@ -207,7 +207,7 @@ def _whole_files(*paths: Path) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def _writer(path: Path, name: str, layout: str) -> Iterator[Callable[[Record], None]]:
+def _writer(path: Path, name: str, layout: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Gives a function that writes a row, in the format that the output's name says."""
     if name.endswith(".parquet"):
         folder = path.with_name(f"{path.name}.shards")

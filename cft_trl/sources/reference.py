@@ -282,6 +282,7 @@ def _tell(found: Diagnosis, steps: Sequence[Reference], final: FinalAnswer | Non
 
 def _first_error(found: Diagnosis, final: FinalAnswer | None, answer: str, rng: random.Random) -> str:
     wrong, step = found.wrong, found.step
+    assert found.kind is not None  # there is an error
     said = {"answer": answer, "missed": found.missing.text if found.missing else ""}
     if wrong is None:
         shown = plain(final.value) if final else found.right[-1].shown_text
@@ -291,9 +292,9 @@ def _first_error(found: Diagnosis, final: FinalAnswer | None, answer: str, rng: 
     said |= {"eq": step.text if step else wrong.true_text, "quote": f'"{wrong.text}"', "got": wrong.shown_text}
     if found.kind == "arithmetic":
         said["eq"] = wrong.true_text
-    if found.kind == "unit":
+    if step is not None and found.kind == "unit":
         said |= {"unit": quantity(step.value, step.unit).split(" ", 1)[1], "wrong_unit": wrong.unit}
-    if found.kind == "misread":
+    if step is not None and found.kind == "misread":
         said["was"], said["read"] = _misread(wrong, step)
     return f"Step {found.place}: {rng.choice(WRONG[found.kind]).format(**said)}"
 

@@ -28,7 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from cft_trl.data.records import COLUMNS, to_record
+from cft_trl.data.records import COLUMNS, Record, to_record
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.dialect import check_extra
@@ -37,7 +37,6 @@ from cft_trl.generation.journal import Journal, SignedJournal
 from cft_trl.generation.replies import is_known
 from cft_trl.generation.requests import Answer, Counts, Request
 
-Record = dict[str, Any]
 Progress = Callable[[Mapping[str, Counts]], None]
 
 _NEIGHBOURS = 2048  # among so many rows those with the same query are brought together

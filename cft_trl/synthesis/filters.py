@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,7 +52,6 @@ from cft_trl.synthesis.filter_truth import box_agrees, verdict_agrees
 if TYPE_CHECKING:
     import numpy
 
-Record = dict[str, Any]
 Bounds = tuple[int | None, int | None]
 Progress = Callable[[StageReport], None]
 
@@ -301,7 +300,9 @@ def _truncated(row: Mapping[str, Any]) -> str | None:
     return next((text for text, prefix in ends if meta.get(f"{prefix}finish_reason") == "length"), None)
 
 
-def _check_truth(chunk: list[Record], reasons: list[str | None], settings: FilterSettings, state: _State) -> None:
+def _check_truth(
+    chunk: Sequence[Mapping[str, Any]], reasons: list[str | None], settings: FilterSettings, state: _State
+) -> None:
     """Fills in the reasons of the rows that contradict what is known of them."""
     for key, check, counts in (("agree", verdict_agrees, state.agreement), ("boxed", box_agrees, state.boxed)):
         action = getattr(settings, key)

@@ -38,8 +38,6 @@ from cft_trl.hub.upload import PUBLISHED, check_repo_id
 from cft_trl.synthesis.dataset_card import write_dataset_card
 from cft_trl.synthesis.statistics import Statistics, plot_statistics
 
-Record = dict[str, Any]
-
 LAYOUTS = ("records", "webinstruct_cft", "messages")
 # What the Hub checks in a card, and would refuse after the upload had begun.
 _IDS = (("licence", "[a-z0-9.-]+", "mit, apache-2.0 or cc-by-4.0"), ("language", "[a-z]{2,3}", "en, de or zh"))

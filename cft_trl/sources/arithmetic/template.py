@@ -138,18 +138,24 @@ class Template:
                 numbers[name] = rng.choice(choices)
             else:
                 left, op, right = expression
-                numbers[name] = compute(numbers[left], op, int(right) if right.isdigit() else numbers[right])
+                value = compute(numbers[left], op, int(right) if right.isdigit() else numbers[right])
+                assert value is not None  # the notation of numbers has no division
+                numbers[name] = value
         return numbers
 
     def _solve(self, numbers: dict[str, Number], words: dict[str, str]) -> tuple[Step, ...] | None:
-        bounds, solved, found = BOUNDS[self.level], [], {}
+        bounds = BOUNDS[self.level]
+        solved: list[Step] = []
+        found: dict[str, Operand] = {}
         if any(value > bounds.largest or (value <= 1 and isinstance(value, int)) for value in numbers.values()):
             return None
         for number, (name, left, op, right, unit, label) in enumerate(self._plan, 1):
             operands = [_operand(token, numbers, found) for token in (left, right)]
             value = compute(operands[0].value, op, operands[1].value)
             unit = words.get(unit, unit)
-            if value <= 0 or value == 1 or value > bounds.largest or not is_clean(value, unit, bounds.decimals):
+            if value is None or value <= 0 or value == 1 or value > bounds.largest:
+                return None
+            if not is_clean(value, unit, bounds.decimals):
                 return None
             found[name] = Operand(value, number, name)
             step = Step(fill(label, numbers, words), operands[0], op, operands[1], value, unit)
@@ -199,13 +205,16 @@ def _parse_number(name: str, spec: str) -> tuple:
         return name, None, (left, _SIGNS[op], right)
     if "|" in spec:
         return name, [exact(value) for value in spec.split("|")], None
-    low, high, step = re.fullmatch(r"([\d.]+?)\.\.([\d.]+)(?:/([\d.]+))?", spec).groups()
-    low, high, step = Fraction(low), Fraction(high), Fraction(step or 1)
+    span = re.fullmatch(r"([\d.]+?)\.\.([\d.]+)(?:/([\d.]+))?", spec)
+    assert span, f"{spec}: give 2..9, 0.5..4/0.5, 10|20|50 or a*b"
+    low, high, step = Fraction(span[1]), Fraction(span[2]), Fraction(span[3] or 1)
     return name, [exact(low + step * place) for place in range(int((high - low) / step) + 1)], None
 
 
 def _parse_step(text: str) -> tuple[str, ...]:
-    name, left, op, right, unit, label = _STEP.fullmatch(text).groups()
+    match = _STEP.fullmatch(text)
+    assert match, f"{text}: give 'result = left op right | unit | label'"
+    name, left, op, right, unit, label = match.groups()
     return name, left, _SIGNS[op], right, unit, label
 
 
