@@ -206,7 +206,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
-        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        assert self.process.stdin is not None  # both are pipes
+        assert self.process.stdout is not None
         self.questions, self.answers = self.process.stdin, self.process.stdout
         self.ready = False
         self.index: int | None = None

@@ -20,20 +20,20 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from cft_trl.data.records import COLUMNS, Record, to_record
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.identities import flat, key_of
-from cft_trl.generation.journal import Journal, SignedJournal
+from cft_trl.generation.journal import AnswerStore, Journal, SignedJournal
 from cft_trl.generation.replies import is_known
 from cft_trl.generation.requests import Answer, Counts, Request
 
@@ -51,12 +51,15 @@ class AnyTeacher(Protocol):
     `model` is its name in rows and requests, `identity` what it is (see identities.py): answers are kept under that.
     """
 
-    model: str
-    identity: Mapping[str, Any]
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
 
     def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]: ...
+        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncGenerator[tuple[Request, Answer], None]: ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
     """The rows as records. Where the response is empty too: that is one row's failure, and not the end of the run."""
     for at, row in enumerate(rows):
         if tuple(row) == COLUMNS:
-            yield row
+            yield cast(Record, row)
         elif isinstance(row.get("response"), str) and not row["response"].strip() and row.get("id") is not None:
             yield {**to_record({**row, "response": "-"}, f"row {at}"), "response": ""}
         else:
@@ -221,12 +224,12 @@ async def _ask(
             async for _ in answers:
                 pass
 
-    async def tell() -> None:
+    async def tell(progress: Progress) -> None:
         while True:
             await asyncio.sleep(_TELL_EVERY_S)
             progress(counts)
 
-    telling = asyncio.create_task(tell()) if progress else None
+    telling = asyncio.create_task(tell(progress)) if progress else None
     try:
         async with asyncio.TaskGroup() as group:
             for teacher in teachers:
@@ -234,7 +237,7 @@ async def _ask(
     except* CFTError as stopped:
         raise stopped.exceptions[0] from None
     finally:
-        if telling:
+        if telling and progress:
             telling.cancel()
             with suppress(asyncio.CancelledError):
                 await telling

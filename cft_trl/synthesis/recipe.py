@@ -148,11 +148,12 @@ def _read_yaml(text: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: typing.ClassVar = {
-            first: [pair for pair in pairs if first in "tTfF" or pair[0] != "tag:yaml.org,2002:bool"]
-            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
+        pass
 
+    Loader.yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if first in "tTfF" or pair[0] != "tag:yaml.org,2002:bool"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     return yaml.load(text, Loader)
 
 
@@ -214,7 +215,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if value not in inner:
             raise CFTError(f"{where}={value}: unknown{nearest(str(value), inner)}; known: {', '.join(map(str, inner))}")
         return value
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _section(kind, value, *where.split(": ", 1))
     if kind in (tuple, list, Sequence, frozenset, set):
         if isinstance(value, (str, int, float)) and not isinstance(value, bool):

@@ -226,6 +226,7 @@ class CFTTrainer(SFTTrainer):
         if isinstance(dataset, IterableDataset):
             raise CFTError(f"share_prefixes needs all rows of the {name} dataset at hand, a stream has not")
         length = args.pack_length or self._row_limit
+        assert length is not None  # the settings want one of the two
         dataset, self.sharing[name] = share_dataset(dataset, length, name, args.dataset_num_proc)
         return dataset
 
@@ -247,7 +248,7 @@ class CFTTrainer(SFTTrainer):
         super()._set_signature_columns_if_needed()
         for column in ("verdict_mask", "seen_until"):
             if column not in self._signature_columns:
-                self._signature_columns = [*self._signature_columns, column]
+                self._signature_columns: list[str] = [*self._signature_columns, column]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         verdict_mask, row_lengths = inputs.pop("verdict_mask", None), inputs.pop("row_lengths", None)
