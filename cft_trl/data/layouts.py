@@ -150,7 +150,8 @@ def _sharegpt(row: Mapping[str, Any], where: str) -> Fields:
         question, answer = (turn.get("content") for turn in turns)
         if _is_answered(question, answer):
             system = next((turn.get("content") for turn in messages if _role(turn) == "system"), None)
-            return {"query": question, "response": answer} | ({"extra": {"system": system}} if system else {})
+            fields: Fields = {"query": question, "response": answer}
+            return {**fields, "extra": {"system": system}} if system else fields
     return _conversation(messages or row["conversations"], where, "conversations")
 
 

@@ -88,7 +88,9 @@ class Actions:
 
     # ---- the API: the docstrings are what its page shows ------------------------------------------------------------
 
-    def solve(
+    # gradio reads in the annotation what one value is, though these two yield several.
+
+    def solve(  # type: ignore[misc]
         self,
         question: str,
         mode: str = "direct",
@@ -96,7 +98,7 @@ class Actions:
         temperature: float = 0.0,
         max_rounds: int = 3,
         seed: int = -1,
-    ) -> dict[str, Any]:  # type: ignore[misc]  # gradio.api reads here what one value is
+    ) -> dict[str, Any]:
         """Answers a question.
 
         `mode` is direct, single_pass (solution, critique and correction in one text) or two_stage (a critique in a
@@ -114,9 +116,9 @@ class Actions:
             answer = rounds[-1]["solution"] if rounds else ""
             yield {"answer": answer, "final_answer": transcript.final_answer, "rounds": rounds} | _ending(transcript)
 
-    def critique(
+    def critique(  # type: ignore[misc]
         self, question: str, solution: str, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = -1
-    ) -> dict[str, Any]:  # type: ignore[misc]  # as above
+    ) -> dict[str, Any]:
         """Critiques a solution to a question.
 
         Streams; the last value has "done": true. Keys: critique, verdict ("right", "wrong" or null),

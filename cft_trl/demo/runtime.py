@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
@@ -154,12 +154,13 @@ class ZeroGPUModel:
 
         self._write = spaces.GPU(duration=duration)(write)
 
-    def stream(self, conversation: Sequence[Any], **sampling: Any) -> Iterator[str]:
+    def stream(self, conversation: Sequence[Any], **sampling: Any) -> Generator[str, None, Generation]:
         """As `LocalModel.stream`."""
         for piece in self._write(conversation, sampling):
             if isinstance(piece, Generation):
                 return piece
             yield piece
+        raise RuntimeError("the GPU was taken back before the text had ended")
 
 
 def gpu_seconds(max_new_tokens: int) -> int:

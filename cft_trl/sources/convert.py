@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from cft_trl.data.layouts import LAYOUTS
 from cft_trl.data.parquet import ShardWriter, layout_features
@@ -43,6 +43,7 @@ COLUMNS_OF = {
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 _WRITERS = {"webinstruct_cft": to_webinstruct_cft, "messages": to_messages}
+_TEXTS: tuple[Literal["query", "response", "critique", "refinement", "verdict"], ...]
 _TEXTS = ("query", "response", "critique", "refinement", "verdict")
 
 

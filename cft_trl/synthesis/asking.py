@@ -280,7 +280,7 @@ def _write(
                     more = {"teacher": teacher.model, "sample": sample, "detail": answer.get("detail", "")}
                     out.failure(name, found, row=record["id"], **more)
                 else:
-                    waiting.append({**record, "id": name, **found})
+                    waiting.append(cast(Record, {**record, "id": name, **found}))  # `found` has columns of a record
         if len(waiting) >= _CHUNK:
             flush()
     flush()

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -261,7 +262,7 @@ def _run_ray(job: Job, workers: int) -> None:
             {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
         )
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", **here)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of any kind: no cluster there, no memory, a start that took too long
             at = f" at RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not here else ""
             raise CFTError(f"Ray{at} cannot be used: {type(error).__name__}: {error}") from None

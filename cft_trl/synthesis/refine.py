@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cft_trl.data.markup import plain_answer
 from cft_trl.data.stage_files import StageReport, StageWriter
@@ -104,6 +104,7 @@ def run_refine(
     by_critique = settings.answers == "critique"
 
     def unaskable(record: Record) -> str | None:
+        needed: tuple[Literal["query", "response", "critique"], ...]
         needed = ("query", "response", "critique") if by_critique else ("query",)
         lacking = [column for column in needed if not (record[column] or "").strip()]
         return f"no {lacking[0]}" if lacking else None

@@ -164,7 +164,8 @@ class CFTTrainer(SFTTrainer):
         self._tell(mend_generation_config(self.model), told_repeats(self.train_dataset, args))
         if self.preparation:
             # Rows are written with the given template (`_tokenizer`); from here on this one asks, and is saved.
-            self.processing_class = self.callback_handler.processing_class = as_trained(self._tokenizer)
+            self.processing_class: Any = as_trained(self._tokenizer)
+            self.callback_handler.processing_class = self.processing_class
         self._tell(*tell_turns(self._tokenizer, self._end_ids, self.processing_class))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}

@@ -172,7 +172,9 @@ def common_prefix(first: np.ndarray, second: np.ndarray) -> int:
 # ---- which rows go into which pack -----------------------------------------------------------------------------------
 
 
-def pack_tree(lengths: Sequence[int] | np.ndarray, common: Sequence[int], capacity: int) -> list[list[int]]:
+def pack_tree(
+    lengths: Sequence[int] | np.ndarray, common: Sequence[int] | np.ndarray, capacity: int
+) -> list[list[int]]:
     """Divides rows into packs of at most `capacity` tokens, each shared token counted once a pack.
 
     Args:
