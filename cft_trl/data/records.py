@@ -378,14 +378,14 @@ def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) ->
 
 
 _RULES = (
-    "records.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_forms.py", "verdict_phrases.py",
-    "reservations.py", "markup.py",
+    "records.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_words.py", "verdict_forms.py",
+    "verdict_phrases.py", "reservations.py", "markup.py",
 )  # fmt: skip
 
 
 @cache
 def code_digest(*files: str) -> str:
-    """A digest of the code that reads and writes records, and of other files of code: the key of cached results.
+    """A digest of the code that reads records and verdicts, and of other files of code: the key of cached results.
 
     Args:
         *files: Paths of further modules that the cached result depends on.

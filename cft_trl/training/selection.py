@@ -30,10 +30,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cft_trl.data import reservations, verdict, verdict_forms
-from cft_trl.data import verdict_grammar as statements
-from cft_trl.data.digests import code_digest, content_digest
+from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.records import code_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.validation import ValidationSet, load_validation
@@ -226,8 +225,7 @@ def choose(curve: Sequence[Mapping[str, Any]], available: Collection[int]) -> di
 @cache
 def grader_digest() -> str:
     """A digest of what makes hits of texts: our code, and the libraries that it reads with."""
-    reading = (reservations, statements, verdict, verdict_forms)
-    return content_digest([grader_version(), code_digest(*(str(module.__file__) for module in reading))])
+    return content_digest([grader_version(), code_digest()])
 
 
 def select(
