@@ -224,7 +224,7 @@ def _local(name: str, revision: str | None) -> LocalModel | ZeroGPUModel:
     return ZeroGPUModel(local) if zero else local
 
 
-def _together(events: Iterator[Event], patience: float, stopped: threading.Event) -> Iterator[list[Event]]:
+def _together(events: Generator[Event, None, None], patience: float, stopped: threading.Event) -> Iterator[list[Event]]:
     """The events as they come, those of one moment together; an empty list now and then while there is none.
 
     A thread of its own asks for them, and this one comes back to its caller twice a second: an iterator can only be
@@ -244,7 +244,7 @@ def _together(events: Iterator[Event], patience: float, stopped: threading.Event
         except BaseException as error:  # handed to whoever waits
             queue.put(error)
         finally:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
 
     # ZeroGPU finds out through a context variable who is asking.
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()

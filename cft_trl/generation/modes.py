@@ -244,7 +244,7 @@ def stream_mode(
     temperature: float = 0.0,
     seed: int | None = None,
     **sampling: Any,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Answers one question in one of the modes, piece by piece; arguments as for `run_mode`.
 
     Yields:
