@@ -260,8 +260,7 @@ class RowEncoder:
         verdict, verdict_class = range(0), NO_VERDICT
         span = verdict_span(texts.target) if self.prompting.objective == "cft" else None
         if span is not None:
-            first = row.token_at(texts.start + span[0])
-            last = row.token_at(texts.start + span[1] - 1)
+            first, last = (row.token_at(texts.start + at) for at in (span[0], span[1] - 1))
             assert first is not None  # a verdict is a word, and a word is in tokens
             assert last is not None
             verdict = range(first, last + 1)
