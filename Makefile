@@ -37,9 +37,10 @@ test: $(VENV)/.installed-test $(VENV)/.small-model ## Run the tests, all but the
 test-slow: $(VENV)/.installed-test $(VENV)/.small-model ## Run the slow tests: several processes, real models
 	@$(TEST_ENV) $(BIN)/python -m pytest -m slow --timeout 1200 $(PYTEST_ARGS) || test $$? -eq 5
 
-lint: $(VENV)/.installed-test ## Check style and formatting
+lint: $(VENV)/.installed-test ## Check style, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 
 format: $(VENV)/.installed-test ## Sort imports and format the code
 	@$(BIN)/ruff check --fix .
@@ -65,7 +66,7 @@ constraints: ## Resolve the newest versions in a fresh environment and write con
 	echo "constraints.txt: $$(grep -c == constraints.txt) packages"
 
 clean: ## Remove the environment, caches and build output; runs/ and models/ stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis constraints.txt.new
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis constraints.txt.new
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment: a stamp is written only once its step is complete, so an interrupted one runs again ---

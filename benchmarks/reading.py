@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from first_error_forms import MISSED, MORE, STEPS
 from test_first_error import FORMS
-from verdict_phrasings import LIMITED, NEITHER, RIGHT, WRONG
+from verdict_phrasings import NEITHER, RIGHT, WRONG
+from verdict_phrasings_limited import LIMITED
 from verdict_texts import TEXTS
 
 from cft_trl.data.verdict import parse_verdict

@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from eval_folders import ROOT, Served, save_model
 from space_app import Scripted, settings
-from test_eval_identity import ROOT, Served, save_model
 
 from cft_trl.demo import loaded
 from cft_trl.demo.actions import Actions

@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 
 from cft_trl.cli import main
 from cft_trl.commands import doctor_checks as doctor
-from cft_trl.commands.doctor_checks import Finding
+from cft_trl.commands.doctor_findings import Finding
 from cft_trl.environment import VARIABLES
 
 DEMO = REPOSITORY / "cft_trl" / "demo" / "settings.py"

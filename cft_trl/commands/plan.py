@@ -167,8 +167,8 @@ def _launcher(path: Path) -> dict[str, Any]:
             "offload_weights": away["offload_param"],
         }
     if kind == "FSDP":
-        away = bool(fsdp.get("fsdp_offload_params"))
-        return {"strategy": "fsdp2", "offload_optimizer": away, "offload_weights": away}
+        offloaded = bool(fsdp.get("fsdp_offload_params"))
+        return {"strategy": "fsdp2", "offload_optimizer": offloaded, "offload_weights": offloaded}
     plain = {"NO": "single", "MULTI_GPU": "ddp", "MULTI_CPU": "ddp"}
     if kind not in plain:
         known = (*plain, "DEEPSPEED", "FSDP")

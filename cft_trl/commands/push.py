@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TypedDict
 
 from cft_trl.commands.parser import CommandParser
 from cft_trl.errors import CFTError
@@ -88,7 +89,15 @@ def _push_dataset(options: argparse.Namespace) -> int:
     return 0
 
 
-def _where(options: argparse.Namespace) -> dict[str, object]:
+class Where(TypedDict):
+    """What a push of either kind is told of the repository."""
+
+    private: bool
+    revision: str | None
+    message: str | None
+
+
+def _where(options: argparse.Namespace) -> Where:
     return {"private": options.private, "revision": options.revision, "message": options.message}
 
 

@@ -159,10 +159,11 @@ def _build_data(output: Path, settings: QuickstartSettings) -> tuple[list[dict],
         if not path.is_file():
             rows = arithmetic_records(count, seed=settings.seed, levels=(1,), split=split)
             write_text(path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    read = [
-        (folder / f"{name}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n") for name in ("train", "heldout")
-    ]
-    return tuple([json.loads(line) for line in lines] for lines in read)
+    return _read(folder / "train.jsonl"), _read(folder / "heldout.jsonl")
+
+
+def _read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").strip("\n").split("\n")]
 
 
 def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict], heldout: list[dict]):

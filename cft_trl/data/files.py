@@ -19,7 +19,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cft_trl.data.layouts import LAYOUTS
 from cft_trl.data.records import with_class_names
@@ -144,8 +144,8 @@ def _check_names(row: Any, where: str) -> None:
             raise CFTError(f"{where}: column {shown!r} holds half a surrogate pair in its name, which UTF-8 cannot")
 
 
-def _open(file: str) -> IO[bytes]:
-    return gzip.open(file, "rb") if file.endswith(".gz") else open(file, "rb")
+def _open(file: str) -> gzip.GzipFile | io.BufferedReader:
+    return gzip.GzipFile(file) if file.endswith(".gz") else open(file, "rb")
 
 
 def _json_lines(file: str) -> Rows:

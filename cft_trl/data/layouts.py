@@ -14,12 +14,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
 
-Record = dict[str, Any]
+Row = dict[str, Any]  # of any layout, as a file has it, or on its way through a build
+
+
+class Fields(TypedDict, total=False):
+    """What a layout says of a row; `extra` goes into the record's `meta`."""
+
+    query: Any
+    response: Any
+    critique: str | None
+    refinement: str | None
+    extra: dict[str, Any]
+
 
 CFT_INSTRUCTION = "Please critique whether the following solution to the question is correct.\n\n"
 
@@ -83,11 +94,11 @@ def find_layout(columns: Iterable[str], where: str = "the data") -> str:
     )
 
 
-def _plain(row: Mapping[str, Any], where: str) -> Record:
+def _plain(row: Mapping[str, Any], where: str) -> Fields:
     return {"query": row["query"], "response": row["response"]}
 
 
-def _input_output(row: Mapping[str, Any], where: str) -> Record:
+def _input_output(row: Mapping[str, Any], where: str) -> Fields:
     instruction = row.get("instruction")
     question = "\n\n".join(part for part in (instruction, row["input"]) if isinstance(part, str) and part)
     if isinstance(instruction, str) and instruction.strip() and _is_answered(question, row["output"]):
@@ -96,7 +107,7 @@ def _input_output(row: Mapping[str, Any], where: str) -> Record:
     return _with_instruction(fields, row.get("instruction"))
 
 
-def _prompt_completion(row: Mapping[str, Any], where: str) -> Record:
+def _prompt_completion(row: Mapping[str, Any], where: str) -> Fields:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
         return _conversation([*prompt, *completion], where, "prompt")
@@ -104,11 +115,11 @@ def _prompt_completion(row: Mapping[str, Any], where: str) -> Record:
     return _with_instruction(_published(text, completion, where, "prompt", "completion"), instruction)
 
 
-def _messages(row: Mapping[str, Any], where: str) -> Record:
+def _messages(row: Mapping[str, Any], where: str) -> Fields:
     return _conversation(row["messages"], where, "messages")
 
 
-def _conversation(messages: Any, where: str, column: str) -> Record:
+def _conversation(messages: Any, where: str, column: str) -> Fields:
     turns = list(messages) if isinstance(messages, list | tuple) else []
     system = turns.pop(0).get("content") if turns and _role(turns[0]) == "system" else None
     if [_role(turn) for turn in turns] != ["user", "assistant"]:
@@ -129,7 +140,7 @@ _SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assista
                    "chatgpt": "assistant", "bing": "assistant", "system": "system"}  # fmt: skip
 
 
-def _sharegpt(row: Mapping[str, Any], where: str) -> Record:
+def _sharegpt(row: Mapping[str, Any], where: str) -> Fields:
     """`conversations` = [{"from": "human", "value": question}, {"from": "gpt", "value": answer or critique}]."""
     turns = row["conversations"] if isinstance(row["conversations"], list | tuple) else []
     messages = [
@@ -143,11 +154,12 @@ def _sharegpt(row: Mapping[str, Any], where: str) -> Record:
         question, answer = (turn.get("content") for turn in turns)
         if _is_answered(question, answer):
             system = next((turn.get("content") for turn in messages if _role(turn) == "system"), None)
-            return {"query": question, "response": answer} | ({"extra": {"system": system}} if system else {})
+            fields: Fields = {"query": question, "response": answer}
+            return {**fields, "extra": {"system": system}} if system else fields
     return _conversation(messages or row["conversations"], where, "conversations")
 
 
-def _alpaca(row: Mapping[str, Any], where: str) -> Record:
+def _alpaca(row: Mapping[str, Any], where: str) -> Fields:
     """`instruction`, `input` (more of the question, mostly empty), `output` = the answer."""
     instruction, text, answer = (row.get(name) for name in ("instruction", "input", "output"))
     return {"query": "\n\n".join(part for part in (instruction, text) if part), "response": answer}
@@ -161,12 +173,12 @@ def _is_answered(question: Any, answer: Any) -> bool:
     return not critique and "critique" not in question[:200].lower() and "Solution:" not in question
 
 
-READERS: dict[str, Callable[[Mapping[str, Any], str], Record]] = dict(
+READERS: dict[str, Callable[[Mapping[str, Any], str], Fields]] = dict(
     zip(LAYOUTS, (_plain, _input_output, _prompt_completion, _messages, _sharegpt, _alpaca), strict=True)
 )
 
 
-def _published(text: Any, target: Any, where: str, column: str, target_column: str) -> Record:
+def _published(text: Any, target: Any, where: str, column: str, target_column: str) -> Fields:
     """Splits a published input and output into query, response, critique and, for CGD, refinement."""
     if not isinstance(text, str):
         raise CFTError(f"{where}: column {column!r} is {type(text).__name__}, not text; expected {_EXPECTED}")
@@ -176,7 +188,7 @@ def _published(text: Any, target: Any, where: str, column: str, target_column: s
         query, rest = answer
         if not (parts := _partition(rest, _CGD_CRITIQUE)):
             raise CFTError(f"{where}: column {column!r} has a student's answer but no 'Critique: ' paragraph after it")
-        fields = {
+        fields: Fields = {
             "query": query.removeprefix(_CGD_HEAD),
             "response": parts[0],
             "critique": parts[1],
@@ -190,8 +202,8 @@ def _published(text: Any, target: Any, where: str, column: str, target_column: s
             )
         critique = target and re.sub(r"\ACritique:\r?\n", "", target)
         fields = {"query": split[0], "response": split[1], "critique": critique}
-    for name, label in (("query", "question"), ("response", "solution")):
-        if not fields[name].strip():
+    for said, label in ((fields["query"], "question"), (fields["response"], "solution")):
+        if not said.strip():
             raise CFTError(f"{where}: column {column!r} has an empty {label}; expected {_EXPECTED}")
     return fields
 
@@ -228,7 +240,7 @@ def _cut_instruction(text: Any) -> tuple[str, Any]:
     return "", text
 
 
-def _with_instruction(fields: Record, instruction: Any) -> Record:
+def _with_instruction(fields: Fields, instruction: Any) -> Fields:
     """Keeps an instruction other than the published one in `meta`."""
     if instruction and str(instruction).strip() != CFT_INSTRUCTION.strip():
         fields["extra"] = {"instruction": instruction}

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cft_trl.data.records import Record
+from cft_trl.data.layouts import Row
 
 if TYPE_CHECKING:
     import datasets
@@ -50,7 +50,7 @@ class ShardWriter:
         self._json = [name for name, feature in columns.items() if getattr(feature, "_type", "") == "Json"]
         self._folder, self._schema = folder, _plain(columns.arrow_schema, self._json)
         self._rows_per_shard, self._row_group_size = rows_per_shard, min(row_group_size, rows_per_shard)
-        self._buffer: list[Record] = []
+        self._buffer: list[Row] = []
         self._shards: list[Path] = []
         self._writer: Any = None
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,38 +31,42 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from cft_trl.data.layouts import (
     CFT_INSTRUCTION,
     LAYOUTS,
     READERS,
-    Record,
     cft_completion,
     cft_input,
     cft_user_turn,
     find_layout,
     split_input,
 )
-from cft_trl.data.verdict import parse_verdict, to_verdict
+from cft_trl.data.verdict import Verdict, parse_verdict, to_verdict
 from cft_trl.errors import CFTError
 
 if TYPE_CHECKING:
     import datasets
 
-COLUMNS = (
-    "id",
-    "query",
-    "response",
-    "critique",
-    "verdict",
-    "refinement",
-    "reference_answer",
-    "response_source",
-    "teacher",
-    "source",
-    "meta",
-)
+
+class Record(TypedDict):
+    """One row; every column is there, those that hold nothing with `None`."""
+
+    id: str
+    query: str
+    response: str
+    critique: str | None
+    verdict: Verdict | None
+    refinement: str | None
+    reference_answer: str | None
+    response_source: str | None
+    teacher: str | None
+    source: str | None
+    meta: dict[str, Any] | None
+
+
+COLUMNS = tuple(Record.__annotations__)
 
 # "\ud83d" alone, as a cut-off JSON escape leaves it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -172,7 +176,8 @@ def unpublishable(record: Mapping[str, Any]) -> str | None:
         >>> unpublishable(make_record(query="6 x 7?", response="43", critique="No, 42.")) is None
         True
     """
-    query, response, critique, verdict = (record.get(name) for name in ("query", "response", "critique", "verdict"))
+    query, response = record["query"], record["response"]
+    critique, verdict = record.get("critique"), record.get("verdict")
     if not critique:
         return "it has no critique"
     if verdict != parse_verdict(critique):
@@ -198,7 +203,7 @@ def to_record(row: Mapping[str, Any], where: str = "row 0") -> Record:
     if not isinstance(row, Mapping):
         raise CFTError(f"{where}: expected a dict of columns, got {type(row).__name__}")
     layout = find_layout(row, where)
-    fields = READERS[layout](row, where)
+    fields: dict[str, Any] = {**READERS[layout](row, where)}
     extra = dict(fields.pop("extra", {}))
     read = {*LAYOUTS[layout], "meta"} | ({"instruction"} if "input" in LAYOUTS[layout] else set())
     read |= {"input"} if layout == "Alpaca" else set()
@@ -210,7 +215,7 @@ def to_record(row: Mapping[str, Any], where: str = "row 0") -> Record:
     return _build(fields, where)
 
 
-def merged_meta(meta: Any, extra: Mapping[str, Any]) -> Record | None:
+def merged_meta(meta: Any, extra: Mapping[str, Any]) -> dict[str, Any] | None:
     """A row's `meta` with further values: a dict, or its JSON text as published data hold it.
 
     Example:
@@ -224,7 +229,7 @@ def merged_meta(meta: Any, extra: Mapping[str, Any]) -> Record | None:
             decoded = None
         meta = decoded if isinstance(decoded, dict) else meta or None
     if meta is None:
-        return extra or None
+        return dict(extra) or None
     if not isinstance(meta, Mapping) or set(meta) & set(extra):
         return {"meta": meta, **extra}
     return {**meta, **extra}
@@ -259,7 +264,7 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
     unknown = [name for name in fields if name not in COLUMNS]
     if unknown:
         raise CFTError(f"{where}: no column {unknown[0]!r}; a record has {', '.join(COLUMNS)}")
-    record = {column: fields.get(column) for column in COLUMNS}
+    record: dict[str, Any] = {column: fields.get(column) for column in COLUMNS}
     for column in COLUMNS[:-1]:
         value = record[column] = _plain_value(record[column])
         if column in ("id", "reference_answer") and isinstance(value, int | float):
@@ -286,17 +291,17 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
     if record["id"] is None:
         texts = [record[name] for name in ("query", "response", "critique") if record[name] is not None]
         record["id"] = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-    return record
+    return cast(Record, record)  # each column has been looked at
 
 
 def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
     record = to_record(row, where)
     if reason := unpublishable(record):
         raise CFTError(f"{where} (id {record['id']}) cannot be published: {reason}; mend the row or leave it out")
-    return record["query"], record["response"], record["critique"]
+    return record["query"], record["response"], record["critique"] or ""
 
 
-def _webinstruct_row(row: Mapping[str, Any], where: str) -> Record:
+def _webinstruct_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     query, response, critique = _checked(row, where)
     return {
         "instruction": CFT_INSTRUCTION,
@@ -305,7 +310,7 @@ def _webinstruct_row(row: Mapping[str, Any], where: str) -> Record:
     }
 
 
-def _messages_row(row: Mapping[str, Any], where: str) -> Record:
+def _messages_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     query, response, critique = _checked(row, where)
     return {
         "messages": [
@@ -340,8 +345,13 @@ def _convert(data: Any, function: Callable[[Any, str], Record], layout: str) -> 
 
 
 def _indexed(
-    row: Record, index: int, *, function: Callable[[Any, str], Record], labels: dict[str, list[str]], rules: str
-) -> Record:
+    row: Mapping[str, Any],
+    index: int,
+    *,
+    function: Callable[[Any, str], Mapping[str, Any]],
+    labels: dict[str, list[str]],
+    rules: str,
+) -> Mapping[str, Any]:
     return function(with_class_names(row, labels), f"row {index}")
 
 
@@ -381,4 +391,4 @@ def code_digest(*files: str) -> str:
     """
     here = Path(__file__).parent
     own = [here / name for name in _RULES]
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in [*own, *files])).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in [*own, *map(Path, files)])).hexdigest()

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cft_trl.data.folders import write_text
+from cft_trl.data.layouts import Row
 from cft_trl.errors import CFTError
-
-Record = dict[str, Any]
 
 
 class RowFile:
@@ -39,7 +38,7 @@ class RowFile:
         if not self.path.is_file():
             raise CFTError(f"{self.path}: no such file; the stage that writes it has not run")
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Row]:
         with open(self.path, "rb") as lines:
             for line in lines:
                 yield json.loads(line)

@@ -321,7 +321,7 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
         return None
     if match := _IS_THAT.match(text, end):
         return match.end(), "prose"
-    if match := _COLON.match(text, end) or (word[1] and _IS.match(text, end)):
+    if match := _COLON.match(text, end) or (_IS.match(text, end) if word[1] else None):
         return match.end(), "colon"
     if (match := _COMMA.match(text, end)) and _IN_BEFORE.search(before):
         return match.end(), "prose"

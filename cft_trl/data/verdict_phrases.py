@@ -19,44 +19,42 @@ _LEAD = re.compile(r"[\s*_`~\"']*(?:(?:overall|therefore|thus|so|hence|in short)
 _WHOLE = r"(?:the|this)\s+(?:student'?s\s+|proposed\s+|given\s+)?(?:solution|answer|response|proof|argument|derivation)"
 _KIND = r"(?:arithmetic|computational|calculation|algebraic|logical|sign|conceptual|serious|critical|major|fatal|clear)"
 _RESULT = r"(?:the|its)\s+(?:final\s+|boxed\s+|last\s+|numerical\s+|student's\s+)?(?:answer|result)"
-_PHRASES: list[tuple[Verdict | None, re.Pattern[str]]] = [
-    (verdict, re.compile(pattern, _FLAGS))
-    for verdict, pattern in (
-        (
-            None,
-            r"(?:i(?:\s+would|'d)\s+(?:say|call\s+it|judge\s+it)|100\s*\\?%)\s+(?P<said>right|correct|wrong|incorrect)\b",
-        ),
-        (
-            "right",
-            r"(?:there\s+(?:are|were)\s+)?(?P<said>no\s+(?:errors?|mistakes?)(?:\s+(?:were|was|are|is))?\s+(?:found|detected)"
-            rf"(?:\s+in\s+{_WHOLE})?)(?=[\s*_]*(?:[.!]|\Z))",
-        ),
-        (
-            "wrong",
-            rf"{_WHOLE}\s+(?:contains|has|makes|made)\s+(?P<said>(?:an?|one|two|three|several|multiple)\s+(?:{_KIND}\s+){{0,2}}"
-            r"(?:errors?|mistakes?))(?:\s+(?:in|at)\s+(?:the\s+)?(?:step|line|part|sum|\w+\s+(?:step|line|part|sum))[\s\w]{0,20})?"
-            r"(?=[\s*_]*(?:[.!]|\Z))",
-        ),
-        ("wrong", r"(?P<said>neither\s+(?:right|correct))\s+nor\s+(?!wrong|incorrect|false)\w+(?=[\s*_]*(?:[.!]|\Z))"),
-        (
-            "wrong",
-            rf"{_RESULT}(?:,?\s+[^.;,\n]{{1,40}},?)?\s+(?P<said>(?:does\s+not|doesn't)\s+(?:match|equal|agree\s+with))"
-            r"\s+the\s+(?:correct|right|expected|actual|true|reference)\s+(?:answer|result|value|solution)"
-            r"(?:,?\s+(?:of\s+|which\s+is\s+)?[$\\\d][^\s,;]{0,40})?(?=[\s*_]*(?:[.!]\s|[.!]?\Z))",
-        ),
-        (
-            "wrong",
-            rf"(?:everything|all|{_WHOLE}|it)(?:\s+else)?\s+is\s+(?:right|correct),?\s+(?P<said>(?:except|apart\s+from|other\s+than)"
-            rf"(?:\s+for)?\s+{_RESULT})(?=[\s*_]*(?:[.!]|\Z))",
-        ),
-        (
-            "wrong",
-            rf"(?:{_WHOLE}\s+is\s+)?(?:right|correct)\s+in\s+(?:its\s+|the\s+)?(?:method|approach|principle|spirit|idea|setup|form)"
-            r",?\s+(?:but\s+|and\s+)?(?P<said>(?:wrong|incorrect)\s+in\s+(?:its\s+|the\s+)?(?:final\s+)?"
-            r"(?:arithmetic|calculation|computation|execution|result|answer|value|sign)s?)(?=[\s*_]*(?:[.!]|\Z))",
-        ),
-    )
-]
+_PATTERNS: tuple[tuple[Verdict | None, str], ...] = (
+    (
+        None,
+        r"(?:i(?:\s+would|'d)\s+(?:say|call\s+it|judge\s+it)|100\s*\\?%)\s+(?P<said>right|correct|wrong|incorrect)\b",
+    ),
+    (
+        "right",
+        r"(?:there\s+(?:are|were)\s+)?(?P<said>no\s+(?:errors?|mistakes?)(?:\s+(?:were|was|are|is))?\s+(?:found|detected)"
+        rf"(?:\s+in\s+{_WHOLE})?)(?=[\s*_]*(?:[.!]|\Z))",
+    ),
+    (
+        "wrong",
+        rf"{_WHOLE}\s+(?:contains|has|makes|made)\s+(?P<said>(?:an?|one|two|three|several|multiple)\s+(?:{_KIND}\s+){{0,2}}"
+        r"(?:errors?|mistakes?))(?:\s+(?:in|at)\s+(?:the\s+)?(?:step|line|part|sum|\w+\s+(?:step|line|part|sum))[\s\w]{0,20})?"
+        r"(?=[\s*_]*(?:[.!]|\Z))",
+    ),
+    ("wrong", r"(?P<said>neither\s+(?:right|correct))\s+nor\s+(?!wrong|incorrect|false)\w+(?=[\s*_]*(?:[.!]|\Z))"),
+    (
+        "wrong",
+        rf"{_RESULT}(?:,?\s+[^.;,\n]{{1,40}},?)?\s+(?P<said>(?:does\s+not|doesn't)\s+(?:match|equal|agree\s+with))"
+        r"\s+the\s+(?:correct|right|expected|actual|true|reference)\s+(?:answer|result|value|solution)"
+        r"(?:,?\s+(?:of\s+|which\s+is\s+)?[$\\\d][^\s,;]{0,40})?(?=[\s*_]*(?:[.!]\s|[.!]?\Z))",
+    ),
+    (
+        "wrong",
+        rf"(?:everything|all|{_WHOLE}|it)(?:\s+else)?\s+is\s+(?:right|correct),?\s+(?P<said>(?:except|apart\s+from|other\s+than)"
+        rf"(?:\s+for)?\s+{_RESULT})(?=[\s*_]*(?:[.!]|\Z))",
+    ),
+    (
+        "wrong",
+        rf"(?:{_WHOLE}\s+is\s+)?(?:right|correct)\s+in\s+(?:its\s+|the\s+)?(?:method|approach|principle|spirit|idea|setup|form)"
+        r",?\s+(?:but\s+|and\s+)?(?P<said>(?:wrong|incorrect)\s+in\s+(?:its\s+|the\s+)?(?:final\s+)?"
+        r"(?:arithmetic|calculation|computation|execution|result|answer|value|sign)s?)(?=[\s*_]*(?:[.!]|\Z))",
+    ),
+)
+_PHRASES = [(verdict, re.compile(pattern, _FLAGS)) for verdict, pattern in _PATTERNS]
 _WORDS: dict[str, Verdict] = {"right": "right", "correct": "right", "wrong": "wrong", "incorrect": "wrong"}
 _CORRECTNESS = re.compile(
     r"^[ \t#*_>-]*correctness(?:\s+of\s+the\s+(?:final\s+|student's\s+)?(?:answer|solution|response))?[*_]*\s*:"
@@ -102,7 +100,9 @@ def phrase(text: str, start: int, end: int) -> Said | None:
         >>> phrase("no errors found in step 2", 0, 25) is None
         True
     """
-    at = _LEAD.match(text, start, end).end()
+    lead = _LEAD.match(text, start, end)
+    assert lead is not None  # each of its parts may be absent, so it always matches
+    at = lead.end()
     for verdict, pattern in _PHRASES:
         if match := pattern.match(text, at, end):
             meant = verdict or _WORDS[match["said"].lower()]

@@ -94,7 +94,9 @@ class Actions:
 
     # ---- the API: the docstrings are what its page shows ------------------------------------------------------------
 
-    def solve(
+    # gradio reads in the annotation what one value is, though these two yield several.
+
+    def solve(  # type: ignore[misc]
         self,
         question: str,
         mode: str = "direct",
@@ -127,7 +129,7 @@ class Actions:
             answer = rounds[-1]["solution"] if rounds else ""
             yield {"answer": answer, "final_answer": transcript.final_answer, "rounds": rounds} | _ending(transcript)
 
-    def critique(
+    def critique(  # type: ignore[misc]
         self, question: str, solution: str, max_new_tokens: int = 0, temperature: float = 0.0, seed: int = -1
     ) -> dict[str, Any]:
         """Critiques a solution to a question.

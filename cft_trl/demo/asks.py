@@ -79,7 +79,7 @@ def _text(value: object, name: str, most: int) -> str:
 
 def _number(value: object, name: str, least: float, most: float, unit: str = "") -> float:
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]  # whatever a visitor sent: what is no number raises
     except (TypeError, ValueError):
         number = math.nan
     if not least <= number <= most:

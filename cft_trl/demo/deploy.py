@@ -131,7 +131,7 @@ def templates() -> dict[str, str]:
         install = "'cft-trl[space]'" if error.name == "gradio" else "it"
         told = f"the Space's files name versions, and {error.name} is not installed; pip install {install}"
         raise CFTError(told) from None
-    ranges = {}
+    ranges: dict[str, str] = {}
     for line in declared:
         if match := re.match(r"([\w.-]+)\s*([^;\[]*)", line.split(";")[0]):
             ranges.setdefault(match[1].replace("-", "_").lower(), f"{match[1]}{match[2].strip()}")
@@ -180,7 +180,7 @@ def deploy(repo_id: str, variables: Mapping[str, str], *, private: bool = False,
             private=private,
             exist_ok=True,
             space_sdk="gradio",
-            space_hardware=hardware,  # type: ignore[arg-type]
+            space_hardware=hardware,
             space_variables=[{"key": name, "value": value} for name, value in variables.items()],
         )
         if private and not api.repo_info(**at).private:

@@ -52,7 +52,7 @@ class Page:
                 view = _view("solve-view", "The answer appears here.")
 
         def act(
-            text: str, way: str, tokens: float, temperature: float, seed: float, rounds: float, request: gr.Request
+            text: str, way: str, tokens: int, temperature: float, seed: int | None, rounds: int, request: gr.Request
         ) -> Iterator[Any]:
             if way == "two_stage" and temperature == 0:
                 temperature = SAMPLED
@@ -76,7 +76,7 @@ class Page:
                 view = _view("critique-view", "The critique appears here, with its verdict and the first wrong step.")
 
         def act(
-            text: str, answer: str, tokens: float, temperature: float, seed: float, request: gr.Request
+            text: str, answer: str, tokens: int, temperature: float, seed: int | None, request: gr.Request
         ) -> Iterator[Any]:
             ask = Ask("critique", text, answer, tokens, temperature, 1, seed)
             yield from self.actions.show("cft", ask, _visitor(request, "critique"))
@@ -105,7 +105,7 @@ class Page:
                 tuned = _view("compare-cft", "Writes second, on the same input.")
 
         def act(
-            text: str, answer: str, tokens: float, temperature: float, seed: float, request: gr.Request
+            text: str, answer: str, tokens: int, temperature: float, seed: int | None, request: gr.Request
         ) -> Iterator[Any]:
             mode = "critique" if (answer or "").strip() else "direct"
             ask = Ask(mode, text, answer, tokens, temperature, 1, seed)

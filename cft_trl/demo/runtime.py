@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
@@ -79,6 +79,7 @@ class Runtime:
         commits = {"cft": settings.revision}
         for part in self.names.keys() - self._models.keys():
             model, endpoint, revision = sources[part]
+            assert model is not None  # a base model without a name has no part
             if endpoint:
                 key_env, patience = settings.api_key_env, settings.patience
                 self.loaded[part] = Loaded.of_endpoint(model, endpoint, key_env)
@@ -162,12 +163,13 @@ class ZeroGPUModel:
 
         self._write = spaces.GPU(duration=duration)(write)
 
-    def stream(self, conversation: Sequence[Any], **sampling: Any) -> Iterator[str]:
+    def stream(self, conversation: Sequence[Any], **sampling: Any) -> Generator[str, None, Generation]:
         """As `LocalModel.stream`."""
         for piece in self._write(conversation, sampling):
             if isinstance(piece, Generation):
                 return piece
             yield piece
+        raise RuntimeError("the GPU was taken back before the text had ended")
 
 
 def gpu_seconds(max_new_tokens: int) -> int:
@@ -232,7 +234,7 @@ def _local(name: str, revision: str | None, adapter_base: str | None = None) -> 
     return ZeroGPUModel(local) if zero else local
 
 
-def _together(events: Iterator[Event], patience: float, stopped: threading.Event) -> Iterator[list[Event]]:
+def _together(events: Generator[Event, None, None], patience: float, stopped: threading.Event) -> Iterator[list[Event]]:
     """The events as they come, those of one moment together; an empty list now and then while there is none.
 
     A thread of its own asks for them, and this one comes back to its caller twice a second: an iterator can only be
@@ -252,7 +254,7 @@ def _together(events: Iterator[Event], patience: float, stopped: threading.Event
         except BaseException as error:  # handed to whoever waits
             queue.put(error)
         finally:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
 
     # ZeroGPU finds out through a context variable who is asking.
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()

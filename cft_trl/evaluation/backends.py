@@ -83,7 +83,8 @@ class Backend:
         self._commit = None if kind == "endpoint" else hub_commit(self.source, revision)
         if kind != "endpoint":
             check_of_its_run(self.source)
-        self._opened, self._generator, self._identity = ExitStack(), None, None
+        self._opened, self._generator = ExitStack(), None
+        self._identity: dict[str, Any] | None = None
 
     def __enter__(self) -> Backend:
         return self
@@ -150,6 +151,7 @@ class Backend:
             return identities.vllm_identity(self.source, revision, self._options, self.adapter_base) | extra
         if self.kind == "transformers":
             return identities.transformers_identity(self.source, revision, self._dtype(), self.adapter_base)
+        assert self.base_url is not None  # an endpoint has an address
         told = identities.served_identity(self.model, self.base_url, self.api_key_env)
         return (told or endpoint_identity(identities.bare_address(self.base_url), self.model)) | extra
 

@@ -182,7 +182,7 @@ def _prompts(benchmark: Benchmark, rows: Sequence[Row] | None) -> Callable[[dict
             specific={"row": json.dumps(row, ensure_ascii=False)},  # Parquet holds no empty struct
         )
 
-    prompt.rows = rows  # read by the shim
+    prompt.rows = rows  # type: ignore[attr-defined]  # the shim reads it; this function is all that lighteval hands it
     return prompt
 
 

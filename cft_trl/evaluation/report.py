@@ -193,7 +193,7 @@ def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 line["p_holm"] = adjusted
             if len(averaged) > 1:
                 shares = [{task: run.tasks[task].shares["strict"] for task in averaged} for run in (first, second)]
-                difference, interval, p = compare_averages(*shares)
+                difference, interval, p = compare_averages(shares[0], shares[1])
                 of_pair.append({"task": "average", "difference": difference, "interval_95": interval, "p": p,
                                 "test": "paired randomisation"})  # fmt: skip
             found += [{"first": first.name, "second": second.name, **line} for line in of_pair]

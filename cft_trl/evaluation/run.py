@@ -106,6 +106,7 @@ def _prepare(settings: EvalSettings, backend: Backend, output: Path) -> Prepared
     if "mt-bench" in rows:
         from cft_trl.evaluation.mt_bench import judge_identity
 
+        assert settings.judge is not None  # the settings want one for mt-bench
         judge = judge_identity(settings.judge)
     asked = {name: (whole[name], limit) for name, limit in settings.tasks.items()}
     claim = take_folder(output, "eval", backend, _asked(settings), asked, judge)
@@ -207,7 +208,7 @@ def _run_pipeline(run: Prepared, journal: Journal) -> tuple[dict[str, list[Row]]
 
     tasks = ModuleType("cft_eval_tasks")
     # MT-Bench is judged after the pipeline, both turns at once and with a journal.
-    tasks.TASKS_TABLE = [
+    vars(tasks)["TASKS_TABLE"] = table = [
         task_config(get_benchmark(name), rows=of_task, samples=settings.samples, graders=settings.graders)
         for name, of_task in rows.items()
     ]
@@ -222,7 +223,7 @@ def _run_pipeline(run: Prepared, journal: Journal) -> tuple[dict[str, list[Row]]
         remote = run.backend.kind == "endpoint"
         model = JournaledModel(run.claim.key, asking, open_generator, journal, advance, remote)
         pipeline = Pipeline(
-            tasks=",".join(config.name for config in tasks.TASKS_TABLE),
+            tasks=",".join(config.name for config in table),
             pipeline_parameters=PipelineParameters(
                 launcher_type=ParallelismManager.NONE, custom_tasks_directory=tasks, remove_reasoning_tags=False
             ),
@@ -276,6 +277,7 @@ def _lines(
 def _judge(rows: list[Row], run: Prepared) -> None:
     from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
 
+    assert run.settings.judge is not None  # the settings want one for mt-bench
     judge, who = parse_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
     with Journal(run.claim.folder / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
         run.claim.tell_whose("judge", run.claim.told["judge"])

@@ -120,7 +120,9 @@ def paired_interval(first_only: float, second_only: float, problems: int) -> tup
     return max(-1.0, b - a - joined(b - low_b, high_a - a)), min(1.0, b - a + joined(high_b - b, a - low_a))
 
 
-def resampled_means(values: Sequence[float], rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+def resampled_means(
+    values: Sequence[float] | np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> np.ndarray:
     """Means of `resamples` draws with replacement -> float array of that length.
 
     A draw of n from few different values is a multinomial count of them: the same distribution as drawing each, in a

@@ -71,7 +71,7 @@ class ValidationSet:
         truths = Counter(row["verdict"] for row in self.rows) if self.kind == "verdicts" else None
         return max(truths.values()) / len(self.rows) if truths else None
 
-    def conversations(self, prompt_preset: str) -> list[list[Mapping[str, str]]]:
+    def conversations(self, prompt_preset: str) -> list[list[dict[str, str]]]:
         """What a model is asked, one conversation per row."""
         mode = "direct" if self.kind == "answers" else "critique"
         return [
@@ -223,7 +223,7 @@ def _read_file(name: str) -> tuple[str, list[dict[str, Any]]]:
             raise CFTError(
                 f"{where}: no verdict to compare with; give columns query and gold, or query, response, verdict"
             )
-        rows.append(record)
+        rows.append({**record})
         kinds.add("verdicts")
     if len(kinds) != 1:
         raise CFTError(f"{name}: {'holds both questions with answers and labelled solutions' if kinds else 'no rows'}")

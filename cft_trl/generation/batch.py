@@ -21,8 +21,9 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from cft_trl.generation.client import Teacher
 from cft_trl.generation.connection import LONGEST_WAIT_S, Connection
 from cft_trl.generation.dialect import MOST_STOPS, Form
 from cft_trl.generation.identities import key_of
-from cft_trl.generation.journal import Journal, Places, short_key
+from cft_trl.generation.journal import AnswerStore, Journal, Places, SignedJournal, short_key
 from cft_trl.generation.replies import Trouble, read_error
 from cft_trl.generation.requests import Answer, Counts, Request
 
@@ -54,12 +55,12 @@ class BatchTeacher(Teacher):
     async def ask_all(
         self,
         requests: Iterable[Request],
-        journal: Journal,
+        journal: AnswerStore,
         *,
         counts: Counts | None = None,
         in_order: bool = True,
         window: int | None = None,
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """As `Teacher.ask_all`; nothing is yielded before every batch has ended, then all in the requests' order.
 
         The requests are gone through several times. An iterator is made a list; give something that can be iterated
@@ -67,6 +68,7 @@ class BatchTeacher(Teacher):
         """
         if iter(requests) is requests:
             requests = list(requests)
+        assert isinstance(journal, Journal | SignedJournal)  # what was handed in is kept beside its file
         counts = Counts() if counts is None else counts
         counts.from_journal += sum(request.key in journal for request in requests)
         batches = _Batches(self, journal, counts)
@@ -81,7 +83,7 @@ class BatchTeacher(Teacher):
 class _Batches:
     """The batches of one teacher and journal."""
 
-    def __init__(self, teacher: Teacher, journal: Journal, counts: Counts) -> None:
+    def __init__(self, teacher: Teacher, journal: Journal | SignedJournal, counts: Counts) -> None:
         self.teacher, self.journal, self.counts = teacher, journal, counts
         self.connection = Connection(teacher)
         self.ledger = Ledger(journal.path.with_suffix(".batches.jsonl"), teacher.model, key_of(teacher.identity))
@@ -190,7 +192,7 @@ class _Batches:
                 if not batch.batch:
                     await self._hand_in(batch)
                     continue
-                state = await self._call(lambda client, name=batch.batch: client.batches.retrieve(name), "lost batch")
+                state = await self._call(partial(_state, name=batch.batch), "lost batch")
                 counts = state.request_counts
                 if counts and counts.total:
                     batch.in_flight = counts.total - counts.completed - counts.failed
@@ -231,7 +233,7 @@ class _Batches:
         for file in filter(None, (state.output_file_id, state.error_file_id)):
             path = batch.path.with_name(f".{batch.name}.results")
             try:
-                await self._call(lambda client, file=file, path=path: _download(client, file, path))
+                await self._call(partial(_download, file=file, path=path))
                 for key, result in read_results(path):
                     if isinstance(result, Trouble):
                         troubles[key] = result
@@ -316,6 +318,10 @@ class _Batches:
             await asyncio.sleep(min(trouble.wait, LONGEST_WAIT_S) or longest * random.uniform(0.5, 1.0))
             if instead and (done := await self._call(instead, not_found)):
                 return done
+
+
+async def _state(client: Any, name: str) -> Any:
+    return await client.batches.retrieve(name)
 
 
 async def _download(client: Any, file: str, path: Path) -> None:

@@ -16,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from cft_trl.generation.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection
 from cft_trl.generation.dialect import Form
 from cft_trl.generation.identities import served_identity
-from cft_trl.generation.journal import Journal
+from cft_trl.generation.journal import AnswerStore
 from cft_trl.generation.limiter import Limiter
 from cft_trl.generation.replies import Trouble, completion_id, is_known, read_answer, read_error
 from cft_trl.generation.requests import Answer, Counts, EndpointSettings, Request
@@ -48,12 +48,12 @@ class Teacher(EndpointSettings):
     def ask_all(
         self,
         requests: Iterable[Request],
-        journal: Journal,
+        journal: AnswerStore,
         *,
         counts: Counts | None = None,
         in_order: bool = False,
         window: int | None = None,
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """Answers to all requests; those in the journal come from there.
 
         Args:
@@ -78,11 +78,11 @@ class Teacher(EndpointSettings):
 async def _ask_all(
     teacher: Teacher,
     requests: Iterable[Request],
-    journal: Journal,
+    journal: AnswerStore,
     counts: Counts | None,
     in_order: bool,
     window: int | None,
-) -> AsyncIterator[tuple[Request, Answer]]:
+) -> AsyncGenerator[tuple[Request, Answer], None]:
     counts = Counts() if counts is None else counts
     window = window or max(256, 2 * teacher.max_concurrency)
     source, exhausted = iter(requests), False
@@ -140,7 +140,7 @@ async def _ask_all(
 class _Endpoint:
     """One teacher's endpoint during one `ask_all`: its connection, the limiter, what the server has shown."""
 
-    def __init__(self, teacher: Teacher, journal: Journal, counts: Counts) -> None:
+    def __init__(self, teacher: Teacher, journal: AnswerStore, counts: Counts) -> None:
         self.teacher, self.journal, self.counts = teacher, journal, counts
         self.limiter = Limiter(teacher.max_concurrency)
         self.connection = Connection(teacher)

@@ -190,8 +190,8 @@ class Dialect:
             return True
         if trouble.reason != "context length" or "without any output tokens" in trouble.detail:  # vLLM's words
             return False
-        exact = context and prompt and "at least" not in trouble.detail  # vLLM stops counting where it is too long
-        if exact and 0 < context - prompt < limit:
+        # vLLM stops counting where it is too long, and says "at least".
+        if context and prompt and "at least" not in trouble.detail and 0 < context - prompt < limit:
             form.limit = context - prompt
         else:
             if limit == self.cap:
@@ -250,7 +250,7 @@ def parse_extra(text: str | None, where: str = "--extra") -> dict[str, Any]:
     """
     import yaml
 
-    if not (text or "").strip():
+    if not text or not text.strip():
         return {}
     try:
         extra = yaml.safe_load(text)

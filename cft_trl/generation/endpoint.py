@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -146,7 +146,7 @@ class Endpoint:
         top_p: float = 1.0,
         stop: Sequence[str] = STOP_STRINGS,
         seed: int | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Generation]:
         """As `LocalModel.stream`.
 
         Raises:
@@ -175,8 +175,10 @@ class Endpoint:
             if shown or not _refuses_system(answer, self._messages(conversation)):
                 raise
             self.merge_system = True
-            again = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
-            return (yield from self.stream(conversation, seed=seed, **again))
+            again = self.stream(
+                conversation, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, stop=stop, seed=seed
+            )
+            return (yield from again)
         except StopIteration as ended:
             reason, prompt_tokens, completion_tokens, without = ended.value
         finally:
@@ -228,8 +230,9 @@ def _read(answer: Mapping[str, Any], said: Callable[[str], str], whole_context: 
     failure = answer.get("failure")
     if failure is None:
         reason = "length" if answer["finish_reason"] == "length" else "stop"
-        told = {"without": tuple(answer.get("without", ())), "fingerprint": answer.get("fingerprint")}
-        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"], **told)
+        text, without = said(answer["text"]), tuple(answer.get("without", ()))
+        counts = answer["prompt_tokens"], answer["completion_tokens"]
+        return Generation(text, reason, *counts, without=without, fingerprint=answer.get("fingerprint"))
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
     if failure in ("empty answer", "no room"):
         return Generation("", "stop" if failure == "empty answer" else "length", None, None)

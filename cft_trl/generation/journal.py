@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from cft_trl.errors import CFTError
 
@@ -246,6 +246,18 @@ class Journal:
             return
         if not entry.get("again"):
             self._places.put(key, start)
+
+
+class AnswerStore(Protocol):
+    """Where a teacher finds and puts answers: a journal, one that is signed, or a place in memory."""
+
+    def __contains__(self, key: str, /) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, key: str, /) -> dict[str, Any] | None: ...
+
+    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None: ...
 
 
 class SignedJournal:

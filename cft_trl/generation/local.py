@@ -10,7 +10,7 @@ r"""Texts from a transformers model in this process; `endpoint.py` has the same 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from queue import Queue
@@ -156,13 +156,14 @@ class LocalModel:
         top_p: float = 1.0,
         stop: Sequence[str] = STOP_STRINGS,
         seed: int | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Generation]:
         """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
 
         Returns:
             The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
         """
-        row, queue, cancelled = self._row(conversation, max_new_tokens), Queue(), threading.Event()
+        row, cancelled = self._row(conversation, max_new_tokens), threading.Event()
+        queue: Queue[list[int] | Generation | BaseException] = Queue()
         if row.reason == "failed":
             raise CFTError(f"{self._too_long}; shorten it", reason="context length")
         if temperature > 0:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cft_trl.data.markup import spoken
 from cft_trl.data.prompts import Prompting, chat_messages
@@ -93,6 +93,14 @@ def generate(
     conversations = [chat_messages(turn) for turn in user_turns]
     made = LocalModel(model, tokenizer, batch_size).generate(conversations, on_result=advance, **kwargs)
     return [generation.text for generation in made]
+
+
+class Streaming(Protocol):
+    """Whatever writes one text piece by piece: a `LocalModel`, an `Endpoint`, a model that borrows its GPU."""
+
+    def stream(
+        self, conversation: Sequence[Message], *args: Any, **sampling: Any
+    ) -> Generator[str, None, Generation]: ...
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------
@@ -189,9 +197,10 @@ def run_mode(
     _check_mode(mode, queries, responses)
     seeds = seeds_of(seed, len(queries))
     rounds = max_rounds if temperature > 0 else 1
+    given: Sequence[str | None] = responses or [None] * len(queries)
     works = [
         _work(mode, query, response, system, prompt_preset, rounds)
-        for query, response in zip(queries, responses or [None] * len(queries), strict=True)
+        for query, response in zip(queries, given, strict=True)
     ]
     asked = {index: next(work) for index, work in enumerate(works)}
     outcomes: dict[int, Outcome] = {}
@@ -224,7 +233,7 @@ def run_mode(
 
 
 def stream_mode(
-    generator: LocalModel | Endpoint,
+    generator: Streaming,
     query: str,
     mode: str = "direct",
     *,
@@ -235,7 +244,7 @@ def stream_mode(
     temperature: float = 0.0,
     seed: int | None = None,
     **sampling: Any,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Answers one question in one of the modes, piece by piece; arguments as for `run_mode`.
 
     Yields:
@@ -260,7 +269,7 @@ def stream_mode(
 
 def mode_conversation(
     mode: str, query: str, response: str | None = None, *, system: str | None = None, prompt_preset: str = "paper"
-) -> list[Message]:
+) -> list[dict[str, str]]:
     """What a mode asks first.
 
     Example:
@@ -279,7 +288,7 @@ class _Ask:
 
     kind: str
     round: int
-    conversation: list[Message]
+    conversation: Sequence[Message]
 
 
 def _work(
@@ -311,7 +320,8 @@ def _work(
 
 def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) -> Outcome:
     def total(counts: list[int | None]) -> int | None:
-        return None if None in counts else sum(counts)
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     refused = next((generation for generation in spent if generation.refused), None)
     return Outcome(

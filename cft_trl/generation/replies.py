@@ -358,7 +358,7 @@ def retry_after(headers: Any) -> float:
 def _error_in(error: Any) -> Trouble:
     """An error that came with status 200, as some gateways send it, or among a stream's events."""
     code = error.get("code") if isinstance(error, dict) else None
-    status = int(code) if str(code).isdecimal() and 400 <= int(str(code)[:4]) <= 599 else 500
+    status = int(str(code)) if str(code).isdecimal() and 400 <= int(str(code)[:4]) <= 599 else 500
     trouble = read_status(status, error)
     if status == 500 and (_QUOTA_CODE.search(trouble.code) or _QUOTA.search(_message(error)[:_HEAD])):
         return Trouble("fatal", "quota", trouble.detail)

@@ -56,7 +56,8 @@ def serve(
     Raises:
         CFTError: As `vllm_server`; or vLLM cannot serve the adapters, or these are of several bases.
     """
-    (first, *_), options = sources.values(), []
+    first = next(iter(sources.values()))
+    options: list[str] = []
     tokenizer = load_tokenizer(first, revision=revision, trust_remote_code=trust_remote_code)
     adapters = {
         name: adapter_config(resolve_model(source, revision=revision), revision) for name, source in sources.items()

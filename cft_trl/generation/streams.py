@@ -48,7 +48,8 @@ def stream_text(connection: Connection, form: Form) -> Generator[str, None, Ende
             kind = chunks.response.headers.get("content-type", "")
             if "html" in kind:
                 raise BrokenReply("web page", "it answers with a page")
-            reason, counts = None, (None, None)
+            reason: Any = None
+            counts: tuple[int | None, int | None] = (None, None)
             for chunk in chunks:
                 piece, ended, counted = _read(chunk)
                 reason, counts = ended or reason, counted or counts
@@ -94,8 +95,10 @@ def _open(client: Any, connection: Connection, form: Form) -> Any:
 def _read(chunk: Any) -> tuple[str, Any, tuple[int | None, int | None] | None]:
     """(text, finish_reason, tokens) of an event; servers leave out, or send as null, whatever they like."""
     usage, choices = getattr(chunk, "usage", None), getattr(chunk, "choices", None)
-    names = ("prompt_tokens", "completion_tokens")
-    counted = tuple(read_count(getattr(usage, name, None)) for name in names) if usage else None
+    counted = None
+    if usage:
+        told = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+        counted = read_count(next(told)), read_count(next(told))
     if not isinstance(choices, list) or not choices:
         return "", None, counted
     delta = getattr(choices[0], "delta", None)

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
-from cft_trl.generation.journal import Journal
+from cft_trl.generation.journal import AnswerStore
 from cft_trl.generation.requests import Answer, Counts, Request
 from cft_trl.models.identity import Identity
 
@@ -68,8 +68,8 @@ class TransformersTeacher:
         self._busy = threading.Lock()
 
     async def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """As `client.Teacher.ask_all`; results always come in the requests' order, a few batches at a time.
 
         Raises:
@@ -90,9 +90,10 @@ class TransformersTeacher:
             for request in window:
                 yield request, journal.get(request.key) or {}
 
-    async def _answer(self, missing: Mapping[str, Request], journal: Journal, counts: Counts) -> None:
+    async def _answer(self, missing: Mapping[str, Request], journal: AnswerStore, counts: Counts) -> None:
         """Computes answers in a thread; each batch is in the journal before the next is done."""
-        loop, done, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
+        loop, stop, left = asyncio.get_running_loop(), threading.Event(), len(missing)
+        done: asyncio.Queue[tuple[str, Generation] | None] = asyncio.Queue()
 
         def tell(key: str, generation: Generation) -> None:
             loop.call_soon_threadsafe(done.put_nowait, (key, generation))
@@ -109,7 +110,6 @@ class TransformersTeacher:
 
         counts.sent += len(missing)
         counts.in_flight += len(missing)
-        left = len(missing)
         work = loop.run_in_executor(None, self._compute, missing, tell, stop.is_set)
         work.add_done_callback(lambda _: done.put_nowait(None))
         try:

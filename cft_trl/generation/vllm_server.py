@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -105,7 +106,7 @@ def vllm_server(
 
 
 @contextmanager
-def process_group(command: Sequence[str], output: object) -> Iterator[subprocess.Popen[bytes]]:
+def process_group(command: Sequence[str], output: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command as a process group that ends with the `with` block, and with this process at the latest.
 
     Args:
@@ -145,20 +146,22 @@ def _guard(group: int) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    pipe = guard.stdin
+    assert pipe is not None  # asked for above
     # A worker forked from us would keep the pipe open after our end.
-    os.register_at_fork(after_in_child=lambda: _close(guard))
+    os.register_at_fork(after_in_child=lambda: _close(pipe))
     try:
         yield
     finally:
         with suppress(OSError):
-            guard.stdin.write(b"done\n")
-        _close(guard)
+            pipe.write(b"done\n")
+        _close(pipe)
         guard.wait()
 
 
-def _close(guard: subprocess.Popen[bytes]) -> None:
+def _close(pipe: IO[bytes]) -> None:
     with suppress(OSError):
-        guard.stdin.close()
+        pipe.close()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

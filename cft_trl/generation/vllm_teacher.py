@@ -10,14 +10,14 @@ in the journal starts nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.identities import vllm_identity
-from cft_trl.generation.journal import Journal
+from cft_trl.generation.journal import AnswerStore
 from cft_trl.generation.requests import Answer, Counts, Request
 from cft_trl.models.identity import Identity
 
@@ -53,8 +53,8 @@ class VllmTeacher:
         return self.known or vllm_identity(self.source, self.revision, self.options)
 
     async def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """As `client.Teacher.ask_all`; `requests` are gone through twice, so they must be re-iterable.
 
         Raises:

@@ -394,7 +394,7 @@ def to_row(benchmark: Benchmark, index: int, row: Any, where: str) -> Row:
     if not isinstance(query, str) or not query.strip():
         raise CFTError(f"{where}: {benchmark.name} has an empty question")
     if benchmark.answer in ("math", "letter") and not gold and not benchmark.drawn:
-        names = " or ".join(benchmark.columns["gold"])
-        raise CFTError(f"{where}: {benchmark.name} finds no answer in column {names}; a solution ends in \\boxed{{}}")
+        named = " or ".join(benchmark.columns["gold"])
+        raise CFTError(f"{where}: {benchmark.name} finds no answer in column {named}; a solution ends in \\boxed{{}}")
     kept = {name: row[name] for name in benchmark.meta if row.get(name) is not None}
     return {"id": f"{benchmark.name}-{index}", "query": query, "gold": gold, "meta": kept}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import mpmath
@@ -69,8 +70,7 @@ def limit(of: Function, point: Any, direction: int) -> Any:
     """
     if mpmath.isinf(point):
         return _settled(lambda: mpmath.limit(of, point))
-    sides = [_settled(lambda side=side: mpmath.limit(of, point, direction=side)) for side in (1, -1)
-             if direction in (0, side)]  # fmt: skip
+    sides = [_settled(partial(mpmath.limit, of, point, direction=side)) for side in (1, -1) if direction in (0, side)]
     if len(sides) == 2 and abs(sides[0] - sides[1]) > mpmath.mpf(10) ** (5 - mp.dps) * max(1, abs(sides[0])):
         raise Unreadable("two limits")
     return sides[0]

@@ -184,7 +184,7 @@ def _as_lists(p: str, g: str, equal: texts.Equal) -> bool | None:
     for sign in (r"\cup", r"\cap"):
         parts = [split_top(answer, frozenset({sign})) for answer in (p, g)]
         if max(map(len, parts)) > 1:
-            return min(map(len, parts)) > 1 and _match_items(*parts, equal)
+            return min(map(len, parts)) > 1 and _match_items(parts[0], parts[1], equal)
     marked = [split_marked(answer) for answer in (p, g)]
     items = [[item for item, _ in side] for side in marked]
     if max(map(len, items)) > _MAX_ITEMS:
@@ -208,7 +208,7 @@ def _as_lists(p: str, g: str, equal: texts.Equal) -> bool | None:
         return False
     if one and other and one[0] == other[0] == r"\{" and max(map(len, items)) < 2:
         # A set that holds a set.
-        depths = [len(_CUPS.match(squash(answer))[0]) for answer in (p, g)]
+        depths = [len(_CUPS.findall(squash(answer))[0]) for answer in (p, g)]
         if depths[0] != depths[1]:
             return False
     if (one is None) != (other is None) and max(len(a), len(b)) == 1:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 from cft_trl.grading import values
 from cft_trl.grading.formulas import try_parse
@@ -301,9 +302,10 @@ def _proportional(a: Node | None, b: Node | None, positive: bool = False) -> boo
     return False
 
 
-def _simple(ratio: object) -> Fraction | None:
+def _simple(ratio: Any) -> Fraction | None:
+    """A quotient of mpmath's as a fraction; `None` where it is complex or no number."""
     try:
-        return Fraction(float(ratio)).limit_denominator(1000)  # type: ignore[arg-type]
+        return Fraction(float(ratio)).limit_denominator(1000)
     except (TypeError, ValueError, OverflowError):
         return None
 

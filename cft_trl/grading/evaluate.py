@@ -354,10 +354,10 @@ def _exact_root(base: Fraction, index: int) -> Fraction | None:
     """The rational n-th root of a rational, or `None`; odd roots of negative numbers are real."""
     if index > 200 or (base < 0 and index % 2 == 0):
         return None
-    parts = [_whole_root(part, index) for part in (abs(base.numerator), base.denominator)]
-    if None in parts:
+    above, below = (_whole_root(part, index) for part in (abs(base.numerator), base.denominator))
+    if above is None or below is None:
         return None
-    root = Fraction(parts[0], parts[1])
+    root = Fraction(above, below)
     return -root if base < 0 else root
 
 

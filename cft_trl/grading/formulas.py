@@ -268,8 +268,8 @@ class _Parser(Tokens):
         if self.peek() == "(":
             kind = application(name, inverse, inside(self.text, self.tokens[self.at].start) or "")
             if kind:
-                of = tuple(self.arguments())
-                return Node("fn", of, "binom") if kind == "binom" else Node("call", of, name + inverse)
+                given = tuple(self.arguments())
+                return Node("fn", given, "binom") if kind == "binom" else Node("call", given, name + inverse)
         self.at = start
         return Node("sym", (), name)
 

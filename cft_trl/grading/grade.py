@@ -206,6 +206,9 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             env=environment,
         )
+        assert self.process.stdin is not None  # both are pipes
+        assert self.process.stdout is not None
+        self.questions, self.answers = self.process.stdin, self.process.stdout
         self.ready = False
         self.index: int | None = None
         self.deadline = time.monotonic() + _START_LIMIT_S
@@ -213,8 +216,8 @@ class _Worker:
     def send(self, index: int, line: str, limit_s: float) -> bool:
         """Gives the worker an item; `False` when it is dead."""
         try:
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
+            self.questions.write(line.encode() + b"\n")
+            self.questions.flush()
         except OSError:
             return False
         self.index, self.deadline = index, time.monotonic() + _WALL_PER_CPU * limit_s
@@ -222,12 +225,12 @@ class _Worker:
 
     def receive(self) -> bytes:
         """The line that the worker wrote; empty when it is dead. A line is short and flushed whole."""
-        return self.process.stdout.readline()
+        return self.answers.readline()
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
+        for stream in (self.questions, self.answers):
             with contextlib.suppress(OSError):
                 stream.close()
 
@@ -261,10 +264,10 @@ def _run(todo: deque[tuple[int, str]], results: dict[int, bool], grader: str, pr
         def add() -> None:
             worker = _Worker(grader)
             _WORKERS.append(worker)
-            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            selector.register(worker.answers, selectors.EVENT_READ, worker)
 
         def drop(worker: _Worker) -> None:
-            selector.unregister(worker.process.stdout)
+            selector.unregister(worker.answers)
             _WORKERS.remove(worker)
             worker.kill()
 
@@ -279,7 +282,7 @@ def _run(todo: deque[tuple[int, str]], results: dict[int, bool], grader: str, pr
                 _WORKERS.remove(dead)
                 dead.kill()
             for worker in [worker for worker in _WORKERS if worker.grader == grader][:processes]:
-                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+                selector.register(worker.answers, selectors.EVENT_READ, worker)
                 if worker.ready:
                     feed(worker)
             while todo or any(worker.index is not None for worker in _WORKERS):
@@ -338,8 +341,9 @@ def _serve(grader: str) -> None:
         # Whatever a library raises on strange text (recursion, memory, its own errors), the answer was not readable.
         with contextlib.suppress(Exception):
             answer = extract_answer(text, last_number=grader == "paper")
-            gold = extract_answer(gold) if "\\boxed" in gold else gold
-            hit = bool(answer and gold) and equal(answer, gold)
+            right = extract_answer(gold) if "\\boxed" in gold else gold
+            if answer and right:
+                hit = equal(answer, right)
         _kill_after(0)
         answers.write(b"1\n" if hit else b"0\n")
 

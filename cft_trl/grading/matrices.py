@@ -104,8 +104,8 @@ def _term(term: str, written: list[str]) -> list[list[str]] | None:
         or (factor and not _PLACE.sub("", term.split("@", 1)[0]).strip() and len(places) > 1)
     ):
         return None
-    matrices = [_matrix(written[place]) for place in places]
-    if None in matrices:
+    matrices = [matrix for place in places if (matrix := _matrix(written[place])) is not None]
+    if len(matrices) < len(places):
         return None
     rows = matrices[0].rows
     for matrix in matrices[1:]:

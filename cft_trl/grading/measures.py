@@ -179,7 +179,9 @@ def _with_tail(core: str, tail: str) -> Quantity:
     tail = re.sub(r"percentage points?", "percentage-point", tail)
     for _ in range(3):
         word = re.match(r"([a-z]+)(?![\w-])", tail, re.IGNORECASE)
-        name = word[1].lower() if word else ""
+        if word is None:
+            break
+        name = word[1].lower()
         size = MAGNITUDES.get(name) or (MAGNITUDES.get(name[:-1]) if name.endswith("s") else None)
         if size is None or name in ("second", "seconds", "quarters", "quarter"):
             break
@@ -225,7 +227,7 @@ def _compound(text: str) -> Quantity | None:
         at = match.end()
     if len(parts) < 2 or text[at:].strip():
         return None
-    found = []
+    found: list[tuple[Fraction, Unit]] = []
     for number, name in parts:
         angular = bool(found) and found[0][1].dimension == (("deg", 1),)
         name = {"'": "arcmin" if angular else "ft", "''": "arcsec" if angular else "in"}.get(name, name)

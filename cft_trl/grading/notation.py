@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from cft_trl.grading.structure import argument, words
 
@@ -43,7 +44,7 @@ _SIZES = (
 )
 _LINES = re.compile(r"\\(begin|end)\{(?:aligned|align|gathered|gather|equation|split|displaymath|math|alignat)\*?\}")
 _ROOT = re.compile(r"√\s?(\d+(?:\.\d+)?|\w)")
-_REWRITES: list[tuple[re.Pattern[str], str]] = [
+_REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=\d)(?:\{,\}|,\s?\\!)\s*(?=\d{3}(?!\d))", ""),  # 12{,}000 and 12,\!000: the comma is no list

@@ -19,11 +19,11 @@ from cft_trl.grading.measures import Quantity, quantity, words_agree
 from cft_trl.grading.nodes import Node
 from cft_trl.grading.numerals import Number, to_number
 from cft_trl.grading.structure import closes_at_end, key
-from cft_trl.grading.units import Unit
+from cft_trl.grading.units import Dimension, Unit
 
 _ENOUGH_DIGITS = 6
 # Temperatures, not differences of them.
-_KELVINS = {
+_KELVINS: dict[Dimension, str] = {
     (("K", 1),): r"({0}) \cdot {1}",
     (("°C", 1),): r"{0} + \frac{{27315}}{{100}}",
     (("°F", 1),): r"({0} + \frac{{45967}}{{100}}) \cdot \frac{{5}}{{9}}",

@@ -76,7 +76,7 @@ def looks_like_set(answer: str) -> bool:
     if _EVIDENCE.search(answer):
         return True
     pair = re.fullmatch(r"\s*([(\[]).*,.*([)\]])\s*", answer, re.DOTALL)
-    return bool(pair) and (pair[1] == "(") != (pair[2] == ")")
+    return pair is not None and (pair[1] == "(") != (pair[2] == ")")
 
 
 def same_set(p: str, g: str) -> bool | None:
@@ -89,6 +89,13 @@ def same_set(p: str, g: str) -> bool | None:
     if one.name and other.name and squash(one.name) != squash(other.name):
         return False
     return len(one.pieces) == len(other.pieces) and all(map(_same_piece, one.pieces, other.pieces))
+
+
+def _parts(answer: str, sign: str) -> list[RealSet] | None:
+    """The sets that a sign joins; `None` where it joins none, or one of them is not read."""
+    texts = split_top(answer, frozenset({sign}))
+    found = [part for text in texts if (part := real_set(text)) is not None]
+    return found if 1 < len(found) == len(texts) else None
 
 
 def _same_piece(a: Piece, b: Piece) -> bool:
@@ -119,11 +126,11 @@ def real_set(answer: str) -> RealSet | None:
     if r"\setminus" in answer:
         return _without(answer)
     if r"\cup" in answer:
-        parts = [real_set(part) for part in split_top(answer, frozenset({r"\cup"}))]
-        return _joined(parts) if None not in parts and len(parts) > 1 else None
+        parts = _parts(answer, r"\cup")
+        return _joined(parts) if parts else None
     if r"\cap" in answer and not _RELATION.search(answer):
-        parts = [real_set(part) for part in split_top(answer, frozenset({r"\cap"}))]
-        return _shared(parts) if None not in parts and len(parts) > 1 else None
+        parts = _parts(answer, r"\cap")
+        return _shared(parts) if parts else None
     if match := _NEITHER.fullmatch(answer):
         return real_set(rf"{match[1]} \ne {match[2]} \land {match[1]} \ne -({match[2]})")
     items = split_marked(answer)
@@ -253,8 +260,8 @@ def _common(one: Sequence[Piece], other: Sequence[Piece]) -> list[Piece]:
 def _inequality(answer: str) -> RealSet | None:
     sides, found = split_at(answer, _RELATION)
     signs = [sign.lstrip("\\") for sign in found]
-    nodes = [try_parse(side) for side in sides]
-    if None in nodes or not 2 <= len(nodes) <= 3 or (len(nodes) == 3 and {"=", "ne"} & set(signs)):
+    nodes = [node for side in sides if (node := try_parse(side)) is not None]
+    if len(nodes) < len(sides) or not 2 <= len(nodes) <= 3 or (len(nodes) == 3 and {"=", "ne"} & set(signs)):
         return None
     names = set().union(*(node.symbols() for node in nodes))
     if len(names) != 1:
@@ -300,8 +307,9 @@ def _absolute(inner: Node, sign: str, bound: Any, name: str) -> tuple[Piece, ...
 
 def _quadratic(node: Node, sign: str, name: str) -> tuple[Piece, ...] | None:
     """Where a quadratic with rational coefficients and two real zeros is less than 0, and so on."""
-    found = [values.at(node, {name: Fraction(x)}) for x in (0, 1, -1, 2, 7, -5)]
-    if not all(isinstance(value, Fraction) for value in found):
+    at = [values.at(node, {name: Fraction(x)}) for x in (0, 1, -1, 2, 7, -5)]
+    found = [value for value in at if isinstance(value, Fraction)]
+    if len(found) < len(at):
         return None
     c, square, line = found[0], (found[1] + found[2]) / 2 - found[0], (found[1] - found[2]) / 2
     if not square or any(square * x * x + line * x + c != y for x, y in zip((2, 7, -5), found[3:], strict=True)):
@@ -310,6 +318,8 @@ def _quadratic(node: Node, sign: str, name: str) -> tuple[Piece, ...] | None:
     if inside <= 0 or sign in ("=", "ne"):
         return None
     root = values.constant(Node("fn", (Node("num", (), inside),), "sqrt"))
+    if root is None:
+        return None
     if not isinstance(root, Fraction):
         line, square = _order(line), _order(square)
     with mpmath.workdps(60):
@@ -323,8 +333,9 @@ def _quadratic(node: Node, sign: str, name: str) -> tuple[Piece, ...] | None:
 
 def _linear(node: Node, name: str) -> tuple[Any, Any] | None:
     """Slope and value at 0, or `None` where the formula is not linear."""
-    found = [values.at(node, {name: Fraction(x)}) for x in (0, 1, 2, 7, -5)]
-    if any(value is None or isinstance(value, mpmath.mpc) for value in found):
+    at = [values.at(node, {name: Fraction(x)}) for x in (0, 1, 2, 7, -5)]
+    found = [value for value in at if value is not None and not isinstance(value, mpmath.mpc)]
+    if len(found) < len(at):
         return None
     if not all(isinstance(value, Fraction) for value in found):
         found = [_order(value) for value in found]

@@ -88,7 +88,7 @@ def same_time(p: str, g: str) -> bool | None:
     if None in found:
         # 9 a.m. beside a bare 9: the half of the day is left out, as a unit may be.
         bare, match = (other, named[0]) if named[0] else (one, named[1])
-        return bool(match) and not match[2] and bare == match[1]
+        return match is not None and not match[2] and bare == match[1]
     return found[0] == found[1]
 
 
@@ -116,10 +116,10 @@ def same_text(p: str, g: str, equal: Equal) -> bool | None:
     opened = [_opened(answer) for answer in (p, g)]
     lists = [split_top(re.sub(r",?\s+and\s+", ", ", answer)) for answer in opened]
     if all(len(items) > 1 for items in lists):
-        return _match_texts(*lists, equal)
-    numbers = [text_number(answer) if text else answer for answer, text in zip(opened, texts, strict=True)]
-    if None not in numbers and re.search(r"\d", numbers[0] + numbers[1]):
-        return equal(*numbers)
+        return _match_texts(lists[0], lists[1], equal)
+    first, second = (text_number(answer) if text else answer for answer, text in zip(opened, texts, strict=True))
+    if first is not None and second is not None and re.search(r"\d", first + second):
+        return equal(first, second)
     if all(texts):
         one, other = (words_of(answer) for answer in opened)
         return bool(one) and one == other and "'" not in p + g and len(opened[0].split()) == len(opened[1].split()) == 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from string import ascii_letters
 from typing import NamedTuple
 
 Dimension = tuple[tuple[str, int], ...]
@@ -95,10 +96,10 @@ def _read_tables() -> dict[str, tuple[Fraction, bool, dict[str, int]]]:
         place = next((at for at, word in enumerate(words) if re.fullmatch(r"~?[\d./e-]+", word)), None)
         if place is None:
             continue
-        parts = dict(re.fullmatch(r"([A-Za-z]+)(-?\d)", word).groups() for word in words[place + 1 :])
+        size = Fraction(words[place].lstrip("~"))
+        dimension = {word.rstrip("-0123456789"): int(word.lstrip(ascii_letters)) for word in words[place + 1 :]}
         for name in words[:place]:
-            factor = Fraction(words[place].lstrip("~"))
-            table[name] = (factor, words[place].startswith("~"), {base: int(power) for base, power in parts.items()})
+            table[name] = (size, words[place].startswith("~"), dict(dimension))
     return table
 
 
@@ -187,11 +188,11 @@ def read_unit(text: str) -> tuple[Unit | None, str]:
         found = _unit_piece(match, piece, first=read == 0)
         if found is None:
             break
-        own, base = found
+        own, powers = found
         factor *= own ** (sign * power)
-        for name, p in base.items():
+        for name, p in powers.items():
             dimension[name] = dimension.get(name, 0) + sign * power * p
-        last, read = (own, base, sign), match.end()
+        last, read = (own, powers, sign), match.end()
         # After "/" all that follows stands below: J/mol K.
         power = 1
     if not read:

@@ -119,7 +119,7 @@ def render_model_card(
 
 def is_hub_id(name: str | None) -> bool:
     """Whether this names a repository of the Hub, as far as one can tell without asking."""
-    return bool(name) and bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+    return name is not None and bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def base_model_name(record: Mapping[str, Any]) -> str | None:
@@ -197,8 +197,9 @@ def settings_rows(settings: Mapping[str, Any]):
     for name, value in settings.items():
         if value is not None and (name != "sft_target" or settings.get("objective") == "sft"):
             yield name, value
-    sizes = [settings.get(key) for key in ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")]
-    if all(isinstance(size, int) for size in sizes):
+    keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+    sizes = [size for key in keys if isinstance(size := settings.get(key), int)]
+    if len(sizes) == len(keys):
         each = "packs" if settings.get("packing") or settings.get("share_prefixes") else "rows"
         yield f"global batch, {each}", sizes[0] * sizes[1] * sizes[2]
 

@@ -121,7 +121,7 @@ def pull(
     write_text(partial / PULLED_FILE, json.dumps(record, indent=1))
     _put(partial, folder)
     changes = _changes(there.files, files) if there else {}
-    return Pulled(folder, repo_id, repo_type, info.sha, files, left_out, True, there and there.commit, changes)
+    return Pulled(folder, repo_id, repo_type, info.sha, files, left_out, True, there.commit if there else None, changes)
 
 
 def stated_checksums(card: str) -> dict[str, str]:

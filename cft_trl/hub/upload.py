@@ -56,12 +56,12 @@ def push_dataset(
     """
     folder = Path(folder)
     check_repo_id(repo_id)
-    files: dict[str, Path | bytes] = dict(published_files(folder))
+    files = published_files(folder)
     card = files["README.md"].read_text(encoding="utf-8")
     return commit_files(
         repo_id,
         "dataset",
-        files | {"README.md": _for_hub(card, repo_id).encode()},
+        {**files, "README.md": _for_hub(card, repo_id).encode()},
         lambda name: name.split("/")[0] in PUBLISHED,
         private=private,
         revision=revision,

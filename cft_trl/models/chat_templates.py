@@ -139,7 +139,7 @@ def as_trained(tokenizer: Any) -> Any:
     frame = answer_frame(tokenizer)
     if frame is None or not frame.header:
         return tokenizer
-    template = template_of(tokenizer).removesuffix("\n")  # as Jinja takes it
+    template = (template_of(tokenizer) or "").removesuffix("\n")  # as Jinja takes it
     template += "{% if " + ("cft_asks" if frame.replaces else "add_generation_prompt") + " %}"
     template += "{{ " + json.dumps(frame.header, ensure_ascii=False) + " }}{% endif %}"
     if frame.replaces:

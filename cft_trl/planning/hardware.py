@@ -69,7 +69,7 @@ def read_hardware(text: str, table: Path = TABLE) -> Hardware:
         kinds = yaml.safe_load(table.read_text(encoding="utf-8"))
         known = {str(kind).lower(): kind for kind in kinds}
         kind = known.get(match[2].lower()) if match else None
-        if kind is None or int(match[1] or 1) < 1:
+        if match is None or kind is None or int(match[1] or 1) < 1:
             raise CFTError(
                 f"--hardware {text}: give a count and one of {', '.join(map(str, kinds))}, e.g. 8xH100"
                 + nearest(match[2] if match else text, kinds)

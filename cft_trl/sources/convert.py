@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from cft_trl.data.layouts import LAYOUTS
 from cft_trl.data.parquet import ShardWriter
@@ -51,6 +51,7 @@ COLUMNS_OF = {
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
 _WRITERS = {"webinstruct_cft": to_webinstruct_cft, "messages": to_messages}
+_TEXTS: tuple[Literal["query", "response", "critique", "refinement", "verdict"], ...]
 _TEXTS = ("query", "response", "critique", "refinement", "verdict")
 
 
@@ -145,7 +146,7 @@ def convert(
     return counts
 
 
-def converted(row: Any, where: str, to: str, layout: str | None = None) -> Record:
+def converted(row: Any, where: str, to: str, layout: str | None = None) -> Mapping[str, Any]:
     r"""One row in another layout; see `convert`.
 
     Args:
@@ -191,7 +192,7 @@ def _with_original(record: Record, row: Mapping[str, Any]) -> Record:
     return make_record(**{**record, "meta": {**(record["meta"] or {}), "published": original}})
 
 
-def _original(record: Record, to: str) -> Record | None:
+def _original(record: Record, to: str) -> Mapping[str, Any] | None:
     """The published row that a record was read from, if it still says what the record says."""
     row = (record["meta"] or {}).get("published")
     if not isinstance(row, Mapping) or not all(column in row for column in COLUMNS_OF[to]):
@@ -221,7 +222,7 @@ def _whole_files(*paths: Path) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def _writer(path: Path, name: str, layout: str) -> Iterator[Callable[[Record], None]]:
+def _writer(path: Path, name: str, layout: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Gives a function that writes a row, in the format that the output's name says."""
     if name.endswith(".parquet"):
         folder = path.with_name(f"{path.name}.shards")

@@ -34,11 +34,11 @@ from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from itertools import chain, cycle, islice
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple, cast
 
 from cft_trl.data.fingerprints import Seen, fingerprint, normalised
-from cft_trl.data.layouts import LAYOUTS
-from cft_trl.data.records import COLUMNS, Record, to_record
+from cft_trl.data.layouts import LAYOUTS, Row
+from cft_trl.data.records import COLUMNS, to_record
 from cft_trl.data.settings import ROWS, Count, Expected, Listed, Share, Texts, check_settings
 from cft_trl.data.stage_files import Progress, StageReport, StageWriter
 from cft_trl.errors import CFTError, nearest
@@ -182,7 +182,7 @@ class _Judged(NamedTuple):
     """A row of the corpus at position `at`; with a reason, only its record's id counts."""
 
     at: int
-    record: Record
+    record: Row
     reason: str | None = None
     detail: str = ""
 
@@ -262,7 +262,7 @@ def _judged(settings: SourceSettings) -> Iterator[_Judged]:
         raise CFTError(unreadable)
 
 
-def _text(record: Record) -> int:
+def _text(record: Row) -> int:
     """What may not come twice: a query; of a row that brings its critique, all three texts."""
     names = ("query", "response", "critique") if record["critique"] else ("query",)
     return fingerprint(*(normalised(record[name] or "") for name in names))
@@ -301,8 +301,8 @@ def _check_columns(rows: list[Any], where: str, settings: SourceSettings) -> Non
             )
 
 
-def _read(row: Any, where: str, settings: SourceSettings) -> tuple[Record, str | None]:
-    """A row as a record, and why it is not used (then the record may hold its id only)."""
+def _read(row: Any, where: str, settings: SourceSettings) -> tuple[Row, str | None]:
+    """A row as a record, and why it is not used (then it may hold its id only). Its response may be None."""
     if not isinstance(row, Mapping):
         raise CFTError(f"{where}: expected an object with columns, got {type(row).__name__}")
     if settings.corpus == "local":
@@ -328,10 +328,11 @@ def _read(row: Any, where: str, settings: SourceSettings) -> tuple[Record, str |
     if without:
         row = {**row, names["response"]: _NO_RESPONSE}
     if settings.corpus == "local":
-        record = local_record(row, where, columns=settings.columns, append_verdict=settings.append_verdict)
+        read = local_record(row, where, columns=settings.columns, append_verdict=settings.append_verdict)
+        record = cast(Row, read)
         record["source"] = record["source"] or "local"
     else:
-        record = to_record(row, where)
+        record = cast(Row, to_record(row, where))
     if without and record["response"] == _NO_RESPONSE:
         record["response"] = None
     return record, None
@@ -345,7 +346,7 @@ def _blank(text: Any) -> bool:
     return text is None or (isinstance(text, str) and not text.strip())
 
 
-def _named(row: Mapping[str, Any], corpus: str) -> Record:
+def _named(row: Mapping[str, Any], corpus: str) -> Row:
     """A row of a named corpus under a record's columns."""
     module = CORPORA[corpus]
     texts = module.read({**dict.fromkeys(module.COLUMNS), **row})
@@ -354,7 +355,7 @@ def _named(row: Mapping[str, Any], corpus: str) -> Record:
     return {"id": sha256(identity.encode()).hexdigest()[:16], **texts, "source": corpus, "meta": meta or None}
 
 
-def _arithmetic(settings: SourceSettings) -> Iterator[Record]:
+def _arithmetic(settings: SourceSettings) -> Iterator[Row]:
     from cft_trl.sources.arithmetic import arithmetic_records
 
     if settings.limit is None:

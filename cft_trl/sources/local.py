@@ -304,7 +304,13 @@ def _cached_as(fingerprint: str) -> dict[str, str]:
 
 
 def _indexed_record(
-    row: Record, index: int, *, source: str, options: dict[str, Any], labels: dict[str, list[str]], rules: str
+    row: Mapping[str, Any],
+    index: int,
+    *,
+    source: str,
+    options: dict[str, Any],
+    labels: dict[str, list[str]],
+    rules: str,
 ) -> Record:
     return local_record(with_class_names(row, labels), f"{source}, row {index}", **options)
 
@@ -331,7 +337,7 @@ def local_record(row: Any, where: str, *, columns: Mapping[str, str], append_ver
     return record
 
 
-def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Record:
+def _renamed(row: Mapping[str, Any], columns: Mapping[str, str], where: str) -> dict[str, Any]:
     """The row with the mapped columns under the record's names; what they displace or cannot hold goes to `meta`."""
     kept = {key: value for key, value in row.items() if key not in columns.values() and key not in columns}
     displaced = {key: row[key] for key in columns if key in row and key not in columns.values()}

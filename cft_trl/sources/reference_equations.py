@@ -75,8 +75,9 @@ class Equation:
         if self.shown == self.value:
             return True
         places, needed = decimals(self.shown), decimals(self.value)
-        rounded = places is not None and places >= 2 and (needed is None or needed > places)
-        return rounded and abs(self.shown - self.value) < Fraction(1, 10**places)
+        if places is None or places < 2:
+            return False
+        return (needed is None or needed > places) and abs(Fraction(self.shown) - self.value) < Fraction(1, 10**places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,9 @@ def _read_equation(match: re.Match, line: str) -> Equation | None:
     before = line[: match.start()].strip()
     if before[-1:] in _OPERATORS and before not in _BULLETS:  # "x + 3 × 8 = 24" says nothing about 3 × 8
         return None
-    tokens = _TOKEN.findall(match.group(1))
+    tokens: list[str] = _TOKEN.findall(match.group(1))
+    operands: tuple[Number, ...]
+    op: str | None
     if len(tokens) == 3:
         operands, op = (exact(tokens[0]), exact(tokens[2])), tokens[1]
         value = compute(operands[0], op, operands[1])

@@ -20,26 +20,25 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from annotated_types import Interval
 
-from cft_trl.data.records import COLUMNS, to_record
+from cft_trl.data.records import COLUMNS, Record, to_record
 from cft_trl.data.settings import Count, Expected, FromText, Listed, Pattern
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError
 from cft_trl.generation.identities import flat, key_of
-from cft_trl.generation.journal import Journal, SignedJournal
+from cft_trl.generation.journal import AnswerStore, Journal, SignedJournal
 from cft_trl.generation.replies import is_known
 from cft_trl.generation.requests import Answer, Counts, Request
 
-Record = dict[str, Any]
 Progress = Callable[[Mapping[str, Counts]], None]
 
 # What the settings of respond, critique and refine have in common.
@@ -70,12 +69,15 @@ class AnyTeacher(Protocol):
     `model` is its name in rows and requests, `identity` what it is (see identities.py): answers are kept under that.
     """
 
-    model: str
-    identity: Mapping[str, Any]
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
 
     def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """Answers requests; see `client.Teacher.ask_all`.
 
         Args:
@@ -158,7 +160,7 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
     """The rows as records. Where the response is empty too: that is one row's failure, and not the end of the run."""
     for at, row in enumerate(rows):
         if tuple(row) == COLUMNS:
-            yield row
+            yield cast(Record, row)
         elif isinstance(row.get("response"), str) and not row["response"].strip() and row.get("id") is not None:
             yield {**to_record({**row, "response": "-"}, f"row {at}"), "response": ""}
         else:
@@ -248,12 +250,12 @@ async def _ask(
             async for _ in answers:
                 pass
 
-    async def tell() -> None:
+    async def tell(progress: Progress) -> None:
         while True:
             await asyncio.sleep(_TELL_EVERY_S)
             progress(counts)
 
-    telling = asyncio.create_task(tell()) if progress else None
+    telling = asyncio.create_task(tell(progress)) if progress else None
     try:
         async with asyncio.TaskGroup() as group:
             for teacher in teachers:
@@ -261,7 +263,7 @@ async def _ask(
     except* CFTError as stopped:
         raise stopped.exceptions[0] from None
     finally:
-        if telling:
+        if telling and progress:
             telling.cancel()
             with suppress(asyncio.CancelledError):
                 await telling
@@ -304,7 +306,7 @@ def _write(
                     more = {"teacher": teacher.model, "sample": sample, "detail": answer.get("detail", "")}
                     out.failure(name, found, row=record["id"], **more)
                 else:
-                    waiting.append({**record, "id": name, **found})
+                    waiting.append(cast(Record, {**record, "id": name, **found}))  # `found` has columns of a record
         if len(waiting) >= _CHUNK:
             flush()
     flush()

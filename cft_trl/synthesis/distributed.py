@@ -23,9 +23,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections import deque
@@ -149,9 +151,11 @@ def merge_stage(folder: Path, stage: str, tasks: int) -> StageReport:
         CFTError: A part is missing, or the disk is full.
     """
     shards = [shard_name(rank, tasks) for rank in range(tasks)]
-    reports = [read_report(folder, stage, shard) for shard in shards]
-    if None in reports:
-        raise CFTError(f"{folder}: stage {stage} of {shards[reports.index(None)]} is not there; run it again")
+    reports: list[StageReport] = []
+    for shard in shards:
+        if (found := read_report(folder, stage, shard)) is None:
+            raise CFTError(f"{folder}: stage {stage} of {shard} is not there; run it again")
+        reports.append(found)
     whole = StageReport(stage)
     stage_path(folder, stage, kind="report").unlink(missing_ok=True)
     try:
@@ -237,7 +241,8 @@ def _run_local(job: Job, workers: int) -> None:
     from cft_trl.generation.vllm_server import process_group
 
     check_installed("datatrove")
-    waiting, running = deque(job.missing()), {}
+    waiting = deque(job.missing())
+    running: dict[int, subprocess.Popen[bytes]] = {}
     (job.logs / "output").mkdir(exist_ok=True)
     with ExitStack() as opened, telling(job):
         while waiting or running:
@@ -262,9 +267,11 @@ def _run_ray(job: Job, workers: int) -> None:
 
     ours = not ray.is_initialized()
     if ours:
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        here: dict[str, Any] = (
+            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        )
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", **here)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of any kind: no cluster there, no memory, a start that took too long
             at = f" at RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not here else ""
             raise CFTError(f"Ray{at} cannot be used: {type(error).__name__}: {error}") from None

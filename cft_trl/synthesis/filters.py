@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,7 +55,6 @@ from cft_trl.synthesis.filter_truth import box_agrees, verdict_agrees
 if TYPE_CHECKING:
     import numpy
 
-Record = dict[str, Any]
 _BOUNDS = "[least, most] characters, null for no bound"
 Bounds = Annotated[tuple[Whole | None, Whole | None], Listed(alone=False), Expected(_BOUNDS)]
 Progress = Callable[[StageReport], None]
@@ -283,7 +282,9 @@ def _truncated(row: Mapping[str, Any]) -> str | None:
     return next((text for text, prefix in ends if meta.get(f"{prefix}finish_reason") == "length"), None)
 
 
-def _check_truth(chunk: list[Record], reasons: list[str | None], settings: FilterSettings, state: _State) -> None:
+def _check_truth(
+    chunk: Sequence[Mapping[str, Any]], reasons: list[str | None], settings: FilterSettings, state: _State
+) -> None:
     """Fills in the reasons of the rows that contradict what is known of them."""
     for key, check, counts in (("agree", verdict_agrees, state.agreement), ("boxed", box_agrees, state.boxed)):
         action = getattr(settings, key)

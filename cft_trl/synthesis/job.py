@@ -41,7 +41,8 @@ class Job:
     @property
     def logs(self) -> Path:
         """datatrove's folder: one for each job, so that what it remembers as done holds for this one."""
-        content = {"code": package_digest(), "recipe": {stage: plain(getattr(self.recipe, stage)) for stage in ASKING}}
+        asked = {stage: plain(getattr(self.recipe, stage)) for stage in ASKING}
+        content: dict[str, Any] = {"code": package_digest(), "recipe": asked}
         content |= {"tasks": self.tasks, "stages": self.stages, "batch": self.batch, "rows": self.rows}
         content["identities"] = self.identities
         return self.folder / "tasks" / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -116,11 +116,10 @@ def tell(recipe: Recipe, found: Estimate, batch: bool = False, prices: Prices | 
     expected, most = [], []
     for one in found.asked:
         expected.append(prices.cost(one.teacher, one.tokens_in, one.tokens_out, batch))
-        unlimited = one.most_out is None
-        most.append(None if unlimited else prices.cost(one.teacher, one.tokens_in, one.most_out, batch))
+        most.append(None if one.most_out is None else prices.cost(one.teacher, one.tokens_in, one.most_out, batch))
         numbers = (one.requests, one.tokens_in, one.tokens_out)
         costs = (dollars(expected[-1]), dollars(most[-1])) if expected[-1] != 0 else ("none", "none")
-        limit = "no limit" if unlimited else f"{one.most_out:,}"
+        limit = "no limit" if one.most_out is None else f"{one.most_out:,}"
         table.add_row(one.stage, one.teacher, *(f"{number:,}" for number in numbers), limit, *costs)
     if len(found.asked) > 1:
         table.add_row("", "together", "", "", "", "", dollars(total(expected)), dollars(total(most)))
@@ -153,9 +152,10 @@ def _asked(recipe: Recipe, rows: RowFile, count: int, read: int) -> Iterator[Ask
             requests = count * times * samples
             tokens_in = round(here / read * requests) if read else 0
             limit = settings.max_tokens
-            out = (requests * EXPECTED[stage], None if limit is None else requests * limit)
-            out = out if teacher != "reference" else (0, 0)
-            yield Asked(stage, teacher, requests, tokens_in if teacher != "reference" else 0, *out, counted_with)
+            out, most = requests * EXPECTED[stage], None if limit is None else requests * limit
+            if teacher == "reference":
+                tokens_in, out, most = 0, 0, 0
+            yield Asked(stage, teacher, requests, tokens_in, out, most, counted_with)
         times *= samples * len(teachers)
 
 

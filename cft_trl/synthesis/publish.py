@@ -39,8 +39,6 @@ from cft_trl.hub.upload import PUBLISHED, check_repo_id
 from cft_trl.synthesis.dataset_card import write_dataset_card
 from cft_trl.synthesis.statistics import Statistics, plot_statistics
 
-Record = dict[str, Any]
-
 Layout = Literal["records", "webinstruct_cft", "messages"]
 # What the Hub checks in a card, and would refuse after the upload had begun.
 Licence = Annotated[str, Pattern("[a-z0-9.-]+"), Expected("an id of the Hub's, such as mit, apache-2.0 or cc-by-4.0")]

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.generation.identities import reference_identity
-from cft_trl.generation.journal import Journal
+from cft_trl.generation.journal import AnswerStore
 from cft_trl.generation.requests import Answer, Counts, Request
 from cft_trl.models.identity import Identity
 from cft_trl.sources.reference import critique_from_reference
@@ -51,8 +51,8 @@ class ReferenceTeacher:
         return [{"role": "user", "content": json.dumps([*known, steps], ensure_ascii=False)}]
 
     async def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]:
+        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
+    ) -> AsyncGenerator[tuple[Request, Answer], None]:
         """Args as for `client.Teacher.ask_all`; results always come in the requests' order."""
         counts = Counts() if counts is None else counts
         turn_ends = time.monotonic() + _SLICE_S

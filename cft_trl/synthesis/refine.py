@@ -111,6 +111,7 @@ def run_refine(
     by_critique = settings.answers == "critique"
 
     def unaskable(record: Record) -> str | None:
+        needed: tuple[Literal["query", "response", "critique"], ...]
         needed = ("query", "response", "critique") if by_critique else ("query",)
         lacking = [column for column in needed if not (record[column] or "").strip()]
         return f"no {lacking[0]}" if lacking else None

@@ -138,8 +138,8 @@ def _grade(records: list[Record]) -> None:
     """Sets the verdict of each record that has a reference answer."""
     from cft_trl.grading.grade import grade_many
 
-    known = [record for record in records if (record["reference_answer"] or "").strip()]
+    known = [(record, gold) for record in records if (gold := record["reference_answer"] or "").strip()]
     if known:
-        hits = grade_many((record["response"], record["reference_answer"]) for record in known)
-        for record, hit in zip(known, hits, strict=True):
+        hits = grade_many((record["response"], gold) for record, gold in known)
+        for (record, _), hit in zip(known, hits, strict=True):
             record["verdict"] = "right" if hit else "wrong"

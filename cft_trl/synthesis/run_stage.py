@@ -18,7 +18,7 @@ from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.refine import run_refine
 from cft_trl.synthesis.respond import run_respond
 
-ASKING = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
+ASKING: dict[str, Callable[..., StageReport]] = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
 
 _BEFORE = {"respond": "source", "critique": "respond", "refine": "critique"}
 

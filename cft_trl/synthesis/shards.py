@@ -89,6 +89,7 @@ def _not_without_us() -> Iterator[None]:
         return
     watch = ["sh", "-c", f"read -r done || kill -KILL {os.getppid()}"]
     with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as guard:
+        assert guard.stdin is not None  # a pipe
         try:
             yield
         finally:

@@ -101,7 +101,7 @@ def newest_whole(output_dir: Path) -> tuple[Path | None, list[str]]:
     One that is simply of another kind (weights alone) or was cut short while it was written (no trainer's state, which
     is a checkpoint's last file) is passed over without a line.
     """
-    told = []
+    told: list[str] = []
     for path in numbered_checkpoints(output_dir):
         found = damage(path)
         if found is None:
@@ -144,8 +144,8 @@ def _compare(checkpoint: Path, sums: dict[str, list[int | str]]) -> str | None:
         if found != size:
             return f"{name} has {found:,} bytes of {size:,}"
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(_sum, [checkpoint / name for name in sums])
-        changed = [name for (name, wrote), is_now in zip(sums.items(), found, strict=True) if list(wrote) != is_now]
+        now = pool.map(_sum, [checkpoint / name for name in sums])
+        changed = [name for (name, wrote), is_now in zip(sums.items(), now, strict=True) if list(wrote) != is_now]
     return f"bytes of {changed[0]} have changed" if changed else None
 
 

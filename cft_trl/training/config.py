@@ -77,9 +77,10 @@ class CFTConfig(SFTConfig):
         _one_of("sft_target", self.sft_target, SFT_TARGETS)
         _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
         _one_of("over_length", self.over_length, OVER_LENGTH)
-        self.share_prefixes = _switch("share_prefixes", self.share_prefixes)
+        # As a field it is a word, which is what flags are read as; from here on it is true, false or "auto".
+        self.share_prefixes = _switch("share_prefixes", self.share_prefixes)  # type: ignore[assignment]
         if self.bf16 is None and not self.fp16:
-            self.bf16 = _has_fast_bf16(self.use_cpu)
+            self.bf16: bool | None = _has_fast_bf16(self.use_cpu)
         if self.use_cpu:
             self.dataloader_pin_memory = False  # pinning serves copies to a device, and warns where there is none
         self._check_numbers()
@@ -150,7 +151,8 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 def _switch(name: str, value: object) -> bool | str:
     """True, False or "auto"; from the command line they come as words."""
-    switch = {"true": True, "false": False, "auto": "auto"}.get(str(value).lower())
+    switches: dict[str, bool | str] = {"true": True, "false": False, "auto": "auto"}
+    switch = switches.get(str(value).lower())
     if switch is None:
         raise CFTError(f"{name}={value}: unknown; give true, false or auto")
     return switch

@@ -111,7 +111,7 @@ def warn_once(rank: int) -> None:
 
     Call it before libraries are imported; what the user has set stays. Errors are told as ever.
     """
-    told = set()
+    told: set[tuple[str, int] | tuple[type, str]] = set()
 
     def first(record: logging.LogRecord) -> bool:
         place = record.pathname, record.lineno
@@ -199,7 +199,7 @@ def skip_teardown() -> Callable[[int], None]:
     Call it before libraries are imported: what they registered with `atexit` (a tracker's last upload, say) has run by
     then, because Python calls these functions in reverse order. What C libraries hold in buffers of their own is lost.
     """
-    codes = []
+    codes: list[int] = []
 
     def leave() -> None:
         if codes:

@@ -61,7 +61,7 @@ class PreparationReport:
 
     def clear(self) -> None:
         """Forgets all counts, in place."""
-        self.__init__(self.name)
+        vars(self).update(vars(type(self)(self.name)))
 
     def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Counts the rows of `RowEncoder`'s output by its columns (those without token ids)."""

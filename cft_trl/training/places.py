@@ -64,7 +64,7 @@ def check_output(output: Path, dataset: str | None, model: str | None) -> None:
         if rows.is_file() and here == rows.parent:
             raise CFTError(f"output_dir={output} is the folder of '{dataset}'; give the run a folder of its own, "
                            f"e.g. {suggested(here)}")  # fmt: skip
-    if lies_in_run(model, output):
+    if model and lies_in_run(model, output):
         holds = "is the folder of" if Path(model).resolve() == here else "is the folder of the run that holds"
         raise CFTError(f"output_dir={output} {holds} the model that the run begins with, which it would "
                        f"overwrite; give another one, e.g. {suggested(here)}")  # fmt: skip

@@ -260,15 +260,17 @@ class RowEncoder:
         verdict, verdict_class = range(0), NO_VERDICT
         span = verdict_span(texts.target) if self.prompting.objective == "cft" else None
         if span is not None:
-            first = row.token_at(texts.start + span[0])
-            last = row.token_at(texts.start + span[1] - 1)
+            first, last = (row.token_at(texts.start + at) for at in (span[0], span[1] - 1))
+            assert first is not None  # a verdict is a word, and a word is in tokens
+            assert last is not None
             verdict = range(first, last + 1)
             verdict_class = RIGHT if parse_verdict(texts.target) == "right" else WRONG
         return Encoded(ids, start, end, verdict, verdict_class, texts.trimmed)
 
     def _fit(self, row: Mapping[str, Any], item: Encoded, index: int) -> tuple[Encoded | None, str]:
         """Applies the over-length policy to a row of more than `max_length` tokens."""
-        length = len(item.input_ids)
+        length, most = len(item.input_ids), self.max_length
+        assert most is not None  # without a limit no row is too long
         if self.over_length == "error":
             raise CFTError(
                 f"{self.name}, row {index}: {length:,} tokens, more than max_length={self.max_length:,}; "
@@ -279,19 +281,21 @@ class RowEncoder:
             return None, too_long
         if not self.prompting.shortens_response:
             return None, f"{too_long} (the response is the target, which is never cut)"
-        if len(self._encode([self._texts(row, "")])[0].input_ids) >= self.max_length:
+        bare = self._encode([self._texts(row, "")])[0]
+        if bare is None or len(bare.input_ids) >= most:
             return None, f"{too_long} even without any response"
         offsets = self.tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
             "offset_mapping"
         ]
         keep = len(offsets)
-        while length > self.max_length:
+        while length > most:
             # Tokens merge differently at the new end, so the first cut may leave a token too many.
-            keep -= length - self.max_length
+            keep -= length - most
             if keep < 1:
                 return None, f"{too_long} even without any response"
-            item = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
-            length = len(item.input_ids)
+            cut = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
+            assert cut is not None  # the template kept this target before
+            item, length = cut, len(cut.input_ids)
         return item, SHORTENED
 
     @cached_property

@@ -323,11 +323,12 @@ class SelectBestCheckpoint(TrainerCallback):
 
     def on_save(self, args, state, control, model=None, processing_class=None, **kwargs):
         def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Generation]:
-            limit = {"max_new_tokens": self.validation.max_new_tokens}
+            limit = self.validation.max_new_tokens
             if step == state.global_step and is_whole(model):
-                return LocalModel(model, processing_class, self.batch_size).generate(conversations, **limit)
+                here = LocalModel(model, processing_class, self.batch_size)
+                return here.generate(conversations, max_new_tokens=limit)
             with whole_copy(checkpoint, getattr(args, "hf_deepspeed_config", None)) as (loaded, tokenizer):
-                return LocalModel(loaded, tokenizer, self.batch_size).generate(conversations, **limit)
+                return LocalModel(loaded, tokenizer, self.batch_size).generate(conversations, max_new_tokens=limit)
 
         select(self._selection(args), generate, on_point=lambda point: print(tell(point), flush=True))
 

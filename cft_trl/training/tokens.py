@@ -77,12 +77,10 @@ class TextTokenizer:
         if lengths is None:
             return self._by_offsets(texts)
         rows = self._by_bytes(texts, lengths)
-        others = [i for i, row in enumerate(rows) if row is None]
-        for i, row in zip(others, self._by_offsets([texts[i] for i in others]), strict=True):
-            rows[i] = row
-        return rows
+        others = iter(self._by_offsets([text for text, row in zip(texts, rows, strict=True) if row is None]))
+        return [next(others) if row is None else row for row in rows]
 
-    def _by_offsets(self, texts: Sequence[str]) -> list[TokenizedByOffsets]:
+    def _by_offsets(self, texts: Sequence[str]) -> list[Tokenized]:
         if not texts:
             return []
         made = self.tokenizer(

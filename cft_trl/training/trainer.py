@@ -169,7 +169,8 @@ class CFTTrainer(SFTTrainer):
         self._tell(mend_generation_config(self.model), told_repeats(self.train_dataset, args))
         if self.preparation:
             # Rows are written with the given template (`_tokenizer`); from here on this one asks, and is saved.
-            self.processing_class = self.callback_handler.processing_class = as_trained(self._tokenizer)
+            self.processing_class: Any = as_trained(self._tokenizer)
+            self.callback_handler.processing_class = self.processing_class
         self._tell(*tell_turns(self._tokenizer, self._end_ids, self.processing_class))
         self.add_callback(ReportRows(self.preparation))
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
@@ -231,6 +232,7 @@ class CFTTrainer(SFTTrainer):
         if isinstance(dataset, IterableDataset):
             raise CFTError(f"share_prefixes needs all rows of the {name} dataset at hand, a stream has not")
         length = args.pack_length or self._row_limit
+        assert length is not None  # the settings want one of the two
         dataset, self.sharing[name] = share_dataset(dataset, length, name, args.dataset_num_proc)
         return dataset
 
@@ -252,7 +254,7 @@ class CFTTrainer(SFTTrainer):
         super()._set_signature_columns_if_needed()
         for column in ("verdict_mask", "seen_until"):
             if column not in self._signature_columns:
-                self._signature_columns = [*self._signature_columns, column]
+                self._signature_columns: list[str] = [*self._signature_columns, column]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         verdict_mask, row_lengths = inputs.pop("verdict_mask", None), inputs.pop("row_lengths", None)

@@ -56,6 +56,7 @@ def _shuffled(rng: random.Random) -> list[str]:
 def _is_wrong(wrong: Solution, problem: Problem) -> bool:
     """Whether the error shows at `first_error` and nowhere before, and the final answer is as its kind requires."""
     place = wrong.first_error
+    assert place is not None  # every maker says where its error is
     for line in wrong.lines[: place - 1]:
         if not any(line.same_as(step) for step in problem.steps):
             return False
@@ -183,7 +184,7 @@ def _solve_again(
 
     All maps but `givens` (by the quantity's name) are keyed by the step's number. None where a number is not clean.
     """
-    places = max(decimals(value) for step in problem.steps for value in (step.left.value, step.value))
+    places = _places(*(value for step in problem.steps for value in (step.left.value, step.value)))
     results: dict[int, Operand] = {}
 
     def resolve(operand: Operand) -> Operand:
@@ -208,7 +209,8 @@ def _solve_again(
 def _slipped(step: Step, rng: random.Random) -> Number | None:
     """A miscalculated result: off by one or ten, two digits swapped, or one times too many or too few."""
     value = step.value
-    unit = exact(f"0.{'0' * (decimals(value) - 1)}1") if decimals(value) else 1
+    places = _places(value)
+    unit = exact(f"0.{'0' * (places - 1)}1") if places else 1
     options = [value + unit, value - unit, value + 10 * unit, value - 10 * unit]
     if step.op == "×":
         options += [value + step.left.value, value - step.left.value, value + step.right.value]
@@ -243,10 +245,10 @@ def _cancelling_quantities(problem: Problem, place: int, rng: random.Random) -> 
     step = problem.steps[place - 1]
     left, right = step.left.value, step.right.value
     shift = rng.choice((1, 2, 3, 5, 10))
-    pairs = {
+    pairs: list[tuple[Number, Number]] = {
         "+": [(left + shift, right - shift), (left - shift, right + shift)],
         "-": [(left + shift, right + shift), (left - shift, right - shift)],
-        "×": [(left * 2, compute(right, "÷", 2)), (compute(left, "÷", 2), right * 2)],
+        "×": [(left * 2, Fraction(right) / 2), (Fraction(left) / 2, right * 2)],
         "÷": [(left * 2, right * 2)],
     }[step.op]
     new_left, new_right = (exact(value) for value in rng.choice(pairs))
@@ -254,7 +256,7 @@ def _cancelling_quantities(problem: Problem, place: int, rng: random.Random) -> 
     known |= {other.value for other in problem.steps}
     if new_left in known and new_right in known:
         return None
-    if min(new_left, new_right) <= 1 or max(map(decimals, (new_left, new_right))) > max(map(decimals, (left, right))):
+    if min(new_left, new_right) <= 1 or _places(new_left, new_right) > _places(left, right):
         return None
     if step.op in COMMUTATIVE and {new_left, new_right} == {left, right}:
         return None
@@ -262,6 +264,11 @@ def _cancelling_quantities(problem: Problem, place: int, rng: random.Random) -> 
     operands = step.left._replace(value=new_left), step.right._replace(value=new_right)
     lines[place - 1] = step._replace(left=operands[0], right=operands[1])
     return lines
+
+
+def _places(*values: Number) -> int:
+    """The most decimals that one of a problem's numbers needs; all of them end somewhere."""
+    return max(decimals(value) or 0 for value in values)
 
 
 def _swap_digits(value: Number, rng: random.Random) -> Number | None:

@@ -70,6 +70,7 @@ def converts(source: str, target: str) -> bool:
 def plural(noun: str) -> str:
     """The plural of a noun phrase; in "mile per hour" and "slice of bread" the head word changes."""
     phrase = re.match(r"(.*?)( (?:per|of|for|in) .*)?$", noun)
+    assert phrase is not None  # a noun is one line, and both parts may be empty
     head, tail = phrase.group(1), phrase.group(2) or ""
     *before, word = head.split(" ")
     if word in vocabulary().plurals:

@@ -53,7 +53,7 @@ def compute(left: Number, op: str, right: Number) -> Number | None:
             return None
         if isinstance(left, int) and isinstance(right, int):
             return left // right if left % right == 0 else Fraction(left, right)
-        return exact(left / right)
+        return exact(Fraction(left) / right)
     raise ValueError(f"operation {op!r} is none of {' '.join(OPERATIONS)}")
 
 

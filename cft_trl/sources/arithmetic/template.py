@@ -141,18 +141,24 @@ class Template:
                 numbers[name] = rng.choice(choices)
             else:
                 left, op, right = expression
-                numbers[name] = compute(numbers[left], op, int(right) if right.isdigit() else numbers[right])
+                value = compute(numbers[left], op, int(right) if right.isdigit() else numbers[right])
+                assert value is not None  # the notation of numbers has no division
+                numbers[name] = value
         return numbers
 
     def _solve(self, numbers: dict[str, Number], words: dict[str, str]) -> tuple[Step, ...] | None:
-        bounds, solved, found = BOUNDS[self.level], [], {}
+        bounds = BOUNDS[self.level]
+        solved: list[Step] = []
+        found: dict[str, Operand] = {}
         if any(value > bounds.largest or (value <= 1 and isinstance(value, int)) for value in numbers.values()):
             return None
         for number, (name, left, op, right, unit, label) in enumerate(self.plan, 1):
             operands = [_operand(token, numbers, found) for token in (left, right)]
             value = compute(operands[0].value, op, operands[1].value)
             unit = words.get(unit, unit)
-            if value <= 0 or value == 1 or value > bounds.largest or not is_clean(value, unit, bounds.decimals):
+            if value is None or value <= 0 or value == 1 or value > bounds.largest:
+                return None
+            if not is_clean(value, unit, bounds.decimals):
                 return None
             found[name] = Operand(value, number, name)
             step = Step(fill(label, numbers, words), operands[0], op, operands[1], value, unit)

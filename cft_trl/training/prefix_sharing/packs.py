@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -172,7 +172,9 @@ def common_prefix(first: np.ndarray, second: np.ndarray) -> int:
 # ---- which rows go into which pack -----------------------------------------------------------------------------------
 
 
-def pack_tree(lengths: Sequence[int], common: Sequence[int], capacity: int) -> list[list[int]]:
+def pack_tree(
+    lengths: Sequence[int] | np.ndarray, common: Sequence[int] | np.ndarray, capacity: int
+) -> list[list[int]]:
     """Divides rows into packs of at most `capacity` tokens, each shared token counted once a pack.
 
     Args:
@@ -251,7 +253,7 @@ def best_fit(items: Iterable[tuple[int, list[int]]], capacity: int) -> list[tupl
 # ---- writing packs ---------------------------------------------------------------------------------------------------
 
 
-def lay_out(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+def lay_out(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """One pack: the rows' exact prefix tree, depth first.
 
     Args:
