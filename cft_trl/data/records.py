@@ -320,7 +320,7 @@ def _messages_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def _convert(data: Any, function: Callable[[Any, str], Record], layout: str) -> Any:
+def _convert(data: Any, function: Callable[[Any, str], Mapping[str, Any]], layout: str) -> Any:
     """Applies a function of (row, where) to any of the kinds of data, keeping the kind; `layout` is what it gives."""
     # Without the library loaded nobody can hold its datasets; so a list needs no import of several seconds.
     library = sys.modules.get("datasets")

@@ -108,11 +108,12 @@ def _lora(
         folders[name] = _local_folder(source, revision)
         rank = max([rank, config.get("r") or 1, *(config.get("rank_pattern") or {}).values()])
         base = base_of(source, revision, adapter_base)
+        assert base is not None  # an adapter has one
         tell_changed(source, base)
         bases.add((base.name, base.revision))
     if len(bases) > 1:
-        raise CFTError(f"the adapters are of several base models ({', '.join(sorted(base for base, _ in bases))})")
-    [(base, base_revision)] = bases
+        raise CFTError(f"the adapters are of several base models ({', '.join(sorted(name for name, _ in bases))})")
+    [(base_name, base_revision)] = bases
     most = next((size for size in _RANKS if size >= rank), None)
     if most is None:
         raise CFTError(f"an adapter has rank {rank}; vLLM serves ranks up to {_RANKS[-1]}")
@@ -122,7 +123,7 @@ def _lora(
     folder = next(iter(folders.values()))
     if (Path(folder) / "tokenizer_config.json").is_file():  # with the template that it was trained with
         options += ["--tokenizer", folder]
-    return base, base_revision, options
+    return base_name, base_revision, options
 
 
 def _local_folder(source: str, revision: str | None) -> str:

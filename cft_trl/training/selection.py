@@ -173,7 +173,7 @@ class Selection:
 
         checkpoints = self.checkpoints()
         validation, chosen = self.validation, choose(self.curve(), set(checkpoints))
-        told = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
+        told: dict[str, Any] = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
         # Of all checkpoints the base is the same.
         if changed := base_changed(str(next(iter(checkpoints.values()))), base=self.adapter_base):
             told["base_changed"] = changed
