@@ -13,7 +13,7 @@ from faulty_server import FaultyServer
 from cft_trl.cli import main
 from cft_trl.data.stage_files import RowFile, StageReport, stage_path
 from cft_trl.errors import CFTError
-from cft_trl.generation.requests import Counts
+from cft_trl.generation.types import Counts
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import build
 from cft_trl.synthesis.live import Live

@@ -48,8 +48,8 @@ def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
 
 def judge_identity(text: str) -> dict[str, Any]:
     """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
+    from cft_trl.generation.endpoint_settings import true_url
     from cft_trl.generation.identities import bare_address, served_identity
-    from cft_trl.generation.requests import true_url
     from cft_trl.models.identity import endpoint_identity
 
     model, _, url = text.partition("@")

@@ -120,11 +120,11 @@ class Dialect:
         return sent
 
     def told(self, form: Form, sent: Mapping[str, Any]) -> dict[str, Any]:
-        """What an answer is kept with, where the request was not sent as it was asked."""
+        """The fields of a `Generation` that say how a request was sent otherwise than as it was asked."""
         without = sorted(name for name in self.without if name in form.body and name not in sent and name != "stop")
         limit = next((sent[name] for name in LIMITS if name in sent), 0)
         cut = form.asked_limit is not None and limit != form.asked_limit
-        return ({"without": without} if without else {}) | ({"limit_cut": True} if cut else {})
+        return ({"without": tuple(without)} if without else {}) | ({"limit_cut": True} if cut else {})
 
     def learn(
         self,

@@ -7,16 +7,17 @@ model.generate([[{"role": "user", "content": "What is 2 + 2?"}]], max_new_tokens
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
-from cft_trl.generation.local import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop, seeds_of
+from cft_trl.generation.generate import run_async
+from cft_trl.generation.local import seeds_of
+from cft_trl.generation.types import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop
 from cft_trl.models.chat_templates import merge_system
 
 
@@ -83,7 +84,7 @@ class Endpoint:
                 got no answer after many tries. `on_result` has been called for everything that was answered, and for
                 what was refused (`Generation.refused`).
         """
-        from cft_trl.generation.requests import Request
+        from cft_trl.generation.types import Request
 
         seeds = seeds_of(seed, len(conversations)) if temperature > 0 else None
         requests = []
@@ -104,28 +105,28 @@ class Endpoint:
             if on_result:
                 on_result(tag, generation)
 
-        def receive(request: Request, answer: Mapping[str, Any]) -> None:
-            if _refuses_system(answer, request.messages):
+        def receive(request: Request, answer: Generation) -> None:
+            if _refuses_system(answer.reason, answer.failure, request.messages):
                 self.merge_system = True
                 messages = self._messages(request.messages)
                 again.append(Request(self.model, messages, request.sampling, request.sample, request.tag))
                 return
             generation = _read(answer, self._said, self.whole_context)
             if generation is None:
-                lost[f"{answer['failure']}, {answer['detail']}"] += 1
-                reasons.append(answer["failure"])
+                lost[f"{answer.reason}, {answer.failure}"] += 1
+                reasons.append(str(answer.reason))
                 return
             self._spoke |= bool(generation.text)
             silent.append((request.tag, generation))
-            if self._spoke or answer.get("failure") != "empty answer":
+            if self._spoke or answer.reason != "empty answer":
                 keep(*silent.pop())
             while self._spoke and silent:
                 keep(*silent.pop())
 
-        _run(self._ask(requests, receive))
+        run_async(self._ask(requests, receive))
         if again:  # without a system turn of their own
             requests, again = again, []
-            _run(self._ask(requests, receive))
+            run_async(self._ask(requests, receive))
         if len(silent) > 1:
             lost["empty answer, it said nothing to any of them"] = len(silent)
             reasons.append("empty answer")
@@ -171,8 +172,7 @@ class Endpoint:
                 if any(mark in cut for mark in form.stops_here):
                     return Generation(shown, "stop", None, None)  # the server does not know of this one
         except CFTError as error:
-            answer = {"failure": error.reason, "detail": str(error)}
-            if shown or not _refuses_system(answer, self._messages(conversation)):
+            if shown or not _refuses_system(error.reason, str(error), self._messages(conversation)):
                 raise
             self.merge_system = True
             again = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
@@ -197,8 +197,8 @@ class Endpoint:
     def _where(self) -> str:
         return f"{self.model} at {self._teacher.address}"
 
-    async def _ask(self, requests: list[Any], receive: Callable[[Any, Mapping[str, Any]], None]) -> None:
-        async with aclosing(self._teacher.ask_all(requests, _Answers())) as answers:
+    async def _ask(self, requests: list[Any], receive: Callable[[Any, Generation], None]) -> None:
+        async with aclosing(self._teacher.ask(requests)) as answers:
             async for request, answer in answers:
                 receive(request, answer)
 
@@ -210,41 +210,21 @@ class Endpoint:
         return {name: value for name, value in asked.items() if value is not None}
 
 
-class _Answers(dict):
-    """Stands in for the client's journal: whoever generates keeps what it needs, through `on_result`."""
-
-    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
-        self[key] = result
-
-
-def _refuses_system(answer: Mapping[str, Any], messages: Sequence[Message]) -> bool:
+def _refuses_system(reason: str | None, told: str | None, messages: Sequence[Message]) -> bool:
     """Whether an endpoint's model knows no system turn, and the conversation has one."""
-    refused = answer.get("failure") == "bad request" and "system" in str(answer.get("detail")).lower()
+    refused = reason == "bad request" and "system" in str(told).lower()
     return refused and len(messages) > 1 and messages[0]["role"] == "system"
 
 
-def _read(answer: Mapping[str, Any], said: Callable[[str], str], whole_context: bool = False) -> Generation | None:
-    """A generation of the client's answer; None for a failure that another run may not meet."""
-    failure = answer.get("failure")
-    if failure is None:
-        reason = "length" if answer["finish_reason"] == "length" else "stop"
-        told = {"without": tuple(answer.get("without", ())), "fingerprint": answer.get("fingerprint")}
-        return Generation(said(answer["text"]), reason, answer["prompt_tokens"], answer["completion_tokens"], **told)
+def _read(made: Generation, said: Callable[[str], str], whole_context: bool = False) -> Generation | None:
+    """What an evaluation makes of it; None for a failure that another run may not meet."""
+    if made.failure is None:
+        reason = "length" if made.finish_reason == "length" else "stop"
+        return replace(made, text=said(made.text), finish_reason=reason, limit_cut=False)
     # The client takes nothing for a fault; a model that is evaluated may have nothing to say.
-    if failure in ("empty answer", "no room"):
-        return Generation("", "stop" if failure == "empty answer" else "length", None, None)
-    if failure in ("context length", "content filter", "refusal", "bad request", "403"):
-        refused = not (whole_context and failure == "context length")
-        return Generation("", "failed", None, None, f"{failure}: {answer['detail']}", refused)
+    if made.reason in ("empty answer", "no room"):
+        return Generation("", "stop" if made.reason == "empty answer" else "length", None, None)
+    if made.reason in ("context length", "content filter", "refusal", "bad request", "403"):
+        refused = not (whole_context and made.reason == "context length")
+        return replace(made, failure=f"{made.reason}: {made.failure}", refused=refused)
     return None
-
-
-def _run(coroutine: Coroutine[Any, Any, None]) -> None:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
-    if loop is None:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as pool:  # in a notebook this thread has a loop that runs already
-        return pool.submit(asyncio.run, coroutine).result()

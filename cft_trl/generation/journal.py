@@ -248,6 +248,16 @@ class Journal:
             self._places.put(key, start)
 
 
+def signed(result: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """An answer that says by whom and on which day it was given.
+
+    Args:
+        result: As for `Journal.append`.
+        who: The key of the model's identity.
+    """
+    return {**result, "by": who[:8], "on": date.today().isoformat()}
+
+
 class SignedJournal:
     """A journal as one teacher fills it: every answer says by whom and on which day it was given.
 
@@ -258,7 +268,7 @@ class SignedJournal:
 
     def __init__(self, journal: Journal, who: str) -> None:
         self.path, self.get = journal.path, journal.get
-        self._journal, self._by = journal, who[:8]
+        self._journal, self._who = journal, who
 
     def __contains__(self, key: str) -> bool:
         return key in self._journal
@@ -268,9 +278,7 @@ class SignedJournal:
 
     def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
         """As `Journal.append`; a failure is not signed."""
-        if "failure" not in result:
-            result = {**result, "by": self._by, "on": date.today().isoformat()}
-        self._journal.append(key, result, again)
+        self._journal.append(key, result if "failure" in result else signed(result, self._who), again)
 
 
 @dataclass

@@ -10,7 +10,7 @@ r"""Texts from a transformers model in this process; `endpoint.py` has the same 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from queue import Queue
@@ -18,41 +18,11 @@ from typing import Any
 
 from cft_trl.data.prompts import base_prompt, chat_messages
 from cft_trl.errors import CFTError
+from cft_trl.generation.types import STOP_STRINGS, Generation, Message, OnResult, cut_at_stop
 from cft_trl.models.chat_templates import end_ids, header_ids, render_chat, written_behind
-
-Message = Mapping[str, str]
-OnResult = Callable[[int, "Generation"], None]
-
-# The published evaluation ends a generation at the first of these (method of arXiv 2501.17703).
-STOP_STRINGS = ("[END]", "(END)", "**END**", r"\[END\]")
 
 # New tokens after which the rows that go on are put into batches anew; doubled each time.
 _FIRST_STEPS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What a model wrote.
-
-    Attributes:
-        text: Up to and with the first stop string (endpoints leave the stop string itself away).
-        finish_reason: "stop" (an end token or a stop string), "length" (the limit came first) or "failed".
-        prompt_tokens, completion_tokens: As counted by the tokenizer or the endpoint; None where it does not count.
-        failure: Why there is no text, where finish_reason is "failed": the prompt is longer than the model's context,
-            or the endpoint refuses it. The same request would fail again.
-        refused: Whether it was an endpoint that refused: nothing was answered, so there is nothing to grade or to keep.
-        without: Sampling parameters that were asked for and that the endpoint does not take.
-        fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    failure: str | None = None
-    refused: bool = False
-    without: tuple[str, ...] = ()
-    fingerprint: str | None = None
 
 
 @dataclass(slots=True)
@@ -309,14 +279,3 @@ def render_prompt(tokenizer: Any, conversation: Sequence[Message] | str) -> str:
     if not tokenizer.chat_template:
         return base_prompt("\n\n".join(message["content"] for message in messages))
     return render_chat(tokenizer, messages)
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """Cuts after the first stop string: tokens hold more than it now and then.
-
-    Example:
-        >>> cut_at_stop("Conclusion: right [END] and so on", STOP_STRINGS)
-        'Conclusion: right [END]'
-    """
-    ends = [text.find(mark) + len(mark) for mark in stop if mark in text]
-    return text[: min(ends)] if ends else text

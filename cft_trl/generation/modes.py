@@ -22,7 +22,8 @@ from cft_trl.data.prompts import Prompting, chat_messages
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
-from cft_trl.generation.local import STOP_STRINGS, Generation, LocalModel, Message, cut_at_stop, render_prompt, seeds_of
+from cft_trl.generation.local import LocalModel, render_prompt, seeds_of
+from cft_trl.generation.types import STOP_STRINGS, Generation, Message, cut_at_stop
 
 __all__ = [
     "MODES",

@@ -3,8 +3,6 @@
     teacher = TransformersTeacher("smollm2-135m")
     run_critique(rows, CritiqueSettings(teachers=("transformers:smollm2-135m",)), [teacher], "out")
 
-    {"text": "The solution ...", "finish_reason": "stop", "prompt_tokens": 187, "completion_tokens": 61}
-
 Requests are taken a few batches at a time; those sampled alike are computed together, by length. At temperature 0 an
 answer follows from its request alone; above, from its request and seed: the request's own `seed` (plus `sample`), or
 else its key, so that a rerun writes the same. What shares its batch matters only where rounding tips a choice.
@@ -16,17 +14,17 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
-from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 
 if TYPE_CHECKING:
-    from cft_trl.generation.local import Generation, LocalModel
+    from cft_trl.generation.local import LocalModel
 
 SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 
@@ -67,31 +65,36 @@ class TransformersTeacher:
         self.identity = identity or transformers_identity(source, revision, dtype)
         self._busy = threading.Lock()
 
-    async def ask_all(
-        self, requests: Iterable[Request], journal: Journal, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Answer]]:
-        """As `client.Teacher.ask_all`; results always come in the requests' order, a few batches at a time.
+    async def ask(
+        self,
+        requests: Iterable[Request],
+        kept: Kept | None = None,
+        *,
+        counts: Counts | None = None,
+        in_order: bool = False,
+    ) -> AsyncIterator[tuple[Request, Generation]]:
+        """As `types.Model.ask`; results always come in the requests' order, a few batches at a time.
 
         Raises:
             CFTError: The model cannot be loaded or does not fit into memory, or a request has a sampling parameter
                 that is not in `SAMPLING`.
         """
-        counts = Counts() if counts is None else counts
+        counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         source = iter(requests)
         while window := list(islice(source, self.batch_size * _BATCHES)):
             missing: dict[str, Request] = {}
             for request in window:
-                if request.key in journal:
+                if request.key in kept:
                     counts.from_journal += 1
                 else:
                     missing.setdefault(request.key, request)
             if missing:
-                await self._answer(missing, journal, counts)
+                await self._answer(missing, kept, counts)
             for request in window:
-                yield request, journal.get(request.key) or {}
+                yield request, kept.get(request.key) or failed("not asked")
 
-    async def _answer(self, missing: Mapping[str, Request], journal: Journal, counts: Counts) -> None:
-        """Computes answers in a thread; each batch is in the journal before the next is done."""
+    async def _answer(self, missing: Mapping[str, Request], kept: Kept, counts: Counts) -> None:
+        """Computes answers in a thread; each batch is kept before the next is done."""
         loop, done, stop = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
 
         def tell(key: str, generation: Generation) -> None:
@@ -102,8 +105,8 @@ class TransformersTeacher:
             while (result := await done.get()) is not None:
                 key, generation = result
                 answer = _read(generation, missing[key].sampling)
-                _count(counts, answer)
-                journal.append(key, answer)
+                kept.append(key, answer)
+                counts.add(answer)
                 counts.in_flight -= 1
                 left -= 1
 
@@ -191,24 +194,11 @@ def _seed(key: str, request: Request) -> int:
     return int(key[:15], 16) if seed is None else seed + request.sample
 
 
-def _read(generation: Generation, sampling: Mapping[str, Any]) -> Answer:
-    """What an endpoint would have answered: without the stop string, and a failure where there is no text."""
-    if generation.finish_reason == "failed":
-        return {"failure": "context length", "detail": generation.failure or ""}
+def _read(generation: Generation, sampling: Mapping[str, Any]) -> Generation:
+    """As an endpoint would have answered: without the stop string, and a failure where there is no text."""
+    if generation.failure is not None:
+        return failed("context length", generation.failure)
     text = generation.text
     for mark in _stops(sampling):
         text = text.removesuffix(mark)
-    if not text.strip():
-        return {"failure": "empty answer", "detail": "the model wrote nothing"}
-    tokens = {"prompt_tokens": generation.prompt_tokens, "completion_tokens": generation.completion_tokens}
-    return {"text": text, "finish_reason": generation.finish_reason, **tokens}
-
-
-def _count(counts: Counts, answer: Answer) -> None:
-    if "failure" in answer:
-        counts.failed[answer["failure"]] += 1
-        return
-    counts.answered += 1
-    counts.truncated += answer["finish_reason"] == "length"
-    counts.prompt_tokens += answer["prompt_tokens"] or 0
-    counts.completion_tokens += answer["completion_tokens"] or 0
+    return replace(generation, text=text) if text.strip() else failed("empty answer", "the model wrote nothing")

@@ -22,8 +22,8 @@ from typing import Any
 from cft_trl.data.stage_files import StageReport
 from cft_trl.data.teacher_prompts import PRESETS, clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
-from cft_trl.generation.requests import Answer
-from cft_trl.synthesis.asking import AnyTeacher, Plan, Progress, Record, ask_rows, check_settings, sampling_of
+from cft_trl.generation.types import Generation, Model
+from cft_trl.synthesis.asking import Plan, Progress, Record, ask_rows, check_settings, sampling_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class CritiqueSettings:
 def run_critique(
     rows: Iterable[Mapping[str, Any]],
     settings: CritiqueSettings,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     folder: str | Path,
     *,
     shard: str | None = None,
@@ -106,8 +106,8 @@ def run_critique(
     return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
 
 
-def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-    text = clean_critique(answer["text"])
+def _read(record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
+    text = clean_critique(made.text)
     if reason := refused_critique(text):
         return reason
     meta = dict(record["meta"] or {})
@@ -116,6 +116,6 @@ def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, 
             meta[f"response_{name}"] = meta.pop(name)
     if record["verdict"]:
         meta["label"] = record["verdict"]
-    meta |= {"sample": sample, "finish_reason": answer["finish_reason"]}
-    meta["completion_tokens"] = answer.get("completion_tokens")
+    meta |= {"sample": sample, "finish_reason": made.finish_reason}
+    meta["completion_tokens"] = made.completion_tokens
     return {"critique": text, "verdict": parse_verdict(text), "teacher": model, "meta": meta}
