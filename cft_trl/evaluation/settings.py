@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.generation.local import STOP_STRINGS
 from cft_trl.generation.modes import MODES, mode_conversation
+from cft_trl.generation.types import STOP_STRINGS
 from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark
 from cft_trl.grading.grade import GRADERS
 

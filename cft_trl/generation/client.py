@@ -262,6 +262,8 @@ class _Endpoint:
             text = cut_at_stop(reply.text, form.stops_here)
             if len(text) < len(reply.text) or text.endswith(tuple(form.stops_here)):
                 told |= {"text": text, "finish_reason": "stop"}
+        if self.teacher.header or self.teacher.behind:
+            told["text"] = self.teacher.said(told.get("text", reply.text))
         return replace(reply, **told) if told else reply
 
     def _tell_of(self, generation: Generation) -> None:

@@ -32,6 +32,7 @@ class EndpointSettings:
         known: What the endpoint's model is, where that is known already; see `Teacher.identity`.
         role: What messages call it.
         kept: What messages of a run that ended say of its answers.
+        header, behind: What the model's chat template has it write before and behind an answer: left out.
         dialect: What was found out about what the endpoint takes.
     """
 
@@ -45,12 +46,23 @@ class EndpointSettings:
     known: Identity | None = field(default=None, compare=False, repr=False)
     role: str = "teacher"
     kept: str = "; what was answered is kept, run it again to go on"
+    header: str = ""
+    behind: str = ""
     dialect: Dialect = field(default_factory=Dialect, compare=False, repr=False)
 
     @property
     def address(self) -> str:
         """The endpoint, for messages: where requests really go, without a user name or password in the address."""
         return re.sub(r"//[^/@]*@", "//", true_url(self.base_url))
+
+    @property
+    def where(self) -> str:
+        """Model and endpoint, for messages."""
+        return f"{self.title} at {self.address}"
+
+    def said(self, text: str) -> str:
+        """The text without what the template has around it, "" as long as it may still be its header."""
+        return "" if self.header.startswith(text) else text.removeprefix(self.header).removesuffix(self.behind)
 
     @property
     def title(self) -> str:

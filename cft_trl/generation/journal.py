@@ -258,29 +258,6 @@ def signed(result: Mapping[str, Any], who: str) -> dict[str, Any]:
     return {**result, "by": who[:8], "on": date.today().isoformat()}
 
 
-class SignedJournal:
-    """A journal as one teacher fills it: every answer says by whom and on which day it was given.
-
-    Args:
-        journal: The journal; others may fill it at the same time.
-        who: The key of the teacher's identity.
-    """
-
-    def __init__(self, journal: Journal, who: str) -> None:
-        self.path, self.get = journal.path, journal.get
-        self._journal, self._who = journal, who
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._journal
-
-    def __len__(self) -> int:
-        return len(self._journal)
-
-    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
-        """As `Journal.append`; a failure is not signed."""
-        self._journal.append(key, result if "failure" in result else signed(result, self._who), again)
-
-
 @dataclass
 class Kept:
     """How many answers of one teacher there are, and of which days; as text "312 answers of 2026-11-28"."""

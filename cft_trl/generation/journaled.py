@@ -13,12 +13,13 @@ failed("context length", "This model's maximum …")
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cft_trl.generation.generate import generate
 from cft_trl.generation.journal import Journal, signed
-from cft_trl.generation.types import Counts, Generation, Model, Request, failed
+from cft_trl.generation.types import Counts, Generation, Request, failed
 
 
 class Journaled:
@@ -28,10 +29,21 @@ class Journaled:
         asked: The model.
         journal: Others may fill it at the same time.
         who: The key of the model's identity, which signs its answers; without it they are not signed.
+        entry: What the journal has of a generation.
+
+    Attributes:
+        refused: Why an endpoint refused, for each request that `fill` asked or `keep` was given in vain.
     """
 
-    def __init__(self, asked: Model, journal: Journal, who: str | None = None) -> None:
-        self.asked, self.journal, self.who = asked, journal, who
+    def __init__(
+        self,
+        asked: Any,
+        journal: Journal,
+        who: str | None = None,
+        entry: Callable[[Any], dict[str, Any]] | None = None,
+    ) -> None:
+        self.asked, self.journal, self.who, self.entry = asked, journal, who, entry or entry_of
+        self.refused: list[str | None] = []
 
     @property
     def model(self) -> str:
@@ -47,6 +59,32 @@ class Journaled:
         """As `types.Model.ask`. The model keeps each result the moment it has it: it may be paid for, and answers that
         wait for their turn would be lost with the process."""
         return self.asked.ask(requests, self, counts=counts, in_order=in_order)
+
+    def fill(self, requests: Sequence[Request], on_kept: Callable[[int], Any] = lambda count: None) -> None:
+        """Asks by `generate.generate`: for code that grades or shows.
+
+        Args:
+            requests: What is asked; the caller leaves out what is kept already.
+            on_kept: Called with 1 for each answer.
+
+        Raises:
+            CFTError: As there; the journal is full.
+        """
+
+        def keep(at: int, generation: Generation) -> None:
+            if self.keep(requests[at].key, generation):
+                on_kept(1)
+
+        generate(self.asked, requests, keep)
+
+    def keep(self, key: str, made: Any) -> bool:
+        """Keeps a generation (or a mode's outcome), unless it is a refusal: nothing was answered, and the same request
+        may be answered another time."""
+        if made.refused:
+            self.refused.append(made.failure)
+        else:
+            self._append(key, made)
+        return not made.refused
 
     # ---- what is kept ----
 
@@ -73,8 +111,11 @@ class Journaled:
         Raises:
             CFTError: The disk is full or gone; the journal is left as it was before.
         """
-        entry = entry_of(generation)
-        if self.who and generation.failure is None:
+        self._append(key, generation, again)
+
+    def _append(self, key: str, made: Any, again: bool = False) -> None:
+        entry = self.entry(made)
+        if self.who and made.failure is None:
             entry = signed(entry, self.who)
         self.journal.append(key, entry, again=again)
 
@@ -101,6 +142,24 @@ def entry_of(generation: Generation) -> dict[str, Any]:
     if generation.limit_cut:
         entry["limit_cut"] = True
     return entry
+
+
+def graded_entry(made: Any) -> dict[str, Any]:
+    """A generation (or a mode's outcome) as the journal of an evaluation has it: a failure of the model is graded too.
+
+    Example:
+        >>> graded_entry(Generation("", "failed", 9, 0, "prompt longer than the context", reason="context length"))
+        {'text': '', 'finish_reason': 'failed', 'prompt_tokens': 9, 'completion_tokens': 0,
+         'failure': 'prompt longer than the context'}
+    """
+    told = {"failure": made.failure, "fingerprint": made.fingerprint, "without": list(made.without)}
+    return {
+        "text": made.text,
+        "finish_reason": made.finish_reason,
+        "prompt_tokens": made.prompt_tokens,
+        "completion_tokens": made.completion_tokens,
+        **{name: value for name, value in told.items() if value},
+    }
 
 
 def generation_of(entry: Mapping[str, Any]) -> Generation:

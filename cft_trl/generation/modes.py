@@ -22,7 +22,9 @@ from cft_trl.data.prompts import Prompting, chat_messages
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
-from cft_trl.generation.local import LocalModel, render_prompt, seeds_of
+from cft_trl.generation.generate import generate as generate_all
+from cft_trl.generation.generate import requests_of, seeds_of
+from cft_trl.generation.local import LocalModel, render_prompt
 from cft_trl.generation.types import STOP_STRINGS, Generation, Message, cut_at_stop
 
 __all__ = [
@@ -211,15 +213,16 @@ def run_mode(
     while asked:
         indices = sorted(asked)
         conversations = [asked.pop(index).conversation for index in indices]
-        generator.generate(
+        requests = requests_of(
+            generator,
             conversations,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             stop=stop,
             seed=[seeds[index] + number * _SEED_STEP for index in indices] if seeds else None,
-            on_result=receive,
         )
+        generate_all(generator, requests, receive)
         number += 1
     return [outcomes[index] for index in range(len(queries))]
 
@@ -246,9 +249,9 @@ def stream_mode(
     work = _work(mode, query, response, system, prompt_preset, max_rounds if temperature > 0 else 1)
     ask, number = next(work), 0
     while True:
-        drawn = None if seed is None else seed + number * _SEED_STEP
-        pieces = generator.stream(ask.conversation, temperature=temperature, seed=drawn, **sampling)
-        generation = yield from _events(ask, pieces)
+        drawn = None if seed is None else [seed + number * _SEED_STEP]
+        [request] = requests_of(generator, [ask.conversation], temperature=temperature, seed=drawn, **sampling)
+        generation = yield from _events(ask, generator.pieces(request))
         if ask.kind == "critique":
             yield Event("verdict", ask.round, parse_verdict(generation.text) or "")
         number += 1

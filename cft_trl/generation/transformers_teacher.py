@@ -11,24 +11,18 @@ else its key, so that a rerun writes the same. What shares its batch matters onl
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
+from cft_trl.generation.local import SAMPLING, LocalModel, stops_of
 from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 
-if TYPE_CHECKING:
-    from cft_trl.generation.local import LocalModel
-
-SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
-
-_MAX_TOKENS = 2048  # where a request does not say
 _BATCHES = 8  # so many are taken at once: the more, the closer in length those of one batch are
 
 
@@ -77,7 +71,7 @@ class TransformersTeacher:
 
         Raises:
             CFTError: The model cannot be loaded or does not fit into memory, or a request has a sampling parameter
-                that is not in `SAMPLING`.
+                that is not in `local.SAMPLING`.
         """
         counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         source = iter(requests)
@@ -134,33 +128,20 @@ class TransformersTeacher:
     ) -> None:
         import torch
 
-        alike: dict[str, list[str]] = {}
-        for key, request in missing.items():
-            shared = {name: value for name, value in request.sampling.items() if name != "seed"}
-            alike.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
+        keys, requests = list(missing), [self._drawn(key, request) for key, request in missing.items()]
         with self._busy:
-            model = self._load()
-            for keys in alike.values():
-                options = self._options(missing[keys[0]].sampling)
-                seeds = [_seed(key, missing[key]) for key in keys]
-                conversations = [list(missing[key].messages) for key in keys]
-
-                def on_result(index: int, generation: Generation, keys: Sequence[str] = keys) -> None:
-                    tell(keys[index], generation)
-
-                try:
-                    model.generate(conversations, **options, seed=seeds, on_result=on_result, cancelled=cancelled)
-                except torch.OutOfMemoryError:
-                    raise CFTError(
-                        f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
-                        "ask it as vllm:MODEL"
-                    ) from None
+            try:
+                self._load().write(requests, lambda at, made: tell(keys[at], made), cancelled)
+            except torch.OutOfMemoryError:
+                raise CFTError(
+                    f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
+                    "ask it as vllm:MODEL"
+                ) from None
 
     def _load(self) -> LocalModel:
         if self._loaded is None:
             import torch
 
-            from cft_trl.generation.local import LocalModel
             from cft_trl.models.loading import load_model
 
             model, tokenizer = load_model(self._source, dtype=self._dtype, revision=self._revision)
@@ -169,29 +150,17 @@ class TransformersTeacher:
             self._loaded = LocalModel(model, tokenizer, self.batch_size)
         return self._loaded
 
-    def _options(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        for name in sampling:
+    def _drawn(self, key: str, request: Request) -> Request:
+        """The request with the seed that it draws by."""
+        for name in request.sampling:
             if name not in SAMPLING:
                 raise CFTError(
                     f"teacher {self.model}: sampling parameter {name!r} is not known to transformers teachers"
                     f"{nearest(name, SAMPLING)}; known: {', '.join(SAMPLING)}"
                 )
-        return {
-            "max_new_tokens": sampling.get("max_tokens") or _MAX_TOKENS,
-            "temperature": sampling.get("temperature", 1.0),  # the protocol's default
-            "top_p": sampling.get("top_p", 1.0),
-            "stop": _stops(sampling),
-        }
-
-
-def _stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
-    stop = sampling.get("stop") or ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
-
-
-def _seed(key: str, request: Request) -> int:
-    seed = request.sampling.get("seed")
-    return int(key[:15], 16) if seed is None else seed + request.sample
+        if request.sampling.get("seed") is not None:
+            return request
+        return replace(request, sampling={**request.sampling, "seed": int(key[:15], 16)}, sample=0)
 
 
 def _read(generation: Generation, sampling: Mapping[str, Any]) -> Generation:
@@ -199,6 +168,6 @@ def _read(generation: Generation, sampling: Mapping[str, Any]) -> Generation:
     if generation.failure is not None:
         return failed("context length", generation.failure)
     text = generation.text
-    for mark in _stops(sampling):
+    for mark in stops_of(sampling):
         text = text.removesuffix(mark)
     return replace(generation, text=text) if text.strip() else failed("empty answer", "the model wrote nothing")
