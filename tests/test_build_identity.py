@@ -334,7 +334,7 @@ def test_the_reference_teacher_is_the_code_that_its_critiques_come_from():
     package = Path(identities.__file__).parents[1]
     here = {package / name for name in identities._REFERENCE}
     plumbing = {package / "errors.py", package / "models/identity.py", package / "data/digests.py"}
-    asking = ("client", "requests", "journal", "identities")
+    asking = ("client", "types", "journal", "identities")
     plumbing |= {package / "generation" / f"{name}.py" for name in asking}
     for file in here:
         for node in ast.walk(ast.parse(file.read_text())):

@@ -53,30 +53,22 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
     Raises:
         CFTError: It cannot be found or loaded. An endpoint is not asked yet.
     """
+    from cft_trl.generation.open import open_endpoint, open_local
+
     if options.base_url:
-        _no_revision(options)
-        if not options.base_url.startswith(("http://", "https://")):
-            raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
         from cft_trl.generation.dialect import parse_extra
 
-        return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
+        _no_revision(options)
+        return open_endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
     if options.extra:
         raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
-    from transformers.utils import logging
-
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    model, tokenizer = load_model(
+    return open_local(
         options.model,
         dtype=options.dtype,
         revision=options.revision,
+        batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )
-    import torch
-
-    return LocalModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, options.batch_size)
 
 
 def _no_revision(options: argparse.Namespace) -> None:

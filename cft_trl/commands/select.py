@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,27 +110,20 @@ def _generate(
     options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
 ) -> list[Any]:
     from cft_trl.generation.dialect import parse_extra
-    from cft_trl.generation.modes import Endpoint, LocalModel
-    from cft_trl.generation.serving import scoring_dtype, serve
+    from cft_trl.generation.open import opened
 
-    if options.backend == "endpoint":
-        extra = parse_extra(options.extra)
-        endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env, extra=extra)
-        return _ask(endpoint, max_new_tokens, conversations, label)
-    if options.backend == "vllm":
-        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, extra=parse_extra(options.extra)) as models:
-            return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
-    import torch
-    from transformers.utils import logging
-
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    model, tokenizer = load_model(str(checkpoint), dtype=scoring_dtype(str(checkpoint), dtype=options.dtype))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    local = LocalModel(model.to(device), tokenizer, options.batch_size)
-    return _ask(local, max_new_tokens, conversations, label)
+    model = opened(
+        options.backend,
+        checkpoint.name if options.backend == "endpoint" else str(checkpoint),
+        name=checkpoint.name,
+        base_url=options.base_url,
+        api_key_env=options.api_key_env,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        extra=parse_extra(options.extra),
+    )
+    with model as generator:
+        return _ask(generator, max_new_tokens, conversations, label)
 
 
 def _ask(generator: Any, max_new_tokens: int, conversations: list[Any], label: str) -> list[Any]:

@@ -210,16 +210,9 @@ def _local(name: str, revision: str | None) -> LocalModel | ZeroGPUModel:
     if zero:
         import spaces  # noqa: F401  it has to come before torch looks for a GPU
 
-    from transformers.utils import logging
+    from cft_trl.generation.open import open_local
 
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    import torch
-
-    model, tokenizer = load_model(name, dtype="bfloat16" if zero else None, revision=revision)
-    local = LocalModel(model.to("cuda" if zero or torch.cuda.is_available() else "cpu"), tokenizer)
+    local = open_local(name, dtype="bfloat16" if zero else None, revision=revision, device="cuda" if zero else None)
     return ZeroGPUModel(local) if zero else local
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
 from cft_trl.generation.local import SAMPLING, LocalModel, stops_of
+from cft_trl.generation.open import open_local
 from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 
@@ -140,14 +141,8 @@ class TransformersTeacher:
 
     def _load(self) -> LocalModel:
         if self._loaded is None:
-            import torch
-
-            from cft_trl.models.loading import load_model
-
-            model, tokenizer = load_model(self._source, dtype=self._dtype, revision=self._revision)
-            if torch.cuda.is_available():
-                model = model.to("cuda")
-            self._loaded = LocalModel(model, tokenizer, self.batch_size)
+            size = self.batch_size
+            self._loaded = open_local(self._source, dtype=self._dtype, revision=self._revision, batch_size=size)
         return self._loaded
 
     def _drawn(self, key: str, request: Request) -> Request:
