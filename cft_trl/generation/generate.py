@@ -158,41 +158,27 @@ class Conversations:
     `pieces`."""
 
     def generate(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        *,
-        max_new_tokens: int = 2048,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = STOP_STRINGS,
-        seed: int | Sequence[int] | None = None,
-        on_result: OnResult | None = None,
+        self, conversations: Sequence[Sequence[Message]], *, on_result: OnResult | None = None, **sampling: Any
     ) -> list[Generation]:
-        """Writes the next turn of each conversation; arguments as for `requests_of`, the rest as for `generate`.
+        """Writes the next turn of each conversation.
+
+        Args:
+            conversations: As for `requests_of`.
+            on_result: As for `generate`.
+            sampling: `max_new_tokens`, `temperature`, `top_p`, `stop` and `seed` of `requests_of`.
 
         Returns:
             One generation per conversation, in their order. With a seed a text depends on its conversation and seed
             and, in this process, not on what shares its batch (but for rounding).
         """
-        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
-        return generate(self, requests_of(self, conversations, seed=seed, **sampling), on_result)
+        return generate(self, requests_of(self, conversations, **sampling), on_result)
 
-    def stream(
-        self,
-        conversation: Sequence[Message],
-        *,
-        max_new_tokens: int = 2048,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = STOP_STRINGS,
-        seed: int | None = None,
-    ) -> Iterator[str]:
+    def stream(self, conversation: Sequence[Message], *, seed: int | None = None, **sampling: Any) -> Iterator[str]:
         """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
 
         Returns:
             The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
         """
-        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "stop": stop}
         [request] = requests_of(self, [conversation], seed=None if seed is None else [seed], **sampling)
         return self.pieces(request)
 

@@ -148,9 +148,8 @@ def graded_entry(made: Any) -> dict[str, Any]:
     """A generation (or a mode's outcome) as the journal of an evaluation has it: a failure of the model is graded too.
 
     Example:
-        >>> graded_entry(Generation("", "failed", 9, 0, "prompt longer than the context", reason="context length"))
-        {'text': '', 'finish_reason': 'failed', 'prompt_tokens': 9, 'completion_tokens': 0,
-         'failure': 'prompt longer than the context'}
+        >>> list(graded_entry(Generation("", "failed", 9, 0, "prompt too long", reason="context length")).items())[3:]
+        [('completion_tokens', 0), ('failure', 'prompt too long')]
     """
     told = {"failure": made.failure, "fingerprint": made.fingerprint, "without": list(made.without)}
     return {
