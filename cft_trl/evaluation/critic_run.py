@@ -155,7 +155,7 @@ def _request(row: CriticRow, settings: CriticSettings, who: str) -> tuple[Messag
 
 def _generate(todo: Mapping[str, Messages], settings: CriticSettings, critic: Journaled) -> None:
     """Fills the journal with what is missing."""
-    sampling = {"max_new_tokens": settings.max_new_tokens, "temperature": 0.0}
+    sampling: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "temperature": 0.0}
     requests = requests_of(critic.asked, list(todo.values()), keys=list(todo), **sampling)
     with progress("critiques", len(todo)) as advance, out_of_memory("the model's memory is used up while it generates"):
         critic.fill(requests, advance)

@@ -23,7 +23,7 @@ from cft_trl.generation.journal import Journal, request_key
 from cft_trl.generation.journaled import Journaled
 from cft_trl.generation.types import Generation
 
-SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
+SAMPLING: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
 _INSTRUCTION = (
     "You grade answers of an assistant. Read the conversation, then grade the assistant's LAST answer only: is it "
     "correct, does it do what was asked, is it complete, clear and as long as it needs to be? Length and confident "

@@ -34,7 +34,7 @@ from cft_trl.generation.dialect import MOST_STOPS, Form
 from cft_trl.generation.identities import key_of
 from cft_trl.generation.journal import Places, short_key
 from cft_trl.generation.replies import Trouble, read_error
-from cft_trl.generation.types import Counts, Generation, Kept, Request, failed
+from cft_trl.generation.types import Answers, Counts, Kept, Request, failed
 
 # The API's limits on one file (platform.openai.com/docs/guides/batch).
 MOST_REQUESTS = 50_000
@@ -59,7 +59,7 @@ class BatchTeacher(Teacher):
         counts: Counts | None = None,
         in_order: bool = True,
         window: int | None = None,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """As `types.Model.ask`; nothing is yielded before every batch has ended, then all in the requests' order.
 
         The requests are gone through several times. An iterator is made a list; give something that can be iterated

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,7 @@ from cft_trl.generation.endpoint_settings import EndpointSettings
 from cft_trl.generation.identities import served_identity
 from cft_trl.generation.limiter import Limiter
 from cft_trl.generation.replies import Trouble, completion_id, read_answer, read_error
-from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, cut_at_stop, failed, is_known
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, cut_at_stop, failed, is_known
 from cft_trl.models.identity import Identity, endpoint_identity
 
 _EMPTY_TRIES = 3  # a server at temperature 0 says nothing the next time either
@@ -49,7 +49,7 @@ class Teacher(EndpointSettings):
         counts: Counts | None = None,
         in_order: bool = False,
         window: int | None = None,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """As `types.Model.ask`.
 
         Args:
@@ -70,7 +70,7 @@ async def _ask(
     counts: Counts | None,
     in_order: bool,
     window: int | None,
-) -> AsyncIterator[tuple[Request, Generation]]:
+) -> Answers:
     counts = Counts() if counts is None else counts
     window = window or max(256, 2 * teacher.max_concurrency)
     source, exhausted = iter(requests), False

@@ -7,14 +7,14 @@ model.generate([[{"role": "user", "content": "What is 2 + 2?"}]], max_new_tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cft_trl.environment import require
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.generate import Conversations
-from cft_trl.generation.types import Generation, Request, cut_at_stop
+from cft_trl.generation.types import Generation, Pieces, Request, cut_at_stop
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Endpoint(Conversations, Teacher):
     def name(self) -> str:
         return self.model
 
-    def pieces(self, request: Request) -> Iterator[str]:
+    def pieces(self, request: Request) -> Pieces:
         """As `stream`.
 
         Raises:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,7 +20,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.generation.dialect import Dialect
-from cft_trl.generation.types import STOP_STRINGS, Generation, Message, OnResult, Request
+from cft_trl.generation.types import STOP_STRINGS, Generation, Message, OnResult, Pieces, Request
 
 # What an endpoint refuses of one request; it would do so again.
 _REFUSALS = ("context length", "content filter", "refusal", "bad request", "403")
@@ -173,7 +173,7 @@ class Conversations:
         """
         return generate(self, requests_of(self, conversations, **sampling), on_result)
 
-    def stream(self, conversation: Sequence[Message], *, seed: int | None = None, **sampling: Any) -> Iterator[str]:
+    def stream(self, conversation: Sequence[Message], *, seed: int | None = None, **sampling: Any) -> Pieces:
         """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
 
         Returns:
@@ -182,7 +182,7 @@ class Conversations:
         [request] = requests_of(self, [conversation], seed=None if seed is None else [seed], **sampling)
         return self.pieces(request)
 
-    def pieces(self, request: Request) -> Iterator[str]:
+    def pieces(self, request: Request) -> Pieces:
         """As `stream`."""
         raise NotImplementedError
 

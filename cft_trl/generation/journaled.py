@@ -13,13 +13,13 @@ failed("context length", "This model's maximum …")
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cft_trl.generation.generate import generate
 from cft_trl.generation.journal import Journal, signed
-from cft_trl.generation.types import Counts, Generation, Request, failed
+from cft_trl.generation.types import Answers, Counts, Generation, Request, failed
 
 
 class Journaled:
@@ -53,9 +53,7 @@ class Journaled:
     def identity(self) -> Mapping[str, Any]:
         return self.asked.identity
 
-    def ask(
-        self, requests: Iterable[Request], *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    def ask(self, requests: Iterable[Request], *, counts: Counts | None = None, in_order: bool = False) -> Answers:
         """As `types.Model.ask`. The model keeps each result the moment it has it: it may be paid for, and answers that
         wait for their turn would be lost with the process."""
         return self.asked.ask(requests, self, counts=counts, in_order=in_order)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from queue import Queue
@@ -20,7 +20,7 @@ from typing import Any
 from cft_trl.data.prompts import base_prompt, chat_messages
 from cft_trl.errors import CFTError
 from cft_trl.generation.generate import Conversations
-from cft_trl.generation.types import Generation, Message, OnResult, Request, cut_at_stop
+from cft_trl.generation.types import Generation, Message, OnResult, Pieces, Request, cut_at_stop
 from cft_trl.models.chat_templates import end_ids, header_ids, render_chat, written_behind
 
 SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
@@ -143,7 +143,7 @@ class LocalModel(Conversations):
                         keep(at)
             most *= 2
 
-    def pieces(self, request: Request) -> Iterator[str]:
+    def pieces(self, request: Request) -> Pieces:
         """As `stream`.
 
         Raises:

@@ -126,7 +126,7 @@ class Outcome:
 
     text: str
     rounds: tuple[Round, ...]
-    finish_reason: str
+    finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None

@@ -77,8 +77,13 @@ def opened(
         with server as models:
             yield models[name or model]
     else:
-        chosen, more = scoring_dtype(model, revision, dtype), {"trust_remote_code": trust_remote_code}
-        yield open_local(model, dtype=chosen, revision=revision, batch_size=batch_size, **more)
+        yield open_local(
+            model,
+            dtype=scoring_dtype(model, revision, dtype),
+            revision=revision,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+        )
 
 
 def open_local(

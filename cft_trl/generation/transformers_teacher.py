@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -21,7 +21,7 @@ from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
 from cft_trl.generation.local import SAMPLING, LocalModel, stops_of
 from cft_trl.generation.open import open_local
-from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, failed
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 
 _BATCHES = 8  # so many are taken at once: the more, the closer in length those of one batch are
@@ -67,7 +67,7 @@ class TransformersTeacher:
         *,
         counts: Counts | None = None,
         in_order: bool = False,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """As `types.Model.ask`; results always come in the requests' order, a few batches at a time.
 
         Raises:

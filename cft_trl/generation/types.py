@@ -13,7 +13,7 @@ in this process (local.py); each may be asked through a journal (journaled.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,6 +90,10 @@ class Generation:
     limit_cut: bool = False
 
 
+# What a model gives: (request, generation), one per request; closed early, it asks no further.
+Answers = AsyncGenerator[tuple[Request, Generation], None]
+# What a stream gives: pieces of the text, and in the end the generation.
+Pieces = Generator[str, None, Generation]
 # Called with (index of the request, generation) as each is done.
 OnResult = Callable[[int, Generation], None]
 
@@ -179,7 +183,8 @@ class InMemory(dict[str, Generation]):
 class Model(Protocol):
     """A model that writes texts: `model` is its name in rows and requests, `identity` what it is (identities.py)."""
 
-    model: str
+    @property
+    def model(self) -> str: ...
 
     @property
     def identity(self) -> Mapping[str, Any]: ...
@@ -191,7 +196,7 @@ class Model(Protocol):
         *,
         counts: Counts | None = None,
         in_order: bool = False,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """Asks what is not kept already.
 
         Args:

@@ -10,14 +10,14 @@ in the journal starts nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.identities import vllm_identity
-from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request
+from cft_trl.generation.types import Answers, Counts, InMemory, Kept, Request
 from cft_trl.models.identity import Identity
 
 _NO_KEY = ""  # names no variable: a server of ours is sent nobody's key
@@ -58,7 +58,7 @@ class VllmTeacher:
         *,
         counts: Counts | None = None,
         in_order: bool = False,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """As `types.Model.ask`; `requests` are gone through twice, so they must be re-iterable.
 
         Raises:

@@ -228,7 +228,7 @@ def _write(
     out.report.details["sampling"] = {**plan.sampling, "samples": plan.samples}
     out.report.details["identities"] = {teacher.model: flat(teacher.identity) for teacher in teachers}
     fingerprints: dict[str, Counter[str]] = {teacher.model: Counter() for teacher in teachers}
-    asked = [Journaled(teacher, journal, key_of(teacher.identity)) for teacher in teachers]
+    asked = [(Journaled(teacher, journal), teacher, key_of(teacher.identity)) for teacher in teachers]
     waiting: list[Record] = []
 
     def flush() -> None:
@@ -239,12 +239,11 @@ def _write(
 
     for record in records_of(rows):
         unaskable = plan.unaskable(record)
-        for model in asked:
-            teacher = model.asked
-            keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher, model.who)]
+        for model, teacher, who in asked:
+            keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher, who)]
             for sample, key in enumerate(keys):
                 name = f"{record['id']}.{teacher.model}.{sample}" if several else record["id"]
-                made = failed(unaskable) if key is None else model.get(key) or failed("not asked")
+                made = failed(unaskable or "") if key is None else model.get(key) or failed("not asked")
                 _count(sums[teacher.model], made)
                 if fingerprint := made.fingerprint:
                     seen = fingerprints[teacher.model]

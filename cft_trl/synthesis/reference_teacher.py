@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.generation.identities import reference_identity
-from cft_trl.generation.types import Counts, Generation, InMemory, Kept, Request, failed
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 from cft_trl.sources.reference import critique_from_reference
 
@@ -55,7 +55,7 @@ class ReferenceTeacher:
         *,
         counts: Counts | None = None,
         in_order: bool = False,
-    ) -> AsyncIterator[tuple[Request, Generation]]:
+    ) -> Answers:
         """As `types.Model.ask`; results always come in the requests' order."""
         counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         turn_ends = time.monotonic() + _SLICE_S
