@@ -43,7 +43,8 @@ from cft_trl.data.stage_files import RowFile, StageReport, stage_path
 from cft_trl.data.teacher_prompts import critique_messages
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Counts, Request
 from cft_trl.generation.vllm_server import vllm_server
 from cft_trl.sources.corpus import SourceSettings, run_source
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
@@ -103,9 +104,9 @@ async def ours(url: str, requests: Sequence[Request], concurrency: int) -> Count
     counts = Counts()
     with tempfile.TemporaryDirectory() as folder, Journal(folder) as journal:
         teacher = Teacher(MODEL, url, NO_KEY, concurrency)
-        async with aclosing(teacher.ask_all(requests, journal, counts=counts)) as results:
+        async with aclosing(Journaled(teacher, journal).ask(requests, counts=counts)) as results:
             async for _, answer in results:
-                assert "failure" not in answer, answer
+                assert answer.failure is None, answer
     return counts
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-from cft_trl.generation.local import Generation
+from cft_trl.generation.types import Generation
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE
 
 GSM8K = [{"question": f"What is {n} + 3?", "answer": f"It is {n + 3}. #### {n + 3}"} for n in range(8)]
@@ -56,14 +56,13 @@ class Scripted:
     def __init__(self, answer, dies_after=None):
         self.answer, self.dies_after, self.asked, self.systems = answer, dies_after, [], set()
 
-    def generate(
-        self, conversations, *, max_new_tokens, temperature=0.0, top_p=1.0, stop=(), seed=None, on_result=None
-    ):
+    def write(self, requests, on_result=None):
         made = []
-        for index, conversation in enumerate(conversations):
+        for index, request in enumerate(requests):
+            conversation = request.messages
             if self.dies_after is not None and len(self.asked) >= self.dies_after:
                 raise OSError("killed")
-            drawn = seed[index] if seed else None
+            drawn = request.sampling.get("seed")
             self.asked.append((conversation[-1]["content"], drawn))
             self.systems.add(conversation[0]["content"] if conversation[0]["role"] == "system" else None)
             text = self.answer(conversation, drawn)

@@ -54,9 +54,9 @@ class Scripted:
         self.asked: list[tuple[list[Any], dict[str, Any]]] = []
         self.words, self.closed, self.begun = 0, threading.Event(), threading.Event()
 
-    def stream(self, conversation: Any, **sampling: Any) -> Iterator[str]:
-        self.asked.append((list(conversation), sampling))
-        about = conversation[-1]["content"]
+    def pieces(self, request: Any) -> Iterator[str]:
+        self.asked.append((list(request.messages), request.sampling))
+        about = request.messages[-1]["content"]
         text = self.critique if "Solution:" in about else self.solution
         pieces = [word + " " for word in text.split(" ")]
         pieces[-1] = pieces[-1][:-1]

@@ -23,7 +23,8 @@ from cft_trl.generation.batch import BatchTeacher
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.identities import key_of
 from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Counts, Request
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 
 pytest.importorskip("openai")
@@ -46,7 +47,8 @@ def ask(text: str) -> Request:
 def run(server, requests, folder, counts=None, **fields):
     async def collect():
         with Journal(folder) as journal:
-            async with aclosing(teacher_at(server, **fields).ask_all(requests, journal, counts=counts)) as results:
+            teacher = Journaled(teacher_at(server, **fields), journal)
+            async with aclosing(teacher.ask(requests, counts=counts)) as results:
                 return [result async for result in results]
 
     return asyncio.run(collect())
@@ -71,9 +73,7 @@ def test_requests_go_out_in_files_within_the_limits_and_answers_come_in_order(
     requests, counts = [*questions(20), *questions(3)], Counts()
     results = run(server, requests, tmp_path, counts)
     assert [request for request, _ in results] == requests
-    assert [answer["text"].rstrip() for _, answer in results[:20]] == [
-        answer_to(f"question {n}", None) for n in range(20)
-    ]
+    assert [answer.text.rstrip() for _, answer in results[:20]] == [answer_to(f"question {n}", None) for n in range(20)]
     assert results[20:] == results[:3]
     uploads = [server.files[found["input_file_id"]] for found in server.batches.values()]
     assert [upload.count(b"\n") for upload in uploads] == files
@@ -110,7 +110,7 @@ def test_a_stage_ends_as_it_does_without_batches(server, tmp_path):
 def test_requests_without_a_result_are_in_the_next_batch(server, tmp_path, fates):
     server.fates, counts = list(fates), Counts()
     results = run(server, questions(40), tmp_path, counts)
-    assert not any("failure" in answer for _, answer in results)
+    assert not any(answer.reason for _, answer in results)
     assert set(server.paid.values()) == {1}
     assert (len(server.paid), counts.answered, len(server.batches)) == (40, 40, len(fates) + 1)
 
@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_with_its_batch(server, tmp_path, moment):
     server.polls = 1
     server._left = dict.fromkeys(server._left, 1)
     results = run(server, questions(35), tmp_path)  # five more than before
-    assert [answer["text"].rstrip() for _, answer in results] == [answer_to(f"question {n}", None) for n in range(35)]
+    assert [answer.text.rstrip() for _, answer in results] == [answer_to(f"question {n}", None) for n in range(35)]
     assert set(server.paid.values()) == {1}
     ran = [found["request_counts"]["total"] for found in server.batches.values()]
     assert sorted(ran) == [5, 30]
@@ -255,7 +255,7 @@ def test_what_a_batch_was_refused_for_is_learnt_for_the_next(server, tmp_path, c
     sampling = {"max_tokens": 99, "temperature": 0.3}
     requests = [Request("m", [{"role": "user", "content": f"MODERN {n}"}], sampling) for n in range(20)]
     results = run(server, requests, tmp_path)
-    assert not any("failure" in answer for _, answer in results)
-    assert all(answer["without"] == ["temperature"] for _, answer in results)
+    assert not any(answer.reason for _, answer in results)
+    assert all(answer.without == ("temperature",) for _, answer in results)
     assert (len(server.batches), set(server.paid.values())) == (3, {1})
     assert len(capsys.readouterr().err.splitlines()) == 2

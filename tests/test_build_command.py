@@ -13,7 +13,7 @@ from faulty_server import FaultyServer
 from cft_trl.cli import main
 from cft_trl.data.stage_files import StageReport
 from cft_trl.errors import CFTError
-from cft_trl.generation.requests import Counts
+from cft_trl.generation.types import Counts
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.plan import estimate, tell
 from cft_trl.synthesis.prices import Prices, read_prices

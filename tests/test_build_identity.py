@@ -145,7 +145,7 @@ def test_the_reference_teacher_is_the_code_and_data_that_its_critiques_come_from
     here = {package / name for name in identities._REFERENCE}
     plumbing = {package / "errors.py", package / "models/identity.py", package / "data/digests.py"}
     plumbing |= {package / "data/tables.py"}
-    asking = ("client", "requests", "journal", "identities")
+    asking = ("client", "types", "journal", "identities")
     plumbing |= {package / "generation" / f"{name}.py" for name in asking}
     tables = set()
     for file in (file for file in here if file.suffix == ".py"):

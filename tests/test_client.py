@@ -16,7 +16,8 @@ from faulty_server import FaultyServer, answer_to
 from cft_trl.errors import CFTError
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Counts, Request
 
 pytest.importorskip("openai")
 
@@ -26,13 +27,13 @@ def ask(text: str, model: str = "m", sample: int = 0, **sampling) -> Request:
 
 
 def run(server, requests, folder, counts=None, in_order=False, window=None, **fields):
-    """All results of one run, as `ask_all` yields them."""
+    """All results of one run, as `ask` yields them."""
 
     async def collect():
         teacher = Teacher("m", server.url, **{"backoff": 0.02, "timeout": 20.0, **fields})
         with Journal(folder) as journal:
             options = {"counts": counts, "in_order": in_order, "window": window}
-            async with aclosing(teacher.ask_all(requests, journal, **options)) as results:
+            async with aclosing(teacher.ask(requests, Journaled(teacher, journal), **options)) as results:
                 return [result async for result in results]
 
     return asyncio.run(collect())
@@ -48,7 +49,7 @@ def test_answers_are_the_servers_and_are_asked_for_once(server, tmp_path):
     requests, counts = [ask(f"question {number}") for number in range(20)], Counts()
     results = run(server, requests, tmp_path, counts, in_order=True)
     assert [request for request, _ in results] == requests
-    assert [answer["text"] for _, answer in results] == [answer_to(f"question {n}", None) for n in range(20)]
+    assert [answer.text for _, answer in results] == [answer_to(f"question {n}", None) for n in range(20)]
     assert (counts.sent, counts.answered, counts.prompt_tokens, counts.completion_tokens) == (20, 20, 2000, 600)
     again = Counts()
     assert run(server, requests, tmp_path, again, in_order=True) == results
@@ -59,7 +60,7 @@ def test_answers_are_the_servers_and_are_asked_for_once(server, tmp_path):
 def test_the_same_question_twice_is_sent_once_and_samples_are_sent_each(server, tmp_path):
     same = [ask("same", seed=5), ask("same", seed=5), ask("same", sample=1, seed=5)]
     results = run(server, same, tmp_path, in_order=True)
-    texts = [answer["text"] for _, answer in results]
+    texts = [answer.text for _, answer in results]
     assert texts == [answer_to("same", 5), answer_to("same", 5), answer_to("same", 6)]
     assert server.arrived.total() == 2
 
@@ -75,7 +76,7 @@ def test_requests_are_read_only_as_far_as_the_window_and_sent_in_their_order(ser
     async def watch():
         teacher, most, got = Teacher("m", server.url, max_concurrency=1), 0, 0
         with Journal(tmp_path) as journal:
-            async with aclosing(teacher.ask_all(requests(), journal, window=10)) as results:
+            async with aclosing(teacher.ask(requests(), Journaled(teacher, journal), window=10)) as results:
                 async for _ in results:
                     got += 1
                     most = max(most, len(read) - got)
@@ -91,7 +92,7 @@ def test_every_fault_is_retried_and_every_row_answered(tmp_path):
         counts = Counts()
         results = run(server, [ask(f"q{n}") for n in range(100)], tmp_path, counts, timeout=1.0)
         assert len(results) == 100
-        assert not any("failure" in answer for _, answer in results)
+        assert not any(answer.reason for _, answer in results)
         assert {"429", "500", "connection lost", "malformed JSON", "empty answer", "time-out"} <= set(counts.retried)
         assert counts.sent == 100 + counts.retried.total()
 
@@ -109,7 +110,7 @@ def test_a_row_that_cannot_be_answered_fails_with_its_reason(server, tmp_path, t
     first, second = Counts(), Counts()
     requests = [ask(text), ask("fine")]
     [(_, failure), (_, answer)] = run(server, requests, tmp_path, first, max_attempts=4, in_order=True)
-    assert (failure["failure"], answer["finish_reason"]) == (reason, "stop")
+    assert (failure.reason, answer.finish_reason) == (reason, "stop")
     assert first.failed == {reason: 1}
     # What the endpoint has decided stays decided; what was only given up is tried again by the next run.
     run(server, requests, tmp_path, second, max_attempts=4)
@@ -119,7 +120,7 @@ def test_a_row_that_cannot_be_answered_fails_with_its_reason(server, tmp_path, t
 def test_a_truncated_answer_is_kept_and_flagged(server, tmp_path):
     counts = Counts()
     [(_, answer)] = run(server, [ask("LENGTHY")], tmp_path, counts)
-    assert answer["finish_reason"] == "length"
+    assert answer.finish_reason == "length"
     assert counts.truncated == 1
 
 
@@ -168,9 +169,9 @@ def test_a_server_that_restarts_is_waited_for(server, tmp_path):
         teacher, got = Teacher("m", server.url, backoff=0.1, max_concurrency=8), 0
         with Journal(tmp_path) as journal:
             requests = [ask(f"q{n}") for n in range(60)]
-            async with aclosing(teacher.ask_all(requests, journal)) as results:
+            async with aclosing(Journaled(teacher, journal).ask(requests)) as results:
                 async for _, answer in results:
-                    assert "text" in answer
+                    assert answer.failure is None
                     got += 1
                     if got == 20:
                         await asyncio.to_thread(server.stop)
@@ -205,7 +206,7 @@ def test_concurrency_grows_while_answers_come_and_falls_on_429(tmp_path):
         counts = Counts()
         results = run(tight, [ask(f"q{n}") for n in range(150)], tmp_path / "tight", counts, max_concurrency=64)
     assert len(results) == 150
-    assert not any("failure" in answer for _, answer in results)
+    assert not any(answer.reason for _, answer in results)
     assert tight.status["429"] < 100  # a client that does not slow down gets thousands
 
 
@@ -239,8 +240,8 @@ def test_a_reply_with_another_behind_it_and_a_repeated_one_are_asked_again_elsew
     with FaultyServer(faults=0.4) as server:
         counts = Counts()
         results = run(server, [ask(f"q{n}") for n in range(60)], tmp_path, counts, max_concurrency=4)
-    assert {answer["text"] for _, answer in results} == {answer_to(f"q{n}", None) for n in range(60)}
-    assert all(answer["text"] == answer_to(request.messages[-1]["content"], None) for request, answer in results)
+    assert {answer.text for _, answer in results} == {answer_to(f"q{n}", None) for n in range(60)}
+    assert all(answer.text == answer_to(request.messages[-1]["content"], None) for request, answer in results)
     assert {"surplus bytes", "repeated answer"} <= set(counts.retried)
     assert set(server.answered.values()) == {1}
 
@@ -251,7 +252,7 @@ def test_a_server_whose_ids_mean_nothing_is_not_asked_without_end(tmp_path, monk
     monkeypatch.setattr(faulty_server, "_completion", lambda *given: completion(*given) | {"id": name})
     with FaultyServer() as server:
         results = run(server, [ask(f"q{n}") for n in range(40)], tmp_path, max_concurrency=4)
-        assert not any("failure" in answer for _, answer in results)
+        assert not any(answer.reason for _, answer in results)
         assert server.arrived.total() <= 40 + 3
 
 
@@ -266,7 +267,7 @@ def test_an_answer_without_end_is_cut_short(tmp_path, monkeypatch, server):
     reply = server._reply
     monkeypatch.setattr(server, "_reply", lambda head, body: (long if b"LONG" in body else reply)(head, body))
     [(_, failure), (_, answer)] = run(server, [ask("LONG"), ask("q")], tmp_path, in_order=True, max_attempts=2)
-    assert (failure["failure"], answer["finish_reason"]) == ("too large", "stop")
+    assert (failure.reason, answer.finish_reason) == ("too large", "stop")
 
 
 def test_an_answer_that_trickles_is_given_up_in_time(tmp_path, monkeypatch, server):
@@ -282,15 +283,15 @@ def test_an_answer_that_trickles_is_given_up_in_time(tmp_path, monkeypatch, serv
     server.stop()
     server.start()
     [(_, failure)] = run(server, [ask("q")], tmp_path, timeout=0.4, max_attempts=2)
-    assert failure["failure"] == "time-out"
+    assert failure.reason == "time-out"
 
 
 def test_a_row_that_moderation_refuses_fails_alone_and_for_good(tmp_path):
     refusal = {"error": {"code": 403, "message": "input was flagged by moderation", "metadata": {"reasons": ["x"]}}}
     with FaultyServer(script=lambda text, _: (403, refusal, "") if text == "q7" else None) as server:
         requests = [ask(f"q{n}") for n in range(12)]
-        failed = [answer for _, answer in run(server, requests, tmp_path, max_concurrency=2) if "failure" in answer]
-        assert [answer["failure"] for answer in failed] == ["content filter"]
+        failed = [answer for _, answer in run(server, requests, tmp_path, max_concurrency=2) if answer.reason]
+        assert [answer.reason for answer in failed] == ["content filter"]
         again = Counts()
         run(server, requests, tmp_path, again)
         assert again.sent == 0
@@ -302,7 +303,7 @@ def test_a_403_without_a_reason_is_one_rows_until_it_is_all(tmp_path):
         requests = [ask(f"q{n}") for n in range(12)]
         for _ in range(2):  # the next run asks for it again, and does not stop there either
             results = run(server, requests, tmp_path / "one", max_concurrency=1)
-            assert [answer["failure"] for _, answer in results if "failure" in answer] == ["403"]
+            assert [answer.reason for _, answer in results if answer.reason] == ["403"]
         server.script = lambda text, _: (403, forbidden, "")
         with pytest.raises(CFTError, match="this key may not use the model") as stopped:
             run(server, requests, tmp_path / "all")
@@ -332,7 +333,7 @@ def test_a_long_wait_is_told_capped_and_then_one_request_tries(tmp_path, monkeyp
 
     with FaultyServer(script=script) as server:
         results = run(server, [ask(f"q{n}") for n in range(8)], tmp_path, max_concurrency=4)
-        assert not any("failure" in answer for _, answer in results)
+        assert not any(answer.reason for _, answer in results)
         assert len(held) == 6
     told = capsys.readouterr().err
     assert "the server asks to wait until" in told

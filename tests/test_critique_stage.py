@@ -20,6 +20,7 @@ from cft_trl.errors import CFTError
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.identities import key_of
 from cft_trl.generation.journal import Journal, request_key
+from cft_trl.generation.types import Generation
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 
 pytest.importorskip("openai")
@@ -276,14 +277,13 @@ class Instant:
     def __init__(self, text: str = "Fine.\n\nConclusion: right [END]") -> None:
         self.text = text
 
-    async def ask_all(self, requests, journal, *, counts=None, in_order=False):
+    async def ask(self, requests, kept, *, counts=None, in_order=False):
         for request in requests:
-            if request.key not in journal:
-                answer = {"text": self.text, "finish_reason": "stop"}
-                journal.append(request.key, answer | {"prompt_tokens": 1, "completion_tokens": 1})
+            if request.key not in kept:
+                kept.append(request.key, Generation(self.text, "stop", 1, 1))
                 counts.answered += 1
                 await asyncio.sleep(0)
-            yield request, journal.get(request.key)
+            yield request, kept.get(request.key)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from cft_trl.generation.client import Teacher
 from cft_trl.generation.connection import served_models
 from cft_trl.generation.dialect import Dialect, Form, check_extra, parse_extra
 from cft_trl.generation.journal import Journal
+from cft_trl.generation.journaled import Journaled
 from cft_trl.generation.replies import read_status
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.types import Counts, Request
 
 pytest.importorskip("openai")
 
@@ -24,7 +25,7 @@ def ask(server, folder, count=20, counts=None, **sampling):
         teacher = Teacher("m", server.url, backoff=0.01, max_concurrency=4)
         requests = [Request("m", [{"role": "user", "content": f"q{n}"}], sampling) for n in range(count)]
         with Journal(folder) as journal:
-            async with aclosing(teacher.ask_all(requests, journal, counts=counts, in_order=True)) as answers:
+            async with aclosing(Journaled(teacher, journal).ask(requests, counts=counts, in_order=True)) as answers:
                 return [answer async for _, answer in answers]
 
     return asyncio.run(collect())
@@ -34,8 +35,8 @@ def test_a_model_of_today_is_asked_as_it_wants_and_that_is_said_once(tmp_path, c
     with FaultyServer(modern=True) as server:
         counts = Counts()
         answers = ask(server, tmp_path, counts=counts, max_tokens=3200, temperature=0.3)
-        assert not any("failure" in answer for answer in answers)
-        assert all(answer["without"] == ["temperature"] for answer in answers)
+        assert not any(answer.reason for answer in answers)
+        assert all(answer.without == ("temperature",) for answer in answers)
         assert server.status["400"] < 20, "those in flight were refused, each at most twice, and no later one"
         assert server.bodies[-1]["max_completion_tokens"] == 3200
         assert not {"max_tokens", "temperature"} & set(server.bodies[-1])
@@ -54,7 +55,7 @@ def test_a_limit_over_the_context_is_cut_to_the_room_and_counted(tmp_path, capsy
     with FaultyServer(context=2048) as server:
         counts = Counts()
         answers = ask(server, tmp_path, counts=counts, max_tokens=3200)
-        assert all(answer["limit_cut"] for answer in answers)
+        assert all(answer.limit_cut for answer in answers)
         assert counts.limit_cut == 20
         assert server.bodies[-1]["max_tokens"] == 2048
         assert server.status["400"] <= 4
@@ -68,7 +69,7 @@ def test_a_refusal_in_unknown_words_is_understood_from_what_the_server_serves(tm
         return (400, {"error": {"message": "Zu viele Token"}}, "") if limit > 512 else None
 
     with FaultyServer(context=512, script=refuse) as server:
-        assert not any("failure" in answer for answer in ask(server, tmp_path, max_tokens=600))
+        assert not any(answer.reason for answer in ask(server, tmp_path, max_tokens=600))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_four_stop_strings_reach_a_server_and_the_fifth_is_handled_here(tmp_path
     with FaultyServer() as server:
         [answer] = ask(server, tmp_path, count=1, stop=stop)
         assert server.bodies[0]["stop"] == stop[:4]
-    assert (answer["text"], answer["finish_reason"]) == ("Critique:\nThe check number", "stop")
+    assert (answer.text, answer.finish_reason) == ("Critique:\nThe check number", "stop")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from cft_trl.evaluation.generations import COLUMNS, answer_letter, read_generati
 from cft_trl.evaluation.run import run_evaluation
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.evaluation.settings import EvalSettings, parse_tasks
+from cft_trl.generation.generate import generate
 from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM, load_benchmark
 from cft_trl.grading.intervals import wilson_interval
 
@@ -218,26 +219,26 @@ def test_ifeval_says_what_it_lacks_before_anything_is_asked(tmp_path, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
-def test_an_endpoint_that_goes_away_ends_the_run_and_a_rerun_asks_only_the_rest(tmp_path):
+def test_an_endpoint_that_goes_away_ends_the_run_and_a_rerun_asks_only_the_rest(tmp_path, monkeypatch):
     settings = EvalSettings(tasks={"gsm8k": None})
     with FaultyServer(delay=0.05) as server:
         with Backend("endpoint", "m", base_url=server.url, concurrency=2) as one:
-            endpoint = one.generator()
-            endpoint._teacher = replace(endpoint._teacher, max_attempts=2, backoff=0.01)
-            generate, answered = endpoint.generate, []
+            one._generator = replace(one.generator(), max_attempts=2, backoff=0.01)
+            answered = []
 
-            def generate_until_it_stops(conversations, *, on_result, **settings):
+            def until_it_stops(model, requests, on_result):
                 def keep(index, generation):
                     on_result(index, generation)
                     answered.append(index)
                     if len(answered) == 3:
                         server.stop()
 
-                return generate(conversations, on_result=keep, **settings)
+                return generate(model, requests, keep)
 
-            endpoint.generate = generate_until_it_stops
-            with pytest.raises(CFTError, match=r"generations are kept|is kept, run it again"):
-                run_evaluation(settings, one, tmp_path / "out")
+            with monkeypatch.context() as patch:
+                patch.setattr("cft_trl.generation.journaled.generate", until_it_stops)
+                with pytest.raises(CFTError, match=r"generations are kept|is kept, run it again"):
+                    run_evaluation(settings, one, tmp_path / "out")
         assert 3 <= len(answered) < 8
         server.start()
         with Backend("endpoint", "m", base_url=server.url) as one:

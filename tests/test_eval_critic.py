@@ -195,19 +195,19 @@ def test_a_run_on_a_faulty_endpoint_is_that_on_a_sound_one(rows_file, tmp_path):
 def test_what_is_there_is_not_asked_again(rows_file, tiny, tmp_path, monkeypatch):
     from cft_trl.generation.local import LocalModel
 
-    output, real = tmp_path / "out", LocalModel.generate
+    output, real = tmp_path / "out", LocalModel.write
 
-    def interrupted(self, conversations, *, on_result, **kwargs):
+    def interrupted(self, requests, on_result):
         def stop_after_four(index, generation, seen=[]):  # noqa: B006 (counts the calls)
             on_result(index, generation)
             seen.append(index)
             if len(seen) == 4:
                 raise KeyboardInterrupt
 
-        return real(self, conversations, on_result=stop_after_four, **kwargs)
+        return real(self, requests, stop_after_four)
 
     with monkeypatch.context() as patch, Backend("transformers", str(tiny)) as backend:
-        patch.setattr(LocalModel, "generate", interrupted)
+        patch.setattr(LocalModel, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_eval_critic(settings(rows_file), backend, output)
     assert not (output / "critic.json").exists()

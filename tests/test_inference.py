@@ -278,7 +278,7 @@ class Scripted:
         self.tries = dict.fromkeys(verdicts, 0)
         self.calls: list[dict] = []
 
-    def write(self, conversation) -> Generation:
+    def say(self, conversation) -> Generation:
         text = conversation[-1]["content"]
         name = next(name for name in self.verdicts if name in text)
         if "critique whether" in text:
@@ -286,15 +286,16 @@ class Scripted:
         self.tries[name] += 1
         return Generation(f"try {self.tries[name]} of {name}", "length", 5, 3)
 
-    def generate(self, conversations, *, on_result, **settings):
-        self.calls.append({"conversations": conversations, **settings})
-        made = [self.write(conversation) for conversation in conversations]
+    def write(self, requests, on_result):
+        seeds = [request.sampling.get("seed") for request in requests]
+        self.calls.append({"conversations": [request.messages for request in requests], "seed": seeds})
+        made = [self.say(request.messages) for request in requests]
         for index, generation in reversed(list(enumerate(made))):
             on_result(index, generation)
         return made
 
-    def stream(self, conversation, **settings):
-        generation = self.write(conversation)
+    def pieces(self, request):
+        generation = self.say(request.messages)
         for word in generation.text.split(" "):
             yield word + " "
         return generation
@@ -328,8 +329,8 @@ def test_two_stage_goes_on_until_it_is_told_right():
 
 def test_the_critic_sees_a_solution_without_its_thinking():
     class Thinks(Scripted):
-        def write(self, conversation):
-            made = super().write(conversation)
+        def say(self, conversation):
+            made = super().say(conversation)
             return made if "Critique" in made.text else replace(made, text=f"<think>Is it?</think>\n\n{made.text}")
 
     model = Thinks(ann=[RIGHT])

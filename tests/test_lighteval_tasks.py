@@ -18,7 +18,7 @@ from lighteval.tasks.registry import Registry
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import lighteval_shim, lighteval_tasks
-from cft_trl.generation.local import STOP_STRINGS
+from cft_trl.generation.types import STOP_STRINGS
 from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM
 
 TABLE = {config.name: config for config in lighteval_tasks.TASKS_TABLE}

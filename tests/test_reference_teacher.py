@@ -9,7 +9,8 @@ import pytest
 from cft_trl.data.records import make_record
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Counts, Request
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.reference_teacher import ReferenceTeacher
@@ -76,7 +77,7 @@ def test_others_have_their_turn_while_it_works(tmp_path):
         task, counts = asyncio.create_task(other()), Counts()
         with Journal(tmp_path) as journal:
             requests = (Request("reference", [{"role": "user", "content": row["id"]}], tag=row) for row in rows)
-            async for _ in ReferenceTeacher().ask_all(requests, journal, counts=counts):
+            async for _ in Journaled(ReferenceTeacher(), journal).ask(requests, counts=counts):
                 pass
         task.cancel()
         return counts

@@ -44,9 +44,9 @@ def test_what_servers_were_seen_to_answer(at):
         assert found.wait == (35592 if at == 3 else 0)
     else:
         assert RIGHT[at] in (
-            found["text"],
-            found["finish_reason"],
-            (found["prompt_tokens"], found["completion_tokens"]),
+            found.text,
+            found.finish_reason,
+            (found.prompt_tokens, found.completion_tokens),
         )
 
 
@@ -152,12 +152,12 @@ def test_a_reply_that_is_no_answer_costs_that_reply_only(body, reason):
 )
 def test_counts_are_numbers_or_unknown(usage, counts):
     found = read_answer(reply(usage=usage))
-    assert (found["prompt_tokens"], found["completion_tokens"]) == counts
+    assert (found.prompt_tokens, found.completion_tokens) == counts
 
 
 def test_content_in_parts_and_a_byte_order_mark_are_read():
     parts = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Step 1 "}, "fails.", {"text": " So."}]
-    assert read_answer("\ufeff" + reply(parts))["text"] == "Step 1 fails. So."
+    assert read_answer("\ufeff" + reply(parts)).text == "Step 1 fails. So."
 
 
 def test_a_used_up_balance_is_one_whatever_the_status():

@@ -11,6 +11,7 @@ from cft_trl.data.records import COLUMNS, make_record
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
 from cft_trl.generation.client import Teacher
+from cft_trl.generation.types import Generation
 from cft_trl.grading import grade as grading
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
@@ -40,14 +41,13 @@ class Solver:
         self.model, self.answers, self.asked = model, answers, []
         self.identity = {"kind": "a test's own", "name": model}
 
-    async def ask_all(self, requests, journal, *, counts=None, in_order=False):
+    async def ask(self, requests, kept, *, counts=None, in_order=False):
         for request in requests:
-            if request.key not in journal:
+            if request.key not in kept:
                 self.asked.append(request)
                 text = self.answers[request.sample % len(self.answers)]
-                answer = {"text": text, "finish_reason": "length" if "cut" in text else "stop"}
-                journal.append(request.key, answer | {"prompt_tokens": 9, "completion_tokens": 5})
-            yield request, journal.get(request.key)
+                kept.append(request.key, Generation(text, "length" if "cut" in text else "stop", 9, 5))
+            yield request, kept.get(request.key)
 
 
 def rows_of(folder, kind="rows") -> list[dict]:

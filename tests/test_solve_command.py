@@ -10,6 +10,7 @@ from faulty_server import FaultyServer
 
 from cft_trl.cli import main
 from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.generation.generate import generate
 from cft_trl.generation.modes import LocalModel, critique, solve
 from cft_trl.models.loading import load_model
 from cft_trl.models.trained_prompt import trained_preset
@@ -42,8 +43,8 @@ def test_a_critique_is_asked_for_in_the_prompt_of_the_run(folder, capsys, monkey
     row = {"query": "What is 2 + 2?", "response": "It is 5."}
     expected = critique(*load_model(str(folder)), [row], max_new_tokens=8, prompt_preset="compact")[0]
     words = ["critique", str(folder), "--query", row["query"], "--response", row["response"], "--max-new-tokens", "8"]
-    asked, stream = [], LocalModel.stream
-    monkeypatch.setattr(LocalModel, "stream", lambda self, asks, **kw: asked.append(asks) or stream(self, asks, **kw))
+    asked, pieces = [], LocalModel.pieces
+    monkeypatch.setattr(LocalModel, "pieces", lambda self, ask: asked.append(ask.messages) or pieces(self, ask))
     assert main(words) == main([*words, "--prompt-preset", "paper"]) == 0
     assert capsys.readouterr().out.startswith(f"{expected}\n\nverdict: none\n")
     assert asked == [chat_messages(Prompting("cft", preset=preset).user_turn(row)) for preset in ("compact", "paper")]
@@ -62,7 +63,7 @@ def test_the_prompt_of_a_run_is_found_from_its_checkpoints_too(folder, tmp_path)
 def test_rounds_and_verdicts_are_shown(capsys, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "")
     with FaultyServer() as server:
-        monkeypatch.setattr("cft_trl.generation.modes.Endpoint.stream", pieces_of_generate)
+        monkeypatch.setattr("cft_trl.generation.modes.Endpoint.pieces", pieces_of_generate)
         words = ["solve", "m", "2+2?", "--base-url", server.url, "--mode", "two_stage", "--temperature", "1"]
         assert main([*words, "--max-rounds", "2", "--seed", "2"]) == 0
         plain = capsys.readouterr().out
@@ -78,9 +79,9 @@ def test_rounds_and_verdicts_are_shown(capsys, monkeypatch):
     assert "\033[1;3" in coloured
 
 
-def pieces_of_generate(self, conversation, **settings):
+def pieces_of_generate(self, request):
     """The faulty server streams nothing; its whole answer comes as one piece."""
-    [made] = self.generate([conversation], **settings)
+    [made] = generate(self, [request])
     yield made.text
     return made
 

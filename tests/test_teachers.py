@@ -14,8 +14,9 @@ from cft_trl.data.records import to_record
 from cft_trl.errors import CFTError
 from cft_trl.generation.batch import BatchTeacher
 from cft_trl.generation.journal import Journal
-from cft_trl.generation.requests import Counts, Request
+from cft_trl.generation.journaled import Journaled
 from cft_trl.generation.transformers_teacher import TransformersTeacher
+from cft_trl.generation.types import Counts, Request
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 from cft_trl.synthesis.teachers import TeacherSpec, open_teachers, parse_teacher
 
@@ -105,7 +106,7 @@ def ask(text: str, model: str = "m", sample: int = 0, **sampling) -> Request:
 def ask_all(teacher, requests, folder, counts=None):
     async def collect():
         with Journal(folder) as journal:
-            async with aclosing(teacher.ask_all(requests, journal, counts=counts)) as results:
+            async with aclosing(Journaled(teacher, journal).ask(requests, counts=counts)) as results:
                 return [result async for result in results]
 
     return asyncio.run(collect())
@@ -134,7 +135,7 @@ def test_teachers_open_in_order_each_with_its_own_key_and_a_server_of_ours_with_
         assert log == []
         for at in (0, 1):
             [(_, answer)] = ask_all(teachers[at], [ask(f"q{at}")], tmp_path / str(at))
-            assert answer["text"] == answer_to(f"q{at}", None)
+            assert answer.text == answer_to(f"q{at}", None)
         assert log == [("./m", "m", ["--dtype", "float32"]), "stopped"]
         ask_all(teachers[1], [ask("q1")], tmp_path / "1")  # from the journal
         assert len(log) == 2
@@ -203,7 +204,7 @@ TEXTS = [f"What is {n} x {n + 1}?" + " Think." * (n % 5) for n in range(10)]
 
 
 def texts(results):
-    return [answer["text"] for _, answer in results]
+    return [answer.text for _, answer in results]
 
 
 def test_answers_do_not_depend_on_what_is_asked_beside_them(teacher, tmp_path):
@@ -234,7 +235,7 @@ def test_only_what_is_not_in_the_journal_is_computed_and_equal_requests_once(tea
     assert texts(some)[0] == texts(some)[3]
     rest = ask_all(teacher, requests, tmp_path, second)
     assert (second.sent, second.from_journal, len(rest)) == (7, 3, 10)
-    assert first.completion_tokens == sum(answer["completion_tokens"] for _, answer in some[:3])
+    assert first.completion_tokens == sum(answer.completion_tokens for _, answer in some[:3])
     teacher._loaded = None
     teacher._source = "gone"  # what is in the journal needs no model
     assert ask_all(teacher, requests, tmp_path) == rest
@@ -245,14 +246,14 @@ def test_limits_stop_strings_and_prompts_that_are_too_long(teacher, tmp_path):
     whole = ask(TEXTS[1], temperature=0, max_tokens=16)
     counts = Counts()
     [(_, failure), (_, answer)] = ask_all(teacher, [long, whole], tmp_path, counts)
-    assert failure["failure"] == "context length"
+    assert failure.reason == "context length"
     assert counts.failed == {"context length": 1}
-    assert (answer["finish_reason"], answer["completion_tokens"]) == ("length", 16)
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 16)
     assert counts.truncated == 1
-    mark = answer["text"].strip()[4:7]
+    mark = answer.text.strip()[4:7]
     [(_, stopped)] = ask_all(teacher, [ask(TEXTS[1], temperature=0, max_tokens=16, stop=[mark])], tmp_path)
-    assert stopped["finish_reason"] == "stop"
-    assert stopped["text"] == answer["text"].split(mark)[0]
+    assert stopped.finish_reason == "stop"
+    assert stopped.text == answer.text.split(mark)[0]
 
 
 def test_a_parameter_that_is_not_known_is_named(teacher, tmp_path):
@@ -291,7 +292,7 @@ def test_what_a_batch_gave_is_kept_when_the_run_is_cancelled_in_the_next(teacher
 
     async def cancelled():
         with Journal(tmp_path) as journal:
-            running = asyncio.ensure_future(anext(aiter(teacher.ask_all(requests, journal))))
+            running = asyncio.ensure_future(anext(aiter(Journaled(teacher, journal).ask(requests))))
             while not len(journal):
                 await asyncio.sleep(0)
             running.cancel()

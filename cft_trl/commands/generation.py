@@ -51,34 +51,23 @@ def open_generator(options: argparse.Namespace) -> LocalModel | Endpoint:
     Raises:
         CFTError: It cannot be found or loaded. An endpoint is not asked yet.
     """
+    from cft_trl.generation.open import open_endpoint, open_local
+
     if options.base_url:
-        _no_revision(options)
-        if not options.base_url.startswith(("http://", "https://")):
-            raise CFTError(f"--base-url {options.base_url}: give an address such as http://localhost:8000/v1")
         from cft_trl.generation.dialect import parse_extra
 
-        return Endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
+        _no_revision(options)
+        return open_endpoint(options.model, options.base_url, options.api_key_env, extra=parse_extra(options.extra))
     if options.extra:
         raise CFTError("--extra has fields of a request to an endpoint; give it with --base-url")
-    how = {name: getattr(options, name) for name in ("dtype", "revision", "trust_remote_code", "adapter_base")}
-    return open_local(options.model, options.batch_size, **how)
-
-
-def open_local(model: str, batch_size: int, **how: Any) -> LocalModel:
-    """A model in this process, on the GPU where there is one; `how` is as `load_model` takes it.
-
-    Raises:
-        CFTError: It cannot be found or loaded.
-    """
-    import torch
-    from transformers.utils import logging
-
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    loaded, tokenizer = load_model(model, **how)
-    return LocalModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, batch_size)
+    return open_local(
+        options.model,
+        dtype=options.dtype,
+        revision=options.revision,
+        batch_size=options.batch_size,
+        trust_remote_code=options.trust_remote_code,
+        adapter_base=options.adapter_base,
+    )
 
 
 def _no_revision(options: argparse.Namespace) -> None:

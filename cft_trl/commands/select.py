@@ -125,22 +125,21 @@ def _generate(
     options: argparse.Namespace, max_new_tokens: int, checkpoint: Path, conversations: list[Any], label: str
 ) -> list[Any]:
     from cft_trl.generation.dialect import parse_extra
-    from cft_trl.generation.modes import Endpoint
-    from cft_trl.generation.serving import scoring_dtype, serve
+    from cft_trl.generation.open import opened
 
-    if options.backend == "endpoint":
-        extra = parse_extra(options.extra)
-        endpoint = Endpoint(checkpoint.name, options.base_url, options.api_key_env, extra=extra)
-        return _ask(endpoint, max_new_tokens, conversations, label)
-    if options.backend == "vllm":
-        given = {"extra": parse_extra(options.extra), "adapter_base": options.adapter_base}
-        with serve({checkpoint.name: str(checkpoint)}, dtype=options.dtype, **given) as models:
-            return _ask(models[checkpoint.name], max_new_tokens, conversations, label)
-    from cft_trl.commands.generation import open_local
-
-    dtype = scoring_dtype(str(checkpoint), dtype=options.dtype)
-    local = open_local(str(checkpoint), options.batch_size, dtype=dtype, adapter_base=options.adapter_base)
-    return _ask(local, max_new_tokens, conversations, label)
+    model = opened(
+        options.backend,
+        checkpoint.name if options.backend == "endpoint" else str(checkpoint),
+        name=checkpoint.name,
+        base_url=options.base_url,
+        api_key_env=options.api_key_env,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        extra=parse_extra(options.extra),
+        adapter_base=options.adapter_base,
+    )
+    with model as generator:
+        return _ask(generator, max_new_tokens, conversations, label)
 
 
 def _ask(generator: Any, max_new_tokens: int, conversations: list[Any], label: str) -> list[Any]:

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
@@ -27,6 +27,7 @@ from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.settings import DemoSettings, display_name
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.modes import Endpoint, Event, Generation, LocalModel, stream_mode
+from cft_trl.generation.types import Pieces, Request
 
 # Pieces that come faster than this, in seconds, are shown together: a browser need not draw forty times a second.
 _TOGETHER = 0.12
@@ -84,7 +85,7 @@ class Runtime:
                 key_env, patience = settings.api_key_env, settings.patience
                 self.loaded[part] = Loaded.of_endpoint(model, endpoint, key_env)
                 extra = settings.extra_fields
-                self._models[part] = Endpoint(model, endpoint, key_env, settings.at_once, patience, extra)
+                self._models[part] = Endpoint(model, endpoint, key_env, settings.at_once, patience, extra=extra)
                 continue
             source = resolve_model(model, revision=revision)
             here, commit = os.path.isdir(source), hub_commit(source, revision)
@@ -154,18 +155,18 @@ class ZeroGPUModel:
     def __init__(self, model: LocalModel) -> None:
         import spaces
 
-        def write(conversation: Sequence[Any], sampling: dict[str, Any]) -> Iterator[str | Generation]:
+        def write(request: Request) -> Iterator[str | Generation]:
             # Another process yields this, from which no return value comes back: so the generation is yielded too.
-            yield (yield from model.stream(conversation, **sampling))
+            yield (yield from model.pieces(request))
 
-        def duration(conversation: Sequence[Any], sampling: dict[str, Any]) -> int:
-            return gpu_seconds(sampling["max_new_tokens"])
+        def duration(request: Request) -> int:
+            return gpu_seconds(request.sampling["max_tokens"])
 
         self._write = spaces.GPU(duration=duration)(write)
 
-    def stream(self, conversation: Sequence[Any], **sampling: Any) -> Generator[str, None, Generation]:
-        """As `LocalModel.stream`."""
-        for piece in self._write(conversation, sampling):
+    def pieces(self, request: Request) -> Pieces:
+        """As `LocalModel.pieces`."""
+        for piece in self._write(request):
             if isinstance(piece, Generation):
                 return piece
             yield piece
@@ -220,17 +221,12 @@ def _local(name: str, revision: str | None, adapter_base: str | None = None) -> 
     if zero:
         import spaces  # noqa: F401  it has to come before torch looks for a GPU
 
-    from transformers.utils import logging
+    from cft_trl.generation.open import open_local
 
-    from cft_trl.models.loading import load_model
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-    import torch
-
-    dtype = "bfloat16" if zero else None
-    model, tokenizer = load_model(name, dtype=dtype, revision=revision, adapter_base=adapter_base)
-    local = LocalModel(model.to("cuda" if zero or torch.cuda.is_available() else "cpu"), tokenizer)
+    device = "cuda" if zero else None
+    local = open_local(
+        name, dtype="bfloat16" if zero else None, revision=revision, device=device, adapter_base=adapter_base
+    )
     return ZeroGPUModel(local) if zero else local
 
 

@@ -18,10 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.generation.open import BACKENDS, check_address, opened
 from cft_trl.models.identity import endpoint_identity
 from cft_trl.models.names import hub_commit, resolve_model
-
-BACKENDS = ("transformers", "vllm", "endpoint")
 
 
 class Backend:
@@ -64,8 +63,8 @@ class Backend:
             raise CFTError(f"backend={kind}: unknown{nearest(kind, BACKENDS)}; give one of {', '.join(BACKENDS)}")
         if (kind == "endpoint") != bool(base_url):
             raise CFTError("--backend endpoint needs --base-url (http://HOST:PORT/v1), the others take none")
-        if base_url and not base_url.startswith(("http://", "https://")):
-            raise CFTError(f"--base-url {base_url}: give an address such as http://localhost:8000/v1")
+        if base_url:
+            check_address(base_url)
         if extra and kind == "transformers":
             raise CFTError("--extra has fields of a request; give it with --backend endpoint or vllm")
         self.extra = dict(extra or {})
@@ -164,40 +163,28 @@ class Backend:
         ]
 
     def _open(self) -> Any:
-        from cft_trl.generation.modes import Endpoint, LocalModel
-
-        if self.kind == "endpoint":
-            return Endpoint(self.model, self.base_url, self.api_key_env, self.concurrency, extra=self.extra)
-        if self.kind == "vllm":
-            from cft_trl.generation.serving import serve
-
-            server = serve(
-                {self.source: self.source},
-                revision=self._commit or self.revision,
-                dtype=self.dtype,
-                trust_remote_code=self.trust_remote_code,
-                concurrency=self.concurrency,
-                extra=self.extra,
-                log=self.log,
-                adapter_base=self.adapter_base,
-            )
-            return self._opened.enter_context(server)[self.source]
+        model = opened(
+            self.kind,
+            self.source,
+            base_url=self.base_url,
+            api_key_env=self.api_key_env,
+            revision=self._commit or self.revision,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            concurrency=self.concurrency,
+            trust_remote_code=self.trust_remote_code,
+            extra=self.extra,
+            adapter_base=self.adapter_base,
+            log=self.log,
+        )
+        if self.kind != "transformers":
+            return self._opened.enter_context(model)
         import torch
 
-        from cft_trl.models.loading import load_model
-
-        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", self._dtype()
-        check_fits(self.source, device, dtype)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        check_fits(self.source, device, self._dtype())
         with out_of_memory(f"model '{self.model}' does not fit in the memory of this {device} device"):
-            revision = self._commit or self.revision
-            model, tokenizer = load_model(
-                self.source,
-                dtype=dtype,
-                revision=revision,
-                trust_remote_code=self.trust_remote_code,
-                adapter_base=self.adapter_base,
-            )
-            return LocalModel(model.to(device), tokenizer, self.batch_size)
+            return self._opened.enter_context(model)
 
 
 def not_answered(what: str, refused: Iterable[str | None], of: int) -> CFTError | None:

@@ -28,7 +28,9 @@ from cft_trl.evaluation.claims import take_folder, tell_fingerprints
 from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.evaluation.processbench import CriticRow, sampled_critic_rows, whole_critic_rows
 from cft_trl.evaluation.sampling import verdict as by_verdict
-from cft_trl.generation.journal import Journal, SignedJournal, request_key
+from cft_trl.generation.generate import requests_of
+from cft_trl.generation.journal import Journal, request_key
+from cft_trl.generation.journaled import Journaled, graded_entry
 from cft_trl.grading.revisions import read_at
 from cft_trl.progress import progress
 
@@ -39,8 +41,6 @@ COLUMNS = {
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
     "fingerprint": "string",
 }  # fmt: skip
-
-_ALWAYS = ("text", "finish_reason", "prompt_tokens", "completion_tokens")  # of what is kept of a critique
 
 Messages = list[dict[str, str]]
 
@@ -99,7 +99,7 @@ def run_eval_critic(
         kept = sum(key not in todo for _, _, key in asked)
         if todo:
             claim.may_ask(kept)
-        _generate(todo, settings, backend, SignedJournal(journal, claim.key))
+            _generate(todo, settings, Journaled(backend.generator(), journal, claim.key, graded_entry))
         lines = [_line(row, messages, journal.get(key) or {}) for row, messages, key in asked]
         without = {name for _, _, key in asked for name in (journal.get(key) or {}).get("without", ())}
     figures = {}
@@ -154,26 +154,13 @@ def _request(row: CriticRow, settings: CriticSettings, who: str) -> tuple[Messag
     return messages, request_key(who, messages, {"temperature": 0.0, "max_tokens": settings.max_new_tokens})
 
 
-def _generate(todo: Mapping[str, Messages], settings: CriticSettings, backend: Backend, journal: SignedJournal) -> None:
+def _generate(todo: Mapping[str, Messages], settings: CriticSettings, critic: Journaled) -> None:
     """Fills the journal with what is missing."""
-    if not todo:
-        return
-    keys = list(todo)
-    generator = backend.generator()
-    refused: list[str | None] = []
-    with progress("critiques", len(keys)) as advance, out_of_memory("the model's memory is used up while it generates"):
-
-        def keep(index: int, generation: Any) -> None:
-            if generation.refused:
-                refused.append(generation.failure)
-                return
-            made = asdict(generation)  # a journal signs what has no failure, also not one of None
-            told = {name: value for name, value in made.items() if value or name in _ALWAYS}
-            journal.append(keys[index], told)
-            advance(1)
-
-        generator.generate(list(todo.values()), max_new_tokens=settings.max_new_tokens, temperature=0.0, on_result=keep)
-    if error := not_answered("solutions", refused, len(keys)):
+    sampling: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "temperature": 0.0}
+    requests = requests_of(critic.asked, list(todo.values()), keys=list(todo), **sampling)
+    with progress("critiques", len(todo)) as advance, out_of_memory("the model's memory is used up while it generates"):
+        critic.fill(requests, advance)
+    if error := not_answered("solutions", critic.refused, len(todo)):
         raise error
 
 

@@ -23,8 +23,11 @@ from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.generation.journal import Journal, SignedJournal, request_key
-from cft_trl.generation.modes import mode_conversation, run_mode
+from cft_trl.generation.generate import requests_of
+from cft_trl.generation.journal import Journal, request_key
+from cft_trl.generation.journaled import Journaled, graded_entry
+from cft_trl.generation.modes import Outcome, mode_conversation, run_mode
+from cft_trl.generation.types import Generation
 from cft_trl.grading.benchmarks import BENCHMARKS, Benchmark
 
 Message = dict[str, str]
@@ -89,7 +92,7 @@ class JournaledModel(LightevalModel):
     ) -> None:
         self.config = ModelConfig(model_name=who)
         self.asking, self.open_generator, self.on_result = asking, open_generator, on_result
-        self.journal = SignedJournal(journal, who)
+        self.journal = journal
         self.answers: dict[tuple[str, str], list[Answer]] = {}
         self.from_journal, self.remote = 0, remote
         # The pipeline hands its registry to the model's cache; ours is the journal.
@@ -149,7 +152,7 @@ class JournaledModel(LightevalModel):
     def _complete(self, answers: Sequence[Answer]) -> None:
         """Fills `kept`, from the journal or the generator."""
         missing: dict[str, Answer] = {answer.key: answer for answer in answers if not self._is_kept(answer.key)}
-        self._refused: list[str | None] = []
+        refused: list[str | None] = []
         here = len(answers) - len(missing)
         self.from_journal += here
         self.on_result(here)
@@ -158,8 +161,8 @@ class JournaledModel(LightevalModel):
             mode = "direct" if answer.benchmark.answer == "judge" else self.asking.mode
             groups[mode, answer.benchmark.name if mode != "direct" else _sampled_alike(answer.benchmark)].append(answer)
         for (mode, _), group in groups.items():
-            self._generate(mode, group)
-        if error := not_answered("problems", self._refused, len(answers)):
+            refused += self._generate(mode, group)
+        if error := not_answered("problems", refused, len(answers)):
             raise error
         for answer in answers:
             answer.kept = self.journal.get(answer.key) or {}
@@ -170,7 +173,8 @@ class JournaledModel(LightevalModel):
         # Earlier versions kept refusals, as if they were answers.
         return not (self.remote and (self.journal.get(key) or {}).get("failure"))
 
-    def _generate(self, mode: str, answers: list[Answer]) -> None:
+    def _generate(self, mode: str, answers: list[Answer]) -> list[str | None]:
+        """Asks for answers that are alike; returns why requests were refused."""
         asking, benchmark = self.asking, answers[0].benchmark
         settings: dict[str, Any] = {
             "max_new_tokens": asking.max_new_tokens or benchmark.max_new_tokens,
@@ -179,38 +183,27 @@ class JournaledModel(LightevalModel):
             "stop": benchmark.stop,
             "seed": [answer.seed for answer in answers] if asking.temperature > 0 else None,
         }
-
-        def keep(index: int, made: Any) -> None:
-            if getattr(made, "refused", False):
-                self._refused.append(made.failure)
-                return
-            kept = {
-                "text": made.text,
-                "finish_reason": made.finish_reason,
-                "prompt_tokens": made.prompt_tokens,
-                "completion_tokens": made.completion_tokens,
-                "rounds": len(getattr(made, "rounds", ())) or 1,
-            }
-            told = {name: value for name in ("failure", "fingerprint") if (value := getattr(made, name, None))}
-            kept |= told | ({"without": list(made.without)} if made.without else {})
-            if mode == "two_stage":
-                kept["verdicts"] = [stage.verdict for stage in made.rounds]
-            self.journal.append(answers[index].key, kept)
-            self.on_result(1)
-
-        generator = self.open_generator(self.from_journal)
+        keys = [answer.key for answer in answers]
+        model = Journaled(self.open_generator(self.from_journal), self.journal, self.config.model_name, _entry)
         if mode == "direct":
-            generator.generate([answer.conversation for answer in answers], on_result=keep, **settings)
-        else:
-            run_mode(
-                generator,
-                [answer.query for answer in answers],
-                mode,
-                system=benchmark.system,
-                prompt_preset=asking.prompt_preset,
-                on_result=keep,
-                **settings,
-            )
+            conversations = [answer.conversation for answer in answers]
+            model.fill(requests_of(model.asked, conversations, keys=keys, **settings), self.on_result)
+            return model.refused
+
+        def keep(at: int, outcome: Outcome) -> None:
+            if model.keep(keys[at], outcome):
+                self.on_result(1)
+
+        run_mode(
+            model.asked,
+            [answer.query for answer in answers],
+            mode,
+            system=benchmark.system,
+            prompt_preset=asking.prompt_preset,
+            on_result=keep,
+            **settings,
+        )
+        return model.refused
 
     # What lighteval asks of every model; ours generates only.
 
@@ -231,6 +224,13 @@ class JournaledModel(LightevalModel):
 
     def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
         raise NotImplementedError("our tasks are answered in words")
+
+
+def _entry(made: Generation | Outcome) -> dict[str, Any]:
+    """What is kept: of a mode, how many rounds it took, and the verdicts of those that were critiqued."""
+    rounds = getattr(made, "rounds", ())
+    verdicts = [one.verdict for one in rounds if one.critique is not None]
+    return graded_entry(made) | {"rounds": len(rounds) or 1} | ({"verdicts": verdicts} if verdicts else {})
 
 
 def _benchmark(doc: Doc) -> Benchmark:

@@ -28,7 +28,7 @@ from lighteval.tasks.requests import Doc, SamplingMethod
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.generations import pass_at_k, verdicts
-from cft_trl.generation.local import cut_at_stop
+from cft_trl.generation.types import cut_at_stop
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, Benchmark, load_benchmark, to_row
 from cft_trl.grading.grade import GRADERS
 

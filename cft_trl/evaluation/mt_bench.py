@@ -18,9 +18,12 @@ from typing import Any
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.generation.endpoint import Endpoint
-from cft_trl.generation.journal import Journal, SignedJournal, request_key
+from cft_trl.generation.generate import requests_of
+from cft_trl.generation.journal import Journal, request_key
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Generation
 
-SAMPLING = {"temperature": 0.0, "max_new_tokens": 1024}
+SAMPLING: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
 _INSTRUCTION = (
     "You grade answers of an assistant. Read the conversation, then grade the assistant's LAST answer only: is it "
     "correct, does it do what was asked, is it complete, clear and as long as it needs to be? Length and confident "
@@ -48,8 +51,8 @@ def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
 
 def judge_identity(text: str) -> dict[str, Any]:
     """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
+    from cft_trl.generation.endpoint_settings import true_url
     from cft_trl.generation.identities import bare_address, served_identity
-    from cft_trl.generation.requests import true_url
     from cft_trl.models.identity import endpoint_identity
 
     model, _, url = text.partition("@")
@@ -84,15 +87,15 @@ def parse_score(judgement: str) -> float | None:
     return score if score is not None and 1 <= score <= 10 else None
 
 
-def _ending(journal: Journal, key: str) -> str | None:
-    return (journal.get(key) or {}).get("finish_reason") if key in journal else None
+def _entry(judgement: Generation) -> dict[str, Any]:
+    return {"text": judgement.text, "finish_reason": judgement.finish_reason}
 
 
 def judge_turns(
     rows: Sequence[Mapping[str, Any]],
     judge: Any,
     journal: Journal,
-    on_result: Callable[[int], Any] | None = None,
+    on_result: Callable[[int], Any] = lambda count: None,
     who: str | None = None,
 ) -> list[dict[str, Any]]:
     """Lets the judge grade each row; judgements in the journal are not asked for again.
@@ -117,21 +120,12 @@ def judge_turns(
         messages = judge_messages(row, [texts[f"{question}.{number}"] for number in range(1, turn + 1)])
         asked.append(messages)
         keys.append(request_key(who or judge.model, messages, SAMPLING))
-    signed = SignedJournal(journal, who) if who else journal
     missing = [at for at, key in enumerate(keys) if key not in journal]
-    refused: list[str | None] = []
-
-    def keep(position: int, generation: Any) -> None:
-        if generation.failure:
-            refused.append(generation.failure)
-            return
-        signed.append(keys[missing[position]], {"text": generation.text, "finish_reason": generation.finish_reason})
-        if on_result:
-            on_result(1)
-
     if missing:
-        judge.generate([asked[at] for at in missing], on_result=keep, stop=(), **SAMPLING)
-    if error := not_answered("judgements", refused, len(rows)):
-        raise error
+        kept = Journaled(judge, journal, who, _entry)
+        conversations = [asked[at] for at in missing]
+        kept.fill(requests_of(judge, conversations, stop=(), keys=[keys[at] for at in missing], **SAMPLING), on_result)
+        if error := not_answered("judgements", kept.refused, len(rows)):
+            raise error
     judgements = [(journal.get(key) or {}).get("text", "") for key in keys]
     return [{"score": parse_score(text), "judgement": text} for text in judgements]

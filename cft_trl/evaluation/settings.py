@@ -16,8 +16,8 @@ from annotated_types import Ge, Interval
 from cft_trl.data.prompts import PresetName
 from cft_trl.data.settings import Count, Listed, check_settings
 from cft_trl.errors import CFTError
-from cft_trl.generation.local import STOP_STRINGS
 from cft_trl.generation.modes import mode_conversation
+from cft_trl.generation.types import STOP_STRINGS
 from cft_trl.grading.benchmarks import BENCHMARKS, MATH_SYSTEM, SIX, get_benchmark
 
 # All but the set for choosing checkpoints and the part of MATH that is scored with the whole.

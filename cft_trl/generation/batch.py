@@ -1,6 +1,6 @@
 r"""Half the price, an answer within a day: requests through an endpoint's Batch API, which outlive the run that asked.
 
-    BatchTeacher("gpt-4o-2024-11-20").ask_all(requests, journal)
+    Journaled(BatchTeacher("gpt-4o-2024-11-20"), journal).ask(requests)
 
 A batch is a file of requests, handed in, and one or two files of results, fetched when it has ended:
 
@@ -21,8 +21,8 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ from cft_trl.generation.client import Teacher
 from cft_trl.generation.connection import LONGEST_WAIT_S, Connection
 from cft_trl.generation.dialect import MOST_STOPS, Form
 from cft_trl.generation.identities import key_of
-from cft_trl.generation.journal import AnswerStore, Journal, Places, SignedJournal, short_key
+from cft_trl.generation.journal import Places, short_key
 from cft_trl.generation.replies import Trouble, read_error
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.types import Answers, Counts, Kept, Request, failed
 
 # The API's limits on one file (platform.openai.com/docs/guides/batch).
 MOST_REQUESTS = 50_000
@@ -52,41 +52,45 @@ _REFUSALS = {"model_not_found": "404", "insufficient_quota": "quota", "billing_h
 class BatchTeacher(Teacher):
     """A teacher at an endpoint with a Batch API."""
 
-    async def ask_all(
+    async def ask(
         self,
         requests: Iterable[Request],
-        journal: AnswerStore,
+        kept: Kept | None = None,
         *,
         counts: Counts | None = None,
         in_order: bool = True,
         window: int | None = None,
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """As `Teacher.ask_all`; nothing is yielded before every batch has ended, then all in the requests' order.
+    ) -> Answers:
+        """As `types.Model.ask`; nothing is yielded before every batch has ended, then all in the requests' order.
 
         The requests are gone through several times. An iterator is made a list; give something that can be iterated
         anew where there are more of them than memory holds.
+
+        Raises:
+            CFTError: Batches outlive the run that asked, so `kept` has to be a journal on disk; as there otherwise.
         """
+        if kept is None or kept.path is None:
+            raise CFTError(f"{self.title}: a batch outlives the run that hands it in; ask it through a journal")
         if iter(requests) is requests:
             requests = list(requests)
-        assert isinstance(journal, Journal | SignedJournal)  # what was handed in is kept beside its file
         counts = Counts() if counts is None else counts
-        counts.from_journal += sum(request.key in journal for request in requests)
-        batches = _Batches(self, journal, counts)
+        counts.from_journal += sum(request.key in kept for request in requests)
+        batches = _Batches(self, kept, kept.path, counts)
         try:
             await batches.run(requests)
         finally:
             await batches.connection.close()
         for request in requests:
-            yield request, journal.get(request.key) or {"failure": "not asked"}
+            yield request, kept.get(request.key) or failed("not asked")
 
 
 class _Batches:
     """The batches of one teacher and journal."""
 
-    def __init__(self, teacher: Teacher, journal: Journal | SignedJournal, counts: Counts) -> None:
-        self.teacher, self.journal, self.counts = teacher, journal, counts
+    def __init__(self, teacher: Teacher, kept: Kept, path: Path, counts: Counts) -> None:
+        self.teacher, self.kept, self.counts = teacher, kept, counts
         self.connection = Connection(teacher)
-        self.ledger = Ledger(journal.path.with_suffix(".batches.jsonl"), teacher.model, key_of(teacher.identity))
+        self.ledger = Ledger(path.with_suffix(".batches.jsonl"), teacher.model, key_of(teacher.identity))
         self.open = self.ledger.open_batches()
         self._most_requests = MOST_REQUESTS
         self._tries: Counter[str] = Counter()  # of the requests that failed, by key
@@ -105,9 +109,9 @@ class _Batches:
                 await self._hand_in(batch)
             if not self.open:
                 return
-            before = len(self.journal), self._tries.total(), self._most_requests
+            before = len(self.kept), self._tries.total(), self._most_requests
             await self._wait()
-            if before == (len(self.journal), self._tries.total(), self._most_requests):
+            if before == (len(self.kept), self._tries.total(), self._most_requests):
                 raise self.connection.stopped(Trouble("fatal", "batch", "it expired without a single answer"))
 
     async def _write(self, requests: Iterable[Request], waiting: Places) -> AsyncIterator[Batch]:
@@ -136,7 +140,7 @@ class _Batches:
     def _lines(self, requests: Iterable[Request], waiting: Places) -> Iterator[bytes]:
         for request in requests:
             key = request.key
-            if key not in self.journal and waiting.get(short_key(key)) is None:
+            if key not in self.kept and waiting.get(short_key(key)) is None:
                 waiting.put(short_key(key), 0)
                 form = Form(request.body, self._limits.get(key))
                 if len(form.stops) > MOST_STOPS:
@@ -237,10 +241,10 @@ class _Batches:
                 for key, result in read_results(path):
                     if isinstance(result, Trouble):
                         troubles[key] = result
-                    elif key not in self.journal:
-                        result |= {"without": list(batch.without)} if batch.without else {}
-                        result |= {"limit_cut": True} if key in self._limits else {}
-                        self.journal.append(key, result)
+                    elif key not in self.kept:
+                        if batch.without or key in self._limits:
+                            result = replace(result, without=batch.without, limit_cut=key in self._limits)
+                        self.kept.append(key, result)
                         self.counts.add(result)
                         good += 1
                         if good % 1000 == 0:
@@ -252,7 +256,7 @@ class _Batches:
             raise self.connection.stopped(fatal)
         without = Trouble("retry", "no result" if state.status == "completed" else "expired")
         for key, body in batch.bodies():
-            if key not in self.journal:
+            if key not in self.kept:
                 bad += self._failed(key, troubles.get(key, without), body)
         self._close(batch, state.status)
         if state.status == "cancelled":
@@ -281,8 +285,9 @@ class _Batches:
                 self.counts.retried[trouble.reason] += 1
                 return False
             again, detail = True, f"given up after {_TRIES} batches; {trouble.detail}"
-        self.counts.failed[trouble.reason] += 1
-        self.journal.append(key, {"failure": trouble.reason, "detail": self.connection.redact(detail)}, again=again)
+        failure = failed(trouble.reason, self.connection.redact(detail))
+        self.kept.append(key, failure, again=again)
+        self.counts.add(failure)
         return trouble.reason == "bad request"
 
     async def _call(

@@ -22,7 +22,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.replies import Trouble, read_completion, read_status
-from cft_trl.generation.requests import Answer
+from cft_trl.generation.types import Generation
 
 
 @dataclass
@@ -115,7 +115,7 @@ class Ledger:
         batch.path.unlink(missing_ok=True)
 
 
-def read_results(path: Path) -> Iterator[tuple[str, Answer | Trouble]]:
+def read_results(path: Path) -> Iterator[tuple[str, Generation | Trouble]]:
     """(key, answer or trouble) for each line of a file of results; a line that cannot be read is passed over.
 
     Args:

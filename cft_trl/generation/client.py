@@ -1,11 +1,7 @@
 """Asks an endpoint for many answers, through every fault, and never for the same one twice.
 
-    async with aclosing(Teacher("gpt-4o-2024-11-20").ask_all(requests, journal)) as results:
-        async for request, answer in results: ...
-
-    Request(key="0f5a...", messages=[{"role": "user", "content": "..."}], sampling={"temperature": 0.3}, sample=0)
-    {"text": "...", "finish_reason": "stop", "prompt_tokens": 310, "completion_tokens": 24}      an answer
-    {"failure": "context length", "detail": "This model's maximum context length is ..."}        a failure
+    async with aclosing(Teacher("gpt-4o-2024-11-20").ask(requests)) as results:
+        async for request, generation in results: ...
 
 The requests themselves are made by the `openai` library (connection.py); what its replies mean is told by replies.py,
 and how many are in flight by limiter.py.
@@ -16,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cft_trl.generation.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection
 from cft_trl.generation.dialect import Form
+from cft_trl.generation.endpoint_settings import EndpointSettings
 from cft_trl.generation.identities import served_identity
-from cft_trl.generation.journal import AnswerStore
 from cft_trl.generation.limiter import Limiter
-from cft_trl.generation.replies import Trouble, completion_id, is_known, read_answer, read_error
-from cft_trl.generation.requests import Answer, Counts, EndpointSettings, Request
+from cft_trl.generation.replies import Trouble, completion_id, read_answer, read_error
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, cut_at_stop, failed, is_known
 from cft_trl.models.identity import Identity, endpoint_identity
 
 _EMPTY_TRIES = 3  # a server at temperature 0 says nothing the next time either
@@ -45,53 +41,45 @@ class Teacher(EndpointSettings):
         served = self.known or served_identity(self.model, self.base_url, self.api_key_env)
         return served or endpoint_identity(self.address, self.model)
 
-    def ask_all(
+    def ask(
         self,
         requests: Iterable[Request],
-        journal: AnswerStore,
+        kept: Kept | None = None,
         *,
         counts: Counts | None = None,
         in_order: bool = False,
         window: int | None = None,
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """Answers to all requests; those in the journal come from there.
+    ) -> Answers:
+        """As `types.Model.ask`.
 
         Args:
-            requests: Read lazily, so there may be any number. Give those with the same beginning one after the other:
-                they are sent in this order.
-            journal: Every result is in it before it is yielded.
-            counts: Filled while it runs.
-            in_order: Whether results come in the requests' order, else as they are done.
+            requests: Give those with the same beginning one after the other: they are sent in this order.
+            kept, counts, in_order: As there.
             window: How many requests are held in memory at once; by default twice `max_concurrency` and at least 256.
-
-        Yields:
-            (request, answer or failure), one per request; see the top of this file. `finish_reason` "length" marks an
-            answer that was cut off.
 
         Raises:
             CFTError: The endpoint cannot be reached or has stopped answering, the key is wrong, the model is unknown.
-                What was answered before is in the journal.
         """
-        return _ask_all(self, requests, journal, counts, in_order, window)
+        return _ask(self, requests, InMemory() if kept is None else kept, counts, in_order, window)
 
 
-async def _ask_all(
+async def _ask(
     teacher: Teacher,
     requests: Iterable[Request],
-    journal: AnswerStore,
+    kept: Kept,
     counts: Counts | None,
     in_order: bool,
     window: int | None,
-) -> AsyncGenerator[tuple[Request, Answer], None]:
+) -> Answers:
     counts = Counts() if counts is None else counts
     window = window or max(256, 2 * teacher.max_concurrency)
     source, exhausted = iter(requests), False
     finished: asyncio.Queue[asyncio.Task] = asyncio.Queue()
     running: dict[str, list[tuple[int, Request]]] = {}  # the same question again waits for the answer under way
     tasks: set[asyncio.Task] = set()
-    ready: dict[int, tuple[Request, Answer]] = {}
+    ready: dict[int, tuple[Request, Generation]] = {}
     taken = given = 0  # requests read, results yielded
-    endpoint = _Endpoint(teacher, journal, counts)
+    endpoint = _Endpoint(teacher, kept, counts)
     try:
         while True:
             while not exhausted and taken - given < window:
@@ -100,9 +88,9 @@ async def _ask_all(
                     exhausted = True
                     break
                 key = request.key
-                if key in journal:
+                if key in kept:
                     counts.from_journal += 1
-                    ready[taken] = request, journal.get(key) or {}
+                    ready[taken] = request, kept.get(key) or failed("not asked")
                 elif key in running:
                     running[key].append((taken, request))
                 else:
@@ -124,9 +112,9 @@ async def _ask_all(
             task = await finished.get()
             while True:
                 tasks.discard(task)
-                key, answer = task.result()
+                key, generation = task.result()
                 for at, request in running.pop(key):
-                    ready[at] = request, answer
+                    ready[at] = request, generation
                 if finished.empty():
                     break
                 task = finished.get_nowait()
@@ -138,10 +126,10 @@ async def _ask_all(
 
 
 class _Endpoint:
-    """One teacher's endpoint during one `ask_all`: its connection, the limiter, what the server has shown."""
+    """One teacher's endpoint during one `ask`: its connection, the limiter, what the server has shown."""
 
-    def __init__(self, teacher: Teacher, journal: AnswerStore, counts: Counts) -> None:
-        self.teacher, self.journal, self.counts = teacher, journal, counts
+    def __init__(self, teacher: Teacher, kept: Kept, counts: Counts) -> None:
+        self.teacher, self.kept, self.counts = teacher, kept, counts
         self.limiter = Limiter(teacher.max_concurrency)
         self.connection = Connection(teacher)
         self._alive = False  # has said anything at all
@@ -149,8 +137,8 @@ class _Endpoint:
         self._bad_requests = self._given_up = 0
         self._completions = Completions()
 
-    async def ask(self, key: str, request: Request) -> tuple[str, Answer]:
-        """One request's result, kept in the journal."""
+    async def ask(self, key: str, request: Request) -> tuple[str, Generation]:
+        """One request's result, which is kept."""
         reasons: Counter[str] = Counter()
         lately: Counter[str] = Counter()  # the same, since the endpoint last answered anything
         good_before = seen = self._good
@@ -159,7 +147,7 @@ class _Endpoint:
             reply = await self._try(form, again=bool(reasons["repeated answer"] + reasons["surplus bytes"]))
             if not isinstance(reply, Trouble):
                 self._good += 1
-                self.journal.append(key, reply)  # before it is counted: what was paid for is kept, whatever comes
+                self.kept.append(key, reply)  # before it is counted: what was paid for is kept, whatever comes
                 self.counts.add(reply)
                 self._tell_of(reply)
                 return key, reply
@@ -196,9 +184,9 @@ class _Endpoint:
 
     def _is_one_rows(self, trouble: Trouble) -> bool:
         """Whether a 403 is of the row and not of the key: others were answered, now or in an earlier run."""
-        return trouble.reason == "403" and bool(self._good or len(self.journal))
+        return trouble.reason == "403" and bool(self._good or len(self.kept))
 
-    def _final(self, key: str, trouble: Trouble) -> tuple[str, Answer]:
+    def _final(self, key: str, trouble: Trouble) -> tuple[str, Generation]:
         """A request that has failed; the run ends where the first ones all do, for it is then not the rows."""
         refused = trouble.reason == "bad request" or trouble.status in (403, 451)
         if refused and not self._good:
@@ -209,17 +197,17 @@ class _Endpoint:
         self._good += 1
         return self._fail(key, trouble.reason, trouble.detail, again=trouble.reason == "bad request")
 
-    def _give_up(self, key: str, trouble: Trouble, good_before: int, detail: str) -> tuple[str, Answer]:
+    def _give_up(self, key: str, trouble: Trouble, good_before: int, detail: str) -> tuple[str, Generation]:
         self._given_up = self._given_up + 1 if self._good == good_before else 1
         # One row that always fails must not stop a rerun in which it is the only one left.
         if self._good == good_before and (trouble.reason == "no connection" or self._given_up >= _GIVEN_UP):
             raise self.connection.stopped(trouble)
         return self._fail(key, trouble.reason, detail, again=True)
 
-    def _fail(self, key: str, reason: str, detail: str, again: bool) -> tuple[str, Answer]:
-        failure = {"failure": reason, "detail": self.connection.redact(detail)}
-        self.journal.append(key, failure, again=again)
-        self.counts.failed[reason] += 1
+    def _fail(self, key: str, reason: str, detail: str, again: bool) -> tuple[str, Generation]:
+        failure = failed(reason, self.connection.redact(detail))
+        self.kept.append(key, failure, again=again)
+        self.counts.add(failure)
         return key, failure
 
     async def _learn(self, trouble: Trouble, form: Form) -> bool:
@@ -229,10 +217,10 @@ class _Endpoint:
         learn, tell = self.teacher.dialect.learn, self.connection.tell
         return await asyncio.to_thread(learn, trouble, form, form.sent, tell, self.connection.served)
 
-    async def _try(self, form: Form, again: bool) -> Answer | Trouble:
+    async def _try(self, form: Form, again: bool) -> Generation | Trouble:
         number = await self.limiter.acquire()
         self.counts.in_flight = self.limiter.in_flight
-        reply: Answer | Trouble = Trouble("retry", "cancelled")
+        reply: Generation | Trouble = Trouble("retry", "cancelled")
         try:
             self.counts.sent += 1
             form.sent = self.teacher.dialect.body(form)
@@ -261,28 +249,29 @@ class _Endpoint:
             self.counts.in_flight = self.limiter.in_flight
         return reply
 
-    def _read(self, body: str, form: Form, again: bool) -> Answer | Trouble:
+    def _read(self, body: str, form: Form, again: bool) -> Generation | Trouble:
         """The body as an answer: that of this request and of no other, as far as its id says."""
         reply = read_answer(body)
         if isinstance(reply, Trouble):
             return reply
         asked = repr(form.body["messages"])
-        if self._completions.is_repeated(completion_id(body), reply["text"], asked, again):
+        if self._completions.is_repeated(completion_id(body), reply.text, asked, again):
             return Trouble("retry", "repeated answer", "it came under the id of an earlier one")
+        told = self.teacher.dialect.told(form, form.sent)
         if form.stops_here:
-            from cft_trl.generation.local import cut_at_stop
+            text = cut_at_stop(reply.text, form.stops_here)
+            if len(text) < len(reply.text) or text.endswith(tuple(form.stops_here)):
+                told |= {"text": text, "finish_reason": "stop"}
+        if self.teacher.header or self.teacher.behind:
+            told["text"] = self.teacher.said(told.get("text", reply.text))
+        return replace(reply, **told) if told else reply
 
-            text = cut_at_stop(reply["text"], form.stops_here)
-            if len(text) < len(reply["text"]) or text.endswith(tuple(form.stops_here)):
-                reply |= {"text": text, "finish_reason": "stop"}
-        return reply | self.teacher.dialect.told(form, form.sent)
-
-    def _tell_of(self, answer: Answer) -> None:
-        if answer.get("limit_cut") and self.teacher.dialect.cap is None:
+    def _tell_of(self, generation: Generation) -> None:
+        if generation.limit_cut and self.teacher.dialect.cap is None:
             self.connection.tell(
                 "a prompt and the limit on its answer are over the context; such answers get the room that is left"
             )
-        if not is_known(answer["finish_reason"]):
+        if not is_known(generation.finish_reason):
             self.connection.tell(
-                f"an unknown finish_reason {answer['finish_reason']!r}; such answers are taken as whole"
+                f"an unknown finish_reason {generation.finish_reason!r}; such answers are taken as whole"
             )

@@ -24,9 +24,9 @@ from typing import Any
 
 from cft_trl.environment import require
 from cft_trl.errors import CFTError, one_line
+from cft_trl.generation.endpoint_settings import OPENAI, EndpointSettings, true_url
 from cft_trl.generation.journal import Places
 from cft_trl.generation.replies import BrokenReply, Trouble
-from cft_trl.generation.requests import OPENAI, EndpointSettings, true_url
 
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4

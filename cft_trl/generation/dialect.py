@@ -4,6 +4,7 @@
     'temperature' does not support 0.3 with this model.                             -> left out, from then on
     max_tokens=3200 cannot be greater than max_model_len=2048                       -> cut to what the server allows
     maximum context length is 2048 tokens ... 1900 in the messages                  -> this one is cut to the 148 left
+    System role not supported                                                       -> joined to the first user turn
 
 Of stop strings at most four reach a server (OpenAI's limit); the text is cut at the others when it comes. The key of a
 request in the journal is that of what was asked, whatever was sent for it.
@@ -19,6 +20,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.generation.replies import Trouble
+from cft_trl.models.chat_templates import merge_system
 
 MOST_STOPS = 4
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -96,11 +98,16 @@ class Dialect:
     Attributes:
         renamed: It wants `max_completion_tokens`.
         without: Of `OPTIONAL`, what it does not take.
+        system: Where a system turn goes: "kept" as it is; "merged" into the first user turn; "until refused" is kept
+            until the endpoint refuses one.
+        spoke: Whether it ever answered with a text.
         cap: The highest limit that it takes; `open_from`: from this limit on it takes none at all.
     """
 
     renamed: bool = False
     without: set[str] = field(default_factory=set)
+    system: str = "kept"
+    spoke: bool = False
     cap: int | None = None
     open_from: int | None = None
     _looked: bool = False
@@ -109,6 +116,8 @@ class Dialect:
     def body(self, form: Form) -> dict[str, Any]:
         """What is sent."""
         sent = {name: value for name, value in form.body.items() if name not in self.without}
+        if self.system == "merged":
+            sent["messages"] = merge_system(sent["messages"])
         name = next((name for name in LIMITS if name in sent), None)
         if name and isinstance(sent[name], int):
             asked = sent.pop(name)
@@ -120,11 +129,11 @@ class Dialect:
         return sent
 
     def told(self, form: Form, sent: Mapping[str, Any]) -> dict[str, Any]:
-        """What an answer is kept with, where the request was not sent as it was asked."""
+        """The fields of a `Generation` that say how a request was sent otherwise than as it was asked."""
         without = sorted(name for name in self.without if name in form.body and name not in sent and name != "stop")
         limit = next((sent[name] for name in LIMITS if name in sent), 0)
         cut = form.asked_limit is not None and limit != form.asked_limit
-        return ({"without": without} if without else {}) | ({"limit_cut": True} if cut else {})
+        return ({"without": tuple(without)} if without else {}) | ({"limit_cut": True} if cut else {})
 
     def learn(
         self,
@@ -163,6 +172,11 @@ class Dialect:
                     tell(f"it does not take {name}={sent[name]!r} ({detail}); it is asked without")
                 self.without.add(name)
             return True
+        if self._refuses_system(trouble, sent):
+            if self.system == "until refused":
+                tell(f"it takes no system turn ({detail}); what it says goes to the head of the first user turn")
+            self.system = "merged"
+            return True
         limit = next((sent[name] for name in LIMITS if name in sent), None)
         if limit is None:
             return False
@@ -198,6 +212,13 @@ class Dialect:
                 self.open_from = limit
             form.limit = 0
         return True
+
+    def _refuses_system(self, trouble: Trouble, sent: Mapping[str, Any]) -> bool:
+        """Whether the endpoint's model knows no system turn, and this request was sent with one."""
+        messages = sent.get("messages") or []
+        has_one = len(messages) > 1 and messages[0]["role"] == "system"
+        told = trouble.reason == "bad request" and "system" in trouble.detail.lower()
+        return has_one and told and self.system != "kept"
 
     def _limit(self, asked: int) -> int:
         limit = min(asked, self.cap or asked)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.digests import code_digest, content_digest, file_digest
-from cft_trl.generation.requests import OPENAI, true_url
+from cft_trl.generation.endpoint_settings import OPENAI, true_url
 from cft_trl.models.identity import Identity, endpoint_identity, model_identity
 
 # vLLM's options that spread the work or save memory; any other may change what the model writes.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from cft_trl.errors import CFTError
 
@@ -248,41 +248,14 @@ class Journal:
             self._places.put(key, start)
 
 
-class AnswerStore(Protocol):
-    """Where a teacher finds and puts answers: a journal, one that is signed, or a place in memory."""
-
-    def __contains__(self, key: str, /) -> bool: ...
-
-    def __len__(self) -> int: ...
-
-    def get(self, key: str, /) -> dict[str, Any] | None: ...
-
-    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None: ...
-
-
-class SignedJournal:
-    """A journal as one teacher fills it: every answer says by whom and on which day it was given.
+def signed(result: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """An answer that says by whom and on which day it was given.
 
     Args:
-        journal: The journal; others may fill it at the same time.
-        who: The key of the teacher's identity.
+        result: As for `Journal.append`.
+        who: The key of the model's identity.
     """
-
-    def __init__(self, journal: Journal, who: str) -> None:
-        self.path, self.get = journal.path, journal.get
-        self._journal, self._by = journal, who[:8]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._journal
-
-    def __len__(self) -> int:
-        return len(self._journal)
-
-    def append(self, key: str, result: Mapping[str, Any], again: bool = False) -> None:
-        """As `Journal.append`; a failure is not signed."""
-        if "failure" not in result:
-            result = {**result, "by": self._by, "on": date.today().isoformat()}
-        self._journal.append(key, result, again)
+    return {**result, "by": who[:8], "on": date.today().isoformat()}
 
 
 @dataclass

@@ -4,13 +4,14 @@ r"""Texts from a transformers model in this process; `endpoint.py` has the same 
     model.generate([[{"role": "user", "content": "What is 2 + 2?"}]], max_new_tokens=32)
     # [Generation(text="2 + 2 = 4.", finish_reason="stop", prompt_tokens=37, completion_tokens=9)]
 
-`generate` takes many conversations, `stream` one, piece by piece.
+`generate` takes many conversations, `stream` one, piece by piece; `write` and `pieces` are the same with requests.
 """
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from queue import Queue
@@ -18,41 +19,15 @@ from typing import Any
 
 from cft_trl.data.prompts import base_prompt, chat_messages
 from cft_trl.errors import CFTError
+from cft_trl.generation.generate import Conversations
+from cft_trl.generation.types import Generation, Message, OnResult, Pieces, Request, cut_at_stop
 from cft_trl.models.chat_templates import end_ids, header_ids, render_chat, written_behind
 
-Message = Mapping[str, str]
-OnResult = Callable[[int, "Generation"], None]
-
-# The published evaluation ends a generation at the first of these (method of arXiv 2501.17703).
-STOP_STRINGS = ("[END]", "(END)", "**END**", r"\[END\]")
+SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
+MAX_TOKENS = 2048  # where a request does not say
 
 # New tokens after which the rows that go on are put into batches anew; doubled each time.
 _FIRST_STEPS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What a model wrote.
-
-    Attributes:
-        text: Up to and with the first stop string (endpoints leave the stop string itself away).
-        finish_reason: "stop" (an end token or a stop string), "length" (the limit came first) or "failed".
-        prompt_tokens, completion_tokens: As counted by the tokenizer or the endpoint; None where it does not count.
-        failure: Why there is no text, where finish_reason is "failed": the prompt is longer than the model's context,
-            or the endpoint refuses it. The same request would fail again.
-        refused: Whether it was an endpoint that refused: nothing was answered, so there is nothing to grade or to keep.
-        without: Sampling parameters that were asked for and that the endpoint does not take.
-        fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    failure: str | None = None
-    refused: bool = False
-    without: tuple[str, ...] = ()
-    fingerprint: str | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +45,23 @@ class _Row:
         return len(self.prompt) + len(self.tokens)
 
 
-class LocalModel:
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """How a request is sampled; temperature and top_p default as the protocol says."""
+
+    limit: int
+    temperature: float
+    top_p: float
+    stop: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: Request) -> _Sampled:
+        get = request.sampling.get
+        temperature, top_p = get("temperature", 1.0), get("top_p", 1.0)
+        return cls(get("max_tokens") or MAX_TOKENS, temperature, top_p, stops_of(request.sampling))
+
+
+class LocalModel(Conversations):
     """A transformers model in this process.
 
     Args:
@@ -90,84 +81,81 @@ class LocalModel:
     def _behind(self) -> str:
         return written_behind(self.tokenizer)
 
-    def generate(
+    def write(
         self,
-        conversations: Sequence[Sequence[Message]],
-        *,
-        max_new_tokens: int = 2048,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = STOP_STRINGS,
-        seed: int | Sequence[int] | None = None,
+        requests: Sequence[Request],
         on_result: OnResult | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[Generation]:
-        """Writes the next turn of each conversation.
+        """Writes an answer to each request, in the calling thread; those sampled alike are computed together.
 
         Args:
-            conversations: Messages `{"role", "content"}`; the first may be a system turn.
-            max_new_tokens: Limit per text, in tokens.
-            temperature: 0 is greedy.
-            top_p: Samples among the likeliest tokens that have this much probability together.
-            stop: A text ends with the first of these strings.
-            seed: One per conversation, or a number that conversation i adds i to; with it a text depends on its
-                conversation and seed and not on what shares its batch (but for rounding).
+            requests: Their sampling may have `SAMPLING`; without a seed each draws anew.
             on_result: Called with (index, generation) as each is done.
             cancelled: Asked before each batch; once it says True no further one is computed.
 
         Returns:
-            One generation per conversation, in their order; of a cancelled call only those that are done.
+            One generation per request, in their order; of a cancelled call only those that are done.
         """
-        rows = [self._row(conversation, max_new_tokens) for conversation in conversations]
-        if temperature > 0:
-            self._seed(rows, seeds_of(seed, len(rows)))
+        alike: dict[str, list[int]] = {}
+        for at, request in enumerate(requests):
+            shared = {name: value for name, value in request.sampling.items() if name != "seed"}
+            alike.setdefault(json.dumps(shared, sort_keys=True), []).append(at)
         results: dict[int, Generation] = {}
+        for places in alike.values():
+            self._write(requests, places, results, on_result, cancelled)
+        return [results[at] for at in sorted(results)]
 
-        def keep(index: int) -> None:
-            results[index] = self._generation(rows[index], stop)
+    def _write(
+        self,
+        requests: Sequence[Request],
+        places: Sequence[int],
+        results: dict[int, Generation],
+        on_result: OnResult | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Fills in the results of the requests at some places, which are sampled alike."""
+        sampled = _Sampled.of(requests[places[0]])
+        rows = {at: self._row(requests[at].messages, sampled.limit) for at in places}
+        if sampled.temperature > 0:
+            self._seed(list(rows.values()), [_seed(requests[at]) for at in places])
+
+        def keep(at: int) -> None:
+            results[at] = self._generation(rows[at], sampled.stop)
             if on_result:
-                on_result(index, results[index])
+                on_result(at, results[at])
 
-        for index, row in enumerate(rows):
+        for at, row in rows.items():
             if row.reason:
-                keep(index)
+                keep(at)
         # The rows that a batch leaves unfinished share the next ones, so that a single long text does not keep a batch
         # of finished ones waiting. Their beginnings are read again, which is cheap beside writing.
         most = _FIRST_STEPS
-        while pending := [index for index in range(len(rows)) if index not in results]:
-            pending.sort(key=lambda index: rows[index].length)
+        while pending := [at for at in places if at not in results]:
+            pending.sort(key=lambda at: rows[at].length)
             for begin in range(0, len(pending), self.batch_size):
                 if cancelled():
-                    return [results[index] for index in sorted(results)]
+                    return
                 chosen = pending[begin : begin + self.batch_size]
-                self._advance([rows[index] for index in chosen], most, stop, temperature, top_p)
-                for index in chosen:
-                    if rows[index].reason:
-                        keep(index)
+                self._advance([rows[at] for at in chosen], most, sampled)
+                for at in chosen:
+                    if rows[at].reason:
+                        keep(at)
             most *= 2
-        return [results[index] for index in range(len(rows))]
 
-    def stream(
-        self,
-        conversation: Sequence[Message],
-        *,
-        max_new_tokens: int = 2048,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        stop: Sequence[str] = STOP_STRINGS,
-        seed: int | None = None,
-    ) -> Generator[str, None, Generation]:
-        """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
+    def pieces(self, request: Request) -> Pieces:
+        """As `stream`.
 
-        Returns:
-            The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
+        Raises:
+            CFTError: The conversation is longer than the model's context.
         """
-        row, cancelled = self._row(conversation, max_new_tokens), threading.Event()
+        sampled = _Sampled.of(request)
+        row, cancelled = self._row(request.messages, sampled.limit), threading.Event()
         queue: Queue[list[int] | Generation | BaseException] = Queue()
         if row.reason == "failed":
             raise CFTError(f"{self._too_long}; shorten it", reason="context length")
-        if temperature > 0:
-            self._seed([row], None if seed is None else [seed])
+        if sampled.temperature > 0:
+            self._seed([row], [_seed(request)])
 
         def step(tokens: Any) -> bool:
             queue.put(tokens[0].tolist())
@@ -175,8 +163,8 @@ class LocalModel:
 
         def work() -> None:
             try:
-                self._advance([row], max_new_tokens, stop, temperature, top_p, step)
-                queue.put(self._generation(row, stop))
+                self._advance([row], sampled.limit, sampled, step)
+                queue.put(self._generation(row, sampled.stop))
             except BaseException as error:  # handed to the thread that waits for the text
                 queue.put(error)
 
@@ -184,7 +172,7 @@ class LocalModel:
         thread.start()
         try:
             while isinstance(item := queue.get(), list):
-                text = cut_at_stop(self._decode(self._said(item)), stop).removesuffix(self._behind)
+                text = cut_at_stop(self._decode(self._said(item)), sampled.stop).removesuffix(self._behind)
                 # Half a character decodes to U+FFFD; the next token may complete it.
                 if text.startswith(shown) and not text.endswith("\ufffd") and len(text) > len(shown):
                     yield text[len(shown) :]
@@ -212,19 +200,20 @@ class LocalModel:
         limit = min(max_new_tokens, self._context - len(prompt))
         return _Row(prompt, limit, reason="failed" if limit < 1 else None)
 
-    def _seed(self, rows: Sequence[_Row], seeds: Sequence[int] | None) -> None:
+    def _seed(self, rows: Sequence[_Row], seeds: Sequence[int | None]) -> None:
         import torch
 
-        seeds = torch.randint(2**62, (len(rows),)).tolist() if seeds is None else seeds
-        for row, seed in zip(rows, seeds, strict=True):
-            row.stream = torch.Generator(self.model.device).manual_seed(seed)
+        drawn = torch.randint(2**62, (len(rows),)).tolist() if None in seeds else seeds
+        for row, seed, other in zip(rows, seeds, drawn, strict=True):
+            row.stream = torch.Generator(self.model.device).manual_seed(other if seed is None else seed)
 
     def _generation(self, row: _Row, stop: Sequence[str]) -> Generation:
-        failure = self._too_long if row.reason == "failed" else None
+        if row.reason == "failed":
+            return Generation("", "failed", len(row.prompt), 0, self._too_long, reason="context length")
         text = cut_at_stop(self._decode(self._said(row.tokens)), stop)
         if row.reason == "stop" and self._behind:
             text = text.removesuffix(self._behind)
-        return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens), failure)
+        return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens))
 
     def _said(self, tokens: list[int]) -> list[int]:
         """The tokens without the header that a template writes before an answer (Qwen3's empty thought)."""
@@ -238,9 +227,7 @@ class LocalModel:
         self,
         rows: Sequence[_Row],
         most: int,
-        stop: Sequence[str],
-        temperature: float,
-        top_p: float,
+        sampled: _Sampled,
         on_step: Callable[[Any], bool] | None = None,
     ) -> None:
         """Writes up to `most` tokens more of each row; `on_step` sees them, [rows, steps], and may end it."""
@@ -256,8 +243,10 @@ class LocalModel:
         ids = [[pad] * (width - row.length) + row.prompt + row.tokens for row in rows]
         mask = [[0] * (width - row.length) + [1] * row.length for row in rows]
         limits = [min(most, row.limit - len(row.tokens)) for row in rows]
-        ends = RowEnds(self._decode, stop, width, [len(row.tokens) for row in rows], limits, on_step)
-        sampling = [SeededSampling([row.stream for row in rows], temperature, top_p)] if temperature > 0 else []
+        ends = RowEnds(self._decode, sampled.stop, width, [len(row.tokens) for row in rows], limits, on_step)
+        sampling = []
+        if sampled.temperature > 0:
+            sampling.append(SeededSampling([row.stream for row in rows], sampled.temperature, sampled.top_p))
         was_training = model.training
         model.eval()
         try:
@@ -292,11 +281,15 @@ class LocalModel:
                 row.reason = "length"
 
 
-def seeds_of(seed: int | Sequence[int] | None, count: int) -> list[int] | None:
-    """One seed per conversation, from `seed` as `LocalModel.generate` takes it."""
-    if seed is None or not isinstance(seed, int):
-        return None if seed is None else list(seed)
-    return [seed + i for i in range(count)]
+def stops_of(sampling: Mapping[str, Any]) -> tuple[str, ...]:
+    """The stop strings of a request: one, several or none."""
+    stop = sampling.get("stop") or ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _seed(request: Request) -> int | None:
+    seed = request.sampling.get("seed")
+    return None if seed is None else seed + request.sample
 
 
 def render_prompt(tokenizer: Any, conversation: Sequence[Message] | str) -> str:
@@ -310,14 +303,3 @@ def render_prompt(tokenizer: Any, conversation: Sequence[Message] | str) -> str:
     if not tokenizer.chat_template:
         return base_prompt("\n\n".join(message["content"] for message in messages))
     return render_chat(tokenizer, messages)
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """Cuts after the first stop string: tokens hold more than it now and then.
-
-    Example:
-        >>> cut_at_stop("Conclusion: right [END] and so on", STOP_STRINGS)
-        'Conclusion: right [END]'
-    """
-    ends = [text.find(mark) + len(mark) for mark in stop if mark in text]
-    return text[: min(ends)] if ends else text

@@ -22,7 +22,10 @@ from cft_trl.data.prompts import Prompting, chat_messages
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
-from cft_trl.generation.local import STOP_STRINGS, Generation, LocalModel, Message, cut_at_stop, render_prompt, seeds_of
+from cft_trl.generation.generate import generate as generate_all
+from cft_trl.generation.generate import requests_of, seeds_of
+from cft_trl.generation.local import LocalModel, render_prompt
+from cft_trl.generation.types import STOP_STRINGS, Generation, Message, Pieces, Request, cut_at_stop
 
 __all__ = [
     "MODES",
@@ -98,9 +101,7 @@ def generate(
 class Streaming(Protocol):
     """Whatever writes one text piece by piece: a `LocalModel`, an `Endpoint`, a model that borrows its GPU."""
 
-    def stream(
-        self, conversation: Sequence[Message], *args: Any, **sampling: Any
-    ) -> Generator[str, None, Generation]: ...
+    def pieces(self, request: Request, /) -> Pieces: ...
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class Outcome:
 
     text: str
     rounds: tuple[Round, ...]
-    finish_reason: str
+    finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     failure: str | None = None
@@ -219,15 +220,16 @@ def run_mode(
     while asked:
         indices = sorted(asked)
         conversations = [asked.pop(index).conversation for index in indices]
-        generator.generate(
+        requests = requests_of(
+            generator,
             conversations,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             stop=stop,
             seed=[seeds[index] + number * _SEED_STEP for index in indices] if seeds else None,
-            on_result=receive,
         )
+        generate_all(generator, requests, receive)
         number += 1
     return [outcomes[index] for index in range(len(queries))]
 
@@ -254,9 +256,9 @@ def stream_mode(
     work = _work(mode, query, response, system, prompt_preset, max_rounds if temperature > 0 else 1)
     ask, number = next(work), 0
     while True:
-        drawn = None if seed is None else seed + number * _SEED_STEP
-        pieces = generator.stream(ask.conversation, temperature=temperature, seed=drawn, **sampling)
-        generation = yield from _events(ask, pieces)
+        drawn = None if seed is None else [seed + number * _SEED_STEP]
+        [request] = requests_of(generator, [ask.conversation], temperature=temperature, seed=drawn, **sampling)
+        generation = yield from _events(ask, generator.pieces(request))
         if ask.kind == "critique":
             yield Event("verdict", ask.round, parse_verdict(generation.text) or "")
         number += 1

@@ -1,6 +1,6 @@
 """What an endpoint's reply means: an answer, a reason to try again, a reason to give a row up, or to stop the run.
 
-    200, finish_reason "stop"          -> {"text": "...", "finish_reason": "stop", "prompt_tokens": 310, ...}
+    200, finish_reason "stop"          -> Generation("...", "stop", prompt_tokens=310, completion_tokens=24)
     429, 5xx, time-out, lost connection, broken JSON, empty answer  -> Trouble("retry", "429", ...)
     400 context length, content filter, refusal                     -> Trouble("final", "context length", ...)
     401, 403, 404, 402, quota used up                               -> Trouble("fatal", ...)
@@ -20,6 +20,7 @@ from time import time
 from typing import Any
 
 from cft_trl.errors import one_line
+from cft_trl.generation.types import Generation
 
 # "\ud83d" alone, as a cut-off JSON escape leaves it; it can be written in no file.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -144,16 +145,16 @@ class Trouble:
     status: int = 0
 
 
-def read_answer(body: str) -> dict[str, Any] | Trouble:
+def read_answer(body: str) -> Generation | Trouble:
     r"""Reads the body of a reply with status 200.
 
     Returns:
-        `{"text", "finish_reason", "prompt_tokens", "completion_tokens"}`, tokens None where the server does not count
-        them, and "fingerprint" where it gives one (`system_fingerprint`); or the trouble with it.
+        The text, its tokens None where the server does not count them; or the trouble with it.
 
     Example:
-        >>> read_answer('{"choices": [{"message": {"content": "No."}, "finish_reason": "length"}]}')
-        {'text': 'No.', 'finish_reason': 'length', 'prompt_tokens': None, 'completion_tokens': None}
+        >>> made = read_answer('{"choices": [{"message": {"content": "No."}, "finish_reason": "length"}]}')
+        >>> made.text, made.finish_reason, made.prompt_tokens
+        ('No.', 'length', None)
         >>> read_answer('{"choices": [{"mess').reason
         'malformed JSON'
     """
@@ -177,7 +178,7 @@ def parse(body: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def read_completion(reply: Any) -> dict[str, Any] | Trouble:
+def read_completion(reply: Any) -> Generation | Trouble:
     """`read_answer` of a body that has been parsed."""
     if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
         return _error_in(reply["error"])
@@ -204,13 +205,14 @@ def read_completion(reply: Any) -> dict[str, Any] | Trouble:
             return Trouble("final", "no room", "max_tokens were used up before the answer began")
         return Trouble("retry", "empty answer")
     usage = usage if isinstance(usage, dict) else {}
-    tokens = {name: read_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")}
-    return {"text": _SURROGATE.sub("\ufffd", text), "finish_reason": ended, **tokens, **_fingerprint(reply)}
+    prompt_tokens, completion_tokens = (read_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    text = _SURROGATE.sub("\ufffd", text)
+    return Generation(text, ended, prompt_tokens, completion_tokens, fingerprint=_fingerprint(reply))
 
 
-def _fingerprint(reply: Any) -> dict[str, str]:
+def _fingerprint(reply: Any) -> str | None:
     told = reply.get("system_fingerprint")
-    return {"fingerprint": _SURROGATE.sub("\ufffd", told)[:100]} if isinstance(told, str) and told else {}
+    return _SURROGATE.sub("\ufffd", told)[:100] if isinstance(told, str) and told else None
 
 
 def how_it_ended(finish_reason: Any) -> str | None:
@@ -224,11 +226,6 @@ def how_it_ended(finish_reason: Any) -> str | None:
         return None
     word = _SURROGATE.sub("\ufffd", one_line(finish_reason))[:40]
     return FINISH_REASONS.get(word.lower().removeprefix("finishreason."), word)
-
-
-def is_known(finish_reason: Any) -> bool:
-    """Whether an answer's `finish_reason` is one of ours; others are counted and shown."""
-    return finish_reason in (None, "stop", "length")
 
 
 def text_of(content: Any) -> str | None:

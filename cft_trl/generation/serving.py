@@ -80,7 +80,7 @@ def serve(
         "whole_context": True,
     }
     with vllm_server(served, served_name=served_name, revision=served_revision, options=options, log=log) as url:
-        yield {name: Endpoint(name, url, concurrency=concurrency, **asking) for name in sources}
+        yield {name: Endpoint(name, url, max_concurrency=concurrency, **asking) for name in sources}
 
 
 def _lora(

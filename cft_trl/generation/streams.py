@@ -18,8 +18,8 @@ from typing import Any
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.connection import Connection
 from cft_trl.generation.dialect import Form
+from cft_trl.generation.endpoint_settings import true_url
 from cft_trl.generation.replies import BrokenReply, Trouble, how_it_ended, read_count, read_error, text_of
-from cft_trl.generation.requests import true_url
 
 Ended = tuple[str, int | None, int | None, tuple[str, ...]]
 
@@ -70,8 +70,7 @@ def stream_text(connection: Connection, form: Form) -> Generator[str, None, Ende
     if ended in ("retry", "filtered"):
         why = "content filter" if ended == "filtered" else "broken off"
         raise _told(connection, Trouble("final", why, f"finish_reason {one_line(reason)[:40]}"), seen)
-    told = teacher.dialect.told(form, form.sent)
-    return ended, *counts, tuple(told.get("without", ()))
+    return ended, *counts, teacher.dialect.told(form, form.sent).get("without", ())
 
 
 def _open(client: Any, connection: Connection, form: Form) -> Any:

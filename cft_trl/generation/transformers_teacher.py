@@ -3,8 +3,6 @@
     teacher = TransformersTeacher("smollm2-135m")
     run_critique(rows, CritiqueSettings(teachers=("transformers:smollm2-135m",)), [teacher], "out")
 
-    {"text": "The solution ...", "finish_reason": "stop", "prompt_tokens": 187, "completion_tokens": 61}
-
 Requests are taken a few batches at a time; those sampled alike are computed together, by length. At temperature 0 an
 answer follows from its request alone; above, from its request and seed: the request's own `seed` (plus `sample`), or
 else its key, so that a rerun writes the same. What shares its batch matters only where rounding tips a choice.
@@ -13,24 +11,19 @@ else its key, so that a rerun writes the same. What shares its batch matters onl
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
-from cft_trl.generation.journal import AnswerStore
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.local import SAMPLING, LocalModel, stops_of
+from cft_trl.generation.open import open_local
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 
-if TYPE_CHECKING:
-    from cft_trl.generation.local import Generation, LocalModel
-
-SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
-
-_MAX_TOKENS = 2048  # where a request does not say
 _BATCHES = 8  # so many are taken at once: the more, the closer in length those of one batch are
 
 
@@ -67,31 +60,36 @@ class TransformersTeacher:
         self.identity = identity or transformers_identity(source, revision, dtype)
         self._busy = threading.Lock()
 
-    async def ask_all(
-        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """As `client.Teacher.ask_all`; results always come in the requests' order, a few batches at a time.
+    async def ask(
+        self,
+        requests: Iterable[Request],
+        kept: Kept | None = None,
+        *,
+        counts: Counts | None = None,
+        in_order: bool = False,
+    ) -> Answers:
+        """As `types.Model.ask`; results always come in the requests' order, a few batches at a time.
 
         Raises:
             CFTError: The model cannot be loaded or does not fit into memory, or a request has a sampling parameter
-                that is not in `SAMPLING`.
+                that is not in `local.SAMPLING`.
         """
-        counts = Counts() if counts is None else counts
+        counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         source = iter(requests)
         while window := list(islice(source, self.batch_size * _BATCHES)):
             missing: dict[str, Request] = {}
             for request in window:
-                if request.key in journal:
+                if request.key in kept:
                     counts.from_journal += 1
                 else:
                     missing.setdefault(request.key, request)
             if missing:
-                await self._answer(missing, journal, counts)
+                await self._answer(missing, kept, counts)
             for request in window:
-                yield request, journal.get(request.key) or {}
+                yield request, kept.get(request.key) or failed("not asked")
 
-    async def _answer(self, missing: Mapping[str, Request], journal: AnswerStore, counts: Counts) -> None:
-        """Computes answers in a thread; each batch is in the journal before the next is done."""
+    async def _answer(self, missing: Mapping[str, Request], kept: Kept, counts: Counts) -> None:
+        """Computes answers in a thread; each batch is kept before the next is done."""
         loop, stop, left = asyncio.get_running_loop(), threading.Event(), len(missing)
         done: asyncio.Queue[tuple[str, Generation] | None] = asyncio.Queue()
 
@@ -103,8 +101,8 @@ class TransformersTeacher:
             while (result := await done.get()) is not None:
                 key, generation = result
                 answer = _read(generation, missing[key].sampling)
-                _count(counts, answer)
-                journal.append(key, answer)
+                kept.append(key, answer)
+                counts.add(answer)
                 counts.in_flight -= 1
                 left -= 1
 
@@ -131,84 +129,40 @@ class TransformersTeacher:
     ) -> None:
         import torch
 
-        alike: dict[str, list[str]] = {}
-        for key, request in missing.items():
-            shared = {name: value for name, value in request.sampling.items() if name != "seed"}
-            alike.setdefault(json.dumps(shared, sort_keys=True), []).append(key)
+        keys, requests = list(missing), [self._drawn(key, request) for key, request in missing.items()]
         with self._busy:
-            model = self._load()
-            for keys in alike.values():
-                options = self._options(missing[keys[0]].sampling)
-                seeds = [_seed(key, missing[key]) for key in keys]
-                conversations = [list(missing[key].messages) for key in keys]
-
-                def on_result(index: int, generation: Generation, keys: Sequence[str] = keys) -> None:
-                    tell(keys[index], generation)
-
-                try:
-                    model.generate(conversations, **options, seed=seeds, on_result=on_result, cancelled=cancelled)
-                except torch.OutOfMemoryError:
-                    raise CFTError(
-                        f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
-                        "ask it as vllm:MODEL"
-                    ) from None
+            try:
+                self._load().write(requests, lambda at, made: tell(keys[at], made), cancelled)
+            except torch.OutOfMemoryError:
+                raise CFTError(
+                    f"teacher {self.model}: no memory for {self.batch_size} requests at once; lower max_tokens, or "
+                    "ask it as vllm:MODEL"
+                ) from None
 
     def _load(self) -> LocalModel:
         if self._loaded is None:
-            import torch
-
-            from cft_trl.generation.local import LocalModel
-            from cft_trl.models.loading import load_model
-
-            model, tokenizer = load_model(self._source, dtype=self._dtype, revision=self._revision)
-            if torch.cuda.is_available():
-                model = model.to("cuda")
-            self._loaded = LocalModel(model, tokenizer, self.batch_size)
+            size = self.batch_size
+            self._loaded = open_local(self._source, dtype=self._dtype, revision=self._revision, batch_size=size)
         return self._loaded
 
-    def _options(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        for name in sampling:
+    def _drawn(self, key: str, request: Request) -> Request:
+        """The request with the seed that it draws by."""
+        for name in request.sampling:
             if name not in SAMPLING:
                 raise CFTError(
                     f"teacher {self.model}: sampling parameter {name!r} is not known to transformers teachers"
                     f"{nearest(name, SAMPLING)}; known: {', '.join(SAMPLING)}"
                 )
-        return {
-            "max_new_tokens": sampling.get("max_tokens") or _MAX_TOKENS,
-            "temperature": sampling.get("temperature", 1.0),  # the protocol's default
-            "top_p": sampling.get("top_p", 1.0),
-            "stop": _stops(sampling),
-        }
+        if request.sampling.get("seed") is not None:
+            return request
+        return replace(request, sampling={**request.sampling, "seed": int(key[:15], 16)}, sample=0)
 
 
-def _stops(sampling: Mapping[str, Any]) -> tuple[str, ...]:
-    stop = sampling.get("stop") or ()
-    return (stop,) if isinstance(stop, str) else tuple(stop)
-
-
-def _seed(key: str, request: Request) -> int:
-    seed = request.sampling.get("seed")
-    return int(key[:15], 16) if seed is None else seed + request.sample
-
-
-def _read(generation: Generation, sampling: Mapping[str, Any]) -> Answer:
-    """What an endpoint would have answered: without the stop string, and a failure where there is no text."""
-    if generation.finish_reason == "failed":
-        return {"failure": "context length", "detail": generation.failure or ""}
+def _read(generation: Generation, sampling: Mapping[str, Any]) -> Generation:
+    """As an endpoint would have answered: without the stop string, and a failure where there is no text."""
+    if generation.failure is not None:
+        return failed("context length", generation.failure)
     text = generation.text
-    for mark in _stops(sampling):
+    for mark in stops_of(sampling):
         text = text.removesuffix(mark)
-    if not text.strip():
-        return {"failure": "empty answer", "detail": "the model wrote nothing"}
-    tokens = {"prompt_tokens": generation.prompt_tokens, "completion_tokens": generation.completion_tokens}
-    return {"text": text, "finish_reason": generation.finish_reason, **tokens}
-
-
-def _count(counts: Counts, answer: Answer) -> None:
-    if "failure" in answer:
-        counts.failed[answer["failure"]] += 1
-        return
-    counts.answered += 1
-    counts.truncated += answer["finish_reason"] == "length"
-    counts.prompt_tokens += answer["prompt_tokens"] or 0
-    counts.completion_tokens += answer["completion_tokens"] or 0
+    return replace(generation, text=text) if text.strip() else failed("empty answer", "the model wrote nothing")

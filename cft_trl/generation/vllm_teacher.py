@@ -10,15 +10,14 @@ in the journal starts nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.identities import vllm_identity
-from cft_trl.generation.journal import AnswerStore
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.types import Answers, Counts, InMemory, Kept, Request
 from cft_trl.models.identity import Identity
 
 _NO_KEY = ""  # names no variable: a server of ours is sent nobody's key
@@ -52,25 +51,31 @@ class VllmTeacher:
         """What the model is, and with which options it is served; see identities.py."""
         return self.known or vllm_identity(self.source, self.revision, self.options)
 
-    async def ask_all(
-        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """As `client.Teacher.ask_all`; `requests` are gone through twice, so they must be re-iterable.
+    async def ask(
+        self,
+        requests: Iterable[Request],
+        kept: Kept | None = None,
+        *,
+        counts: Counts | None = None,
+        in_order: bool = False,
+    ) -> Answers:
+        """As `types.Model.ask`; `requests` are gone through twice, so they must be re-iterable.
 
         Raises:
             CFTError: As there; or the server does not start.
         """
         from cft_trl.generation.vllm_server import vllm_server
 
+        kept = InMemory() if kept is None else kept
         with ExitStack() as opened:
             url = None
-            if any(request.key not in journal for request in requests):
+            if any(request.key not in kept for request in requests):
                 await self.turn.acquire()
                 opened.callback(self.turn.release)
                 server = vllm_server(self.source, served_name=self.model, revision=self.revision, options=self.options)
                 # In a thread: other teachers go on while the model loads.
                 url = await asyncio.to_thread(opened.enter_context, server)
             teacher = Teacher(self.model, url, _NO_KEY, self.max_concurrency, self.timeout)
-            async with aclosing(teacher.ask_all(requests, journal, counts=counts, in_order=in_order)) as answers:
+            async with aclosing(teacher.ask(requests, kept, counts=counts, in_order=in_order)) as answers:
                 async for answer in answers:
                     yield answer

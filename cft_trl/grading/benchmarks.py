@@ -21,7 +21,7 @@ from typing import Any
 
 from cft_trl.data.files import SUFFIXES, read_files, refuse_twins
 from cft_trl.errors import CFTError, nearest
-from cft_trl.generation.modes import STOP_STRINGS
+from cft_trl.generation.types import STOP_STRINGS
 from cft_trl.grading.answers import extract_answer
 from cft_trl.grading.revisions import dataset_commit, note_read
 

@@ -20,13 +20,12 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, cast
 
 from annotated_types import Interval
 
@@ -34,10 +33,11 @@ from cft_trl.data.records import COLUMNS, Record, to_record
 from cft_trl.data.settings import Count, Expected, FromText, Listed, Pattern
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError
+from cft_trl.generation.generate import run_async
 from cft_trl.generation.identities import flat, key_of
-from cft_trl.generation.journal import AnswerStore, Journal, SignedJournal
-from cft_trl.generation.replies import is_known
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.journal import Journal
+from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.types import Counts, Generation, Model, Request, failed, is_known
 
 Progress = Callable[[Mapping[str, Counts]], None]
 
@@ -63,31 +63,6 @@ _TELL_EVERY_S = 0.2
 _MOST_FINGERPRINTS = 20  # told apart; a server may give each answer its own
 
 
-class AnyTeacher(Protocol):
-    """What is asked: an endpoint, a model in this process, or the reference.
-
-    `model` is its name in rows and requests, `identity` what it is (see identities.py): answers are kept under that.
-    """
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def identity(self) -> Mapping[str, Any]: ...
-
-    def ask_all(
-        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """Answers requests; see `client.Teacher.ask_all`.
-
-        Args:
-            requests: Taken as they can be asked, never all at once.
-            journal: Holds the answers of before, and gets the new ones before they are handed on.
-            counts: Is kept up to date while it runs.
-            in_order: Whether the answers come in the requests' order.
-        """
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a stage asks.
@@ -98,8 +73,8 @@ class Plan:
         sampling: Sampling parameters of each request. With a `seed` the k-th sample is asked with seed + k.
         messages: record -> the conversation.
         unaskable: record -> why it cannot be asked about ("empty response"), or None.
-        read: (record, teacher's model, sample, answer) -> the columns that the answer changes, or the reason why it is
-            of no use.
+        read: (record, teacher's model, sample, generation) -> the columns that it changes, or the reason why it is of
+            no use.
         numbered: Whether new ids always name teacher and sample; else only where there are several.
         finish: Changes finished records in place, many at once (grading them).
     """
@@ -109,7 +84,7 @@ class Plan:
     sampling: Mapping[str, Any]
     messages: Callable[[Record], list[dict[str, str]]]
     unaskable: Callable[[Record], str | None]
-    read: Callable[[Record, str, int, Answer], Mapping[str, Any] | str]
+    read: Callable[[Record, str, int, Generation], Mapping[str, Any] | str]
     numbered: bool = False
     finish: Callable[[list[Record]], None] = field(default=lambda records: None)
 
@@ -117,7 +92,7 @@ class Plan:
 def ask_rows(
     rows: Iterable[Mapping[str, Any]],
     plan: Plan,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     folder: str | Path,
     *,
     shard: str | None = None,
@@ -167,17 +142,7 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
             yield to_record(row, f"row {at}")
 
 
-def run_async(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to its end, also where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-def _check_teachers(plan: Plan, teachers: Sequence[AnyTeacher]) -> None:
+def _check_teachers(plan: Plan, teachers: Sequence[Model]) -> None:
     if not teachers:
         raise CFTError(f"{plan.stage}: no teacher given; name at least one to ask")
     if len({teacher.model for teacher in teachers}) < len(teachers):
@@ -206,7 +171,7 @@ def _check_rows(rows: Iterable[Mapping[str, Any]]) -> int:
     return len(names)
 
 
-def _requests(record: Record, plan: Plan, teacher: AnyTeacher, who: str) -> list[Request]:
+def _requests(record: Record, plan: Plan, teacher: Model, who: str) -> list[Request]:
     # A teacher that reads the row itself says what of it identifies the answer; the others are shown the messages.
     messages = getattr(teacher, "question", plan.messages)(record)
     return [Request(teacher.model, messages, plan.sampling, sample, record, who) for sample in range(plan.samples)]
@@ -221,7 +186,7 @@ class PrefixOrder:
 
     rows: Iterable[Mapping[str, Any]]
     plan: Plan
-    teacher: AnyTeacher
+    teacher: Model
     who: str
 
     def __iter__(self) -> Iterator[Request]:
@@ -238,15 +203,15 @@ class PrefixOrder:
 async def _ask(
     rows: Iterable[Mapping[str, Any]],
     plan: Plan,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     journal: Journal,
     counts: Mapping[str, Counts],
     progress: Progress | None,
 ) -> None:
-    async def fill(teacher: AnyTeacher) -> None:
+    async def fill(teacher: Model) -> None:
         who = key_of(teacher.identity)
-        requests, signed = PrefixOrder(rows, plan, teacher, who), SignedJournal(journal, who)
-        async with aclosing(teacher.ask_all(requests, signed, counts=counts[teacher.model])) as answers:
+        requests, model = PrefixOrder(rows, plan, teacher, who), Journaled(teacher, journal, who)
+        async with aclosing(model.ask(requests, counts=counts[teacher.model])) as answers:
             async for _ in answers:
                 pass
 
@@ -271,7 +236,7 @@ async def _ask(
 
 
 def _write(
-    rows: Iterable[Mapping[str, Any]], plan: Plan, teachers: Sequence[AnyTeacher], journal: Journal, out: StageWriter
+    rows: Iterable[Mapping[str, Any]], plan: Plan, teachers: Sequence[Model], journal: Journal, out: StageWriter
 ) -> None:
     """The last pass: rows in their order, then teachers in theirs, then samples."""
     several = plan.numbered or len(teachers) * plan.samples > 1
@@ -280,7 +245,7 @@ def _write(
     out.report.details["sampling"] = {**plan.sampling, "samples": plan.samples}
     out.report.details["identities"] = {teacher.model: flat(teacher.identity) for teacher in teachers}
     fingerprints: dict[str, Counter[str]] = {teacher.model: Counter() for teacher in teachers}
-    asked = [(teacher, key_of(teacher.identity)) for teacher in teachers]
+    asked = [(Journaled(teacher, journal), teacher, key_of(teacher.identity)) for teacher in teachers]
     waiting: list[Record] = []
 
     def flush() -> None:
@@ -291,19 +256,19 @@ def _write(
 
     for record in records_of(rows):
         unaskable = plan.unaskable(record)
-        for teacher, who in asked:
+        for model, teacher, who in asked:
             keys = [None] * plan.samples if unaskable else [r.key for r in _requests(record, plan, teacher, who)]
             for sample, key in enumerate(keys):
                 name = f"{record['id']}.{teacher.model}.{sample}" if several else record["id"]
-                answer = {"failure": unaskable} if key is None else journal.get(key) or {"failure": "not asked"}
-                _count(sums[teacher.model], answer)
-                if fingerprint := answer.get("fingerprint"):
+                made = failed(unaskable or "") if key is None else model.get(key) or failed("not asked")
+                _count(sums[teacher.model], made)
+                if fingerprint := made.fingerprint:
                     seen = fingerprints[teacher.model]
                     known = fingerprint in seen or len(seen) < _MOST_FINGERPRINTS
                     seen[fingerprint if known else "others"] += 1
-                found = answer.get("failure") or plan.read(record, teacher.model, sample, answer)
+                found = made.reason or plan.read(record, teacher.model, sample, made)
                 if isinstance(found, str):
-                    more = {"teacher": teacher.model, "sample": sample, "detail": answer.get("detail", "")}
+                    more = {"teacher": teacher.model, "sample": sample, "detail": made.failure or ""}
                     out.failure(name, found, row=record["id"], **more)
                 else:
                     waiting.append(cast(Record, {**record, "id": name, **found}))  # `found` has columns of a record
@@ -314,16 +279,16 @@ def _write(
         out.report.details["fingerprints"] = {model: dict(seen) for model, seen in fingerprints.items() if seen}
 
 
-def _count(sums: dict[str, int], answer: Answer) -> None:
-    if "failure" not in answer:
+def _count(sums: dict[str, int], made: Generation) -> None:
+    if made.failure is None:
         sums["answers"] += 1
-        sums["truncated"] += answer["finish_reason"] == "length"
-        sums["prompt_tokens"] += answer.get("prompt_tokens") or 0
-        sums["completion_tokens"] += answer.get("completion_tokens") or 0
+        sums["truncated"] += made.finish_reason == "length"
+        sums["prompt_tokens"] += made.prompt_tokens or 0
+        sums["completion_tokens"] += made.completion_tokens or 0
         # What was not asked, or not answered, as the settings say; only where there is any.
-        found = [f"without {name}" for name in answer.get("without", ())]
-        found += ["limit cut to the room left"] if answer.get("limit_cut") else []
-        found += [] if is_known(answer["finish_reason"]) else [f"finish_reason {answer['finish_reason']}"]
+        found = [f"without {name}" for name in made.without]
+        found += ["limit cut to the room left"] if made.limit_cut else []
+        found += [] if is_known(made.finish_reason) else [f"finish_reason {made.finish_reason}"]
         for name in found:
             sums[name] = sums.get(name, 0) + 1
 

@@ -24,9 +24,8 @@ from cft_trl.data.stage_files import StageReport
 from cft_trl.data.teacher_prompts import clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.generation.dialect import check_extra
-from cft_trl.generation.requests import Answer
+from cft_trl.generation.types import Generation, Model
 from cft_trl.synthesis.asking import (
-    AnyTeacher,
     Extra,
     MaxTokens,
     Plan,
@@ -82,7 +81,7 @@ class CritiqueSettings:
 def run_critique(
     rows: Iterable[Mapping[str, Any]],
     settings: CritiqueSettings,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     folder: str | Path,
     *,
     shard: str | None = None,
@@ -121,8 +120,8 @@ def run_critique(
     return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
 
 
-def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-    text = clean_critique(answer["text"])
+def _read(record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
+    text = clean_critique(made.text)
     if reason := refused_critique(text):
         return reason
     meta = dict(record["meta"] or {})
@@ -131,6 +130,6 @@ def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, 
             meta[f"response_{name}"] = meta.pop(name)
     if record["verdict"]:
         meta["label"] = record["verdict"]
-    meta |= {"sample": sample, "finish_reason": answer["finish_reason"]}
-    meta["completion_tokens"] = answer.get("completion_tokens")
+    meta |= {"sample": sample, "finish_reason": made.finish_reason}
+    meta["completion_tokens"] = made.completion_tokens
     return {"critique": text, "verdict": parse_verdict(text), "teacher": model, "meta": meta}

@@ -16,6 +16,7 @@ from typing import Any
 
 from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
+from cft_trl.generation.endpoint_settings import true_url
 from cft_trl.generation.identities import (
     bare_address,
     key_of,
@@ -24,7 +25,6 @@ from cft_trl.generation.identities import (
     transformers_identity,
     vllm_identity,
 )
-from cft_trl.generation.requests import true_url
 from cft_trl.models.identity import Identity, endpoint_identity, model_identity, what_changed
 from cft_trl.synthesis.teachers import TeacherSpec, parse_teacher
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from cft_trl.data.stage_files import StageReport
-from cft_trl.generation.requests import Counts
+from cft_trl.generation.types import Counts
 from cft_trl.synthesis.prices import Prices, dollars, total
 
 _LINE_EVERY_S = 10.0

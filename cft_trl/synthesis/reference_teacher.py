@@ -3,9 +3,8 @@
     teacher = ReferenceTeacher()
     run_critique(rows, CritiqueSettings(teachers=("reference",)), [teacher], "out")
 
-    {"text": "Step 1: 3 × 8 = 24, correct. ... Conclusion: wrong [END]", "finish_reason": "stop",
-     "prompt_tokens": 0, "completion_tokens": 0}
-    {"failure": "nothing to check", "detail": "neither reference steps nor a numeric reference answer to compare with"}
+    Generation("Step 1: 3 × 8 = 24, correct. ... Conclusion: wrong [END]", "stop", 0, 0)
+    failed("nothing to check", "neither reference steps nor a numeric reference answer to compare with")
 
 See `cft_trl.sources.reference` for how it judges.
 """
@@ -15,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cft_trl.generation.identities import reference_identity
-from cft_trl.generation.journal import AnswerStore
-from cft_trl.generation.requests import Answer, Counts, Request
+from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
 from cft_trl.sources.reference import critique_from_reference
 
@@ -50,32 +48,34 @@ class ReferenceTeacher:
         steps = (record["meta"] or {}).get("steps")
         return [{"role": "user", "content": json.dumps([*known, steps], ensure_ascii=False)}]
 
-    async def ask_all(
-        self, requests: Iterable[Request], journal: AnswerStore, *, counts: Counts | None = None, in_order: bool = False
-    ) -> AsyncGenerator[tuple[Request, Answer], None]:
-        """Args as for `client.Teacher.ask_all`; results always come in the requests' order."""
-        counts = Counts() if counts is None else counts
+    async def ask(
+        self,
+        requests: Iterable[Request],
+        kept: Kept | None = None,
+        *,
+        counts: Counts | None = None,
+        in_order: bool = False,
+    ) -> Answers:
+        """As `types.Model.ask`; results always come in the requests' order."""
+        counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         turn_ends = time.monotonic() + _SLICE_S
         for request in requests:
             key = request.key
-            answer = journal.get(key)
-            if answer is None:
-                answer = _answer(request)
-                journal.append(key, answer)
+            generation = kept.get(key)
+            if generation is None:
+                generation = _answer(request)
+                kept.append(key, generation)
                 counts.sent += 1
-                if "failure" in answer:
-                    counts.failed[answer["failure"]] += 1
-                else:
-                    counts.answered += 1
+                counts.add(generation)
             else:
                 counts.from_journal += 1
-            yield request, answer
+            yield request, generation
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + _SLICE_S
 
 
-def _answer(request: Request) -> Answer:
+def _answer(request: Request) -> Generation:
     record = request.tag
     # The k-th critique of a response differs in its wording; the first is the one that the source itself gives.
     wording = f"{record['id']}.{request.sample}" if request.sample else None
@@ -84,6 +84,5 @@ def _answer(request: Request) -> Answer:
         # answer alone is compared, or nothing is.
         with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
             if text := critique_from_reference(known, wording):
-                return {"text": text, "finish_reason": "stop", "prompt_tokens": 0, "completion_tokens": 0}
-    detail = "neither reference steps nor a numeric reference answer to compare with"
-    return {"failure": "nothing to check", "detail": detail}
+                return Generation(text, "stop", 0, 0)
+    return failed("nothing to check", "neither reference steps nor a numeric reference answer to compare with")

@@ -26,10 +26,9 @@ from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.data.teacher_prompts import answer_messages, refine_messages, refused_text
 from cft_trl.errors import CFTError
 from cft_trl.generation.dialect import check_extra
-from cft_trl.generation.requests import Answer
+from cft_trl.generation.types import Generation, Model
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
-    AnyTeacher,
     Extra,
     MaxTokens,
     Plan,
@@ -80,7 +79,7 @@ class RefineSettings:
 def run_refine(
     rows: Iterable[Mapping[str, Any]],
     settings: RefineSettings,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     folder: str | Path,
     *,
     shard: str | None = None,
@@ -127,11 +126,11 @@ def run_refine(
     return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
 
 
-def _read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-    text = plain_answer(answer["text"])
+def _read(record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
+    text = plain_answer(made.text)
     if reason := refused_text(text, "answer"):
         return reason
     meta = {**(record["meta"] or {}), "refinement_teacher": model}
-    meta["refinement_finish_reason"] = answer["finish_reason"]
-    meta["refinement_completion_tokens"] = answer.get("completion_tokens")
+    meta["refinement_finish_reason"] = made.finish_reason
+    meta["refinement_completion_tokens"] = made.completion_tokens
     return {"refinement": text, "teacher": record["teacher"] or model, "meta": meta}

@@ -24,10 +24,9 @@ from cft_trl.data.settings import Count, Whole, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.data.teacher_prompts import answer_messages, refused_text
 from cft_trl.generation.dialect import check_extra
-from cft_trl.generation.requests import Answer
+from cft_trl.generation.types import Generation, Model
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
-    AnyTeacher,
     Extra,
     MaxTokens,
     Plan,
@@ -81,7 +80,7 @@ class RespondSettings:
 def run_respond(
     rows: Iterable[Mapping[str, Any]],
     settings: RespondSettings,
-    teachers: Sequence[AnyTeacher],
+    teachers: Sequence[Model],
     folder: str | Path,
     *,
     shard: str | None = None,
@@ -111,13 +110,13 @@ def run_respond(
                     out.failure(record["id"], "empty response")
         return out.report
 
-    def read(record: Record, model: str, sample: int, answer: Answer) -> dict[str, Any] | str:
-        text = plain_answer(answer["text"])
+    def read(record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
+        text = plain_answer(made.text)
         if reason := refused_text(text, "answer"):
             return reason
         meta = {name: value for name, value in (record["meta"] or {}).items() if name not in _OF_THE_RESPONSE}
-        meta |= {"sample": sample, "finish_reason": answer["finish_reason"]}
-        meta["completion_tokens"] = answer.get("completion_tokens")
+        meta |= {"sample": sample, "finish_reason": made.finish_reason}
+        meta["completion_tokens"] = made.completion_tokens
         fields = {"response": text, "response_source": model, "meta": meta}
         return fields | dict.fromkeys(("critique", "verdict", "refinement", "teacher"))
 

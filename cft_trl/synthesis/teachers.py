@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.generation.types import Model
 from cft_trl.models.identity import Identity, model_identity, what_changed
-from cft_trl.synthesis.asking import AnyTeacher
 
 KINDS = ("openai", "vllm", "transformers", "reference")
 FORMS = "openai:MODEL, openai:MODEL@URL, vllm:MODEL, transformers:MODEL or reference"
@@ -128,7 +128,7 @@ def open_teachers(
     max_concurrency: int | None = None,
     timeout: float = 600.0,
     identities: Mapping[str, Identity] | None = None,
-) -> list[AnyTeacher]:
+) -> list[Model]:
     """Teachers by name. A model is loaded, or its server started, when it is asked; servers of ours take turns.
 
     Args:
@@ -153,7 +153,7 @@ def open_teachers(
     from cft_trl.synthesis.reference_teacher import ReferenceTeacher
 
     turn = asyncio.Lock()
-    teachers: list[AnyTeacher] = []
+    teachers: list[Model] = []
     for name in specs:
         spec = parse_teacher(name) if isinstance(name, str) else name
         known = (identities or {}).get(name) if isinstance(name, str) else None
