@@ -31,7 +31,13 @@ MODEL_TYPES = {
 }
 
 # Family -> how the models were trained that vLLM gave the critiques back from; tests/test_family_models.py asks again.
-SERVED: dict[str, tuple[str, ...]] = {}
+SERVED: dict[str, tuple[str, ...]] = {
+    "qwen2.5-base": ("padded",),
+    "qwen3": ("padded", "lora"),
+    "llama3": ("padded",),
+    "gemma3": ("padded",),
+    "gpt-oss": ("padded",),
+}
 
 _SMALL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

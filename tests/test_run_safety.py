@@ -103,7 +103,9 @@ def test_a_learning_rate_that_is_far_too_high(capsys, flags, tmp_path):
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_a_weight_that_the_last_step_spoils_is_not_saved(capsys, flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [["--max_steps", "1", "--save_strategy", "no"], ["--save_steps", "1"]])
+def test_a_weight_that_a_step_spoils_is_not_saved(capsys, flags, tmp_path, monkeypatch, more):
+    """Neither as the final model nor as a checkpoint, though no loss has shown it yet."""
     original = torch.optim.AdamW.step
 
     def step(self, *args, **kwargs):
@@ -112,7 +114,7 @@ def test_a_weight_that_the_last_step_spoils_is_not_saved(capsys, flags, tmp_path
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    code, _, [line] = run(capsys, *flags, "--max_steps", "1", "--save_strategy", "no")
+    code, _, [line] = run(capsys, *flags, *more)
     assert (code, "step 1: a weight is inf" in line, "there is no good checkpoint" in line) == (2, True, True)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
