@@ -223,6 +223,10 @@ def test_an_adapter_that_does_not_fit_its_base_is_one_line(world):
     LlamaForCausalLM(wide).save_pretrained(world / "wide")
     with pytest.raises(CFTError, match=r"adapter '.*run' does not fit its base '.*wide': "):
         load_model(str(world / "run"), adapter_base=str(world / "wide"))
+    short = AutoModelForCausalLM.from_pretrained(world / "base", num_hidden_layers=1)
+    short.save_pretrained(world / "short")  # PEFT would leave the second layer's part out, unsaid
+    with pytest.raises(CFTError, match="it has 4 low-rank tensors, and 2 have a place there"):
+        load_model(str(world / "run"), adapter_base=str(world / "short"))
 
 
 def test_identity_is_of_the_base_that_is_named(world):

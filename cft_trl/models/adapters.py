@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +109,14 @@ def put_on(model: Any, source: str, revision: str | None = None) -> Any:
         # On the model's own device: left alone, PEFT reads the weights onto the first GPU.
         adapted = PeftModel.from_pretrained(model, folder, torch_device=str(model.device))
     except (RuntimeError, KeyError, TypeError) as error:
+        if "memory" in str(error):  # is told by whoever knows what else is loaded
+            raise
         told = " ".join(str(error).split())
         raise CFTError(f"the adapter '{source}' does not fit its base '{model.name_or_path}': {told[:300]}") from error
+    here, there = _low_rank(adapted.state_dict()), _low_rank(_names(folder))
+    if here != there:  # PEFT passes over what has no place
+        told = f"it has {there} low-rank tensors, and {here} have a place there"
+        raise CFTError(f"the adapter '{source}' does not fit its base '{model.name_or_path}': {told}")
     _take_generation_config(model, folder)
     return adapted.eval()
 
@@ -157,6 +163,17 @@ def _local(source: str, revision: str | None) -> str:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(source, revision=revision, allow_patterns=list(_FILES))
+
+
+def _low_rank(names: Iterable[str]) -> int:
+    return sum(".lora_A." in name or ".lora_B." in name for name in names)
+
+
+def _names(folder: str) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as tensors:
+        return list(tensors.keys())
 
 
 def _make_room(model: Any, folder: str) -> None:
