@@ -166,6 +166,9 @@ def test_an_adapter_names_its_base_on_the_hub(hub, run):
     assert "config.json" not in files
     config = json.loads(hub.read("org/lora", "adapter_config.json", "model"))
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", "c0ffee" + "0" * 34)
+    assert "eva_config" in json.loads((run / "adapter_config.json").read_text())  # as PEFT wrote it before this version
+    assert None not in config.values()
+    assert not {"lora_bias", "peft_version"} & set(config)
     front = yaml.safe_load(hub.read("org/lora", "README.md", "model").decode().split("---")[1])
     assert (front["library_name"], front["base_model_relation"]) == ("peft", "adapter")
     make_run(run, base_model={"name": "/data/of/mine/base"})

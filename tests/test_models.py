@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -101,6 +102,14 @@ def test_bundled_model_is_converted_once_and_answers(monkeypatch, tmp_path):
     assert tokenizer.eos_token == "<|im_end|>"
     assert "7" in solve(model, tokenizer, ["What is 3+4?"], max_new_tokens=30)[0]
     converted = tmp_path / "smollm2-135m-instruct"
+    told = json.loads((converted / "tokenizer_config.json").read_text())
+    assert told["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert json.loads((converted / "config.json").read_text())["rope_theta"] == 100_000.0
+    assert (
+        converted.stat().st_mode & 0o055
+        == (converted / "config.json").stat().st_mode & 0o044
+        | ((converted / "config.json").stat().st_mode & 0o044) >> 2
+    )  # who may read its files may enter it
     written = (converted / "model.safetensors").stat().st_mtime_ns
     load_tokenizer(SMALL_MODEL)
     assert (converted / "model.safetensors").stat().st_mtime_ns == written

@@ -19,7 +19,7 @@ def told(folder, **settings):
 @pytest.mark.parametrize(
     ("model_type", "there", "not_there"),
     [
-        ("llama", "by vLLM 0.30, mlx-lm 0.32 and llama.cpp's converter too;", "Not by"),
+        ("llama", "by vLLM 0.32, mlx-lm 0.32 and llama.cpp's converter too;", "Not by"),
         ("qwen2", "by mlx-lm 0.32 and llama.cpp's converter too;", "vLLM"),
         ("phi3", "by mlx-lm 0.32 too;", "vLLM"),
         ("phi3", "wants the base model's tokenizer.model", "Not by"),

@@ -65,7 +65,9 @@ def run(argv: list[str]) -> int:
             raise CFTError(f"--{name.replace('_', '-')} belongs to --deploy ORG/NAME")
     from cft_trl.demo.app import serve
     from cft_trl.demo.runtime import Runtime
+    from cft_trl.installed import require
 
+    require("space", "the app", "gradio")  # before it is said that anything is loaded
     models = " and ".join(Runtime(settings).names.values())
     print(f"loading {models} ...", file=sys.stderr)
     serve(settings, host=options.host, port=options.port)

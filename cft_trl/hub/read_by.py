@@ -45,7 +45,7 @@ def read_by(folder: str | Path) -> Iterator[str]:
         yield "Read by transformers 5 and what is built on it; in older tools the positions would be wrong (rope)."
         return
     kind = config.get("model_type")
-    tried = (("vLLM 0.30", _VLLM), ("mlx-lm 0.32", _MLX_LM), ("llama.cpp's converter", _LLAMA_CPP))
+    tried = (("vLLM 0.32", _VLLM), ("mlx-lm 0.32", _MLX_LM), ("llama.cpp's converter", _LLAMA_CPP))
     others = [name for name, architectures in tried if kind in architectures]
     yield "Read by transformers 4.46 to 5 as far as each knows the architecture, with the same logits;"
     if others:
