@@ -22,10 +22,8 @@ from trl import SFTTrainer, pack_dataset
 from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
 from cft_trl.hub.run_card import write_model_card
-from cft_trl.models.adapters import refuse_adapter
 from cft_trl.models.chat_templates import as_trained, turn_end_ids
-from cft_trl.models.loading import load_tokenizer
-from cft_trl.models.names import hub_commit, is_bundled, resolve_model
+from cft_trl.models.names import hub_commit, is_bundled
 from cft_trl.models.portable import make_portable
 from cft_trl.models.run_record import provenance
 from cft_trl.training.callbacks import RecordRun, ReportRows
@@ -43,6 +41,7 @@ from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
 from cft_trl.training.rows_once import all_rows, deal_out, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
+from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
 from cft_trl.training.trl_internals import fused_head
 from cft_trl.training.turns import (
     add_end_tokens,
@@ -102,24 +101,10 @@ class CFTTrainer(SFTTrainer):
         processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
-        if args is None:
-            name = model if isinstance(model, str) else model.config._name_or_path
-            args = CFTConfig(f"{name.rstrip('/').split('/')[-1] or 'model'}-CFT")
-        if not isinstance(args, CFTConfig):
-            raise CFTError(f"args is a {type(args).__name__}; CFTTrainer takes a CFTConfig")
+        args = settings_of(args, model)
         check_launch(args)
-        self._base_model = model if isinstance(model, str) else model.config._name_or_path
-        revision = (args.model_init_kwargs or {}).get("revision")
-        if isinstance(model, str):
-            model = resolve_model(model, revision=revision)
-            refuse_adapter(model, revision, "model")
-            # One commit for weights, configuration and record, though the branch moves meanwhile.
-            revision = hub_commit(model, revision)
-            args.model_init_kwargs = {**(args.model_init_kwargs or {}), "revision": revision}
-            # Else the library would read a pickle where a model has nothing else.
-            args.model_init_kwargs = {**(args.model_init_kwargs or {}), "use_safetensors": True}
-            if processing_class is None:  # TRL asks for a processor, which text-only folders of some families lack
-                processing_class = load_tokenizer(model, revision=revision, trust_remote_code=args.trust_remote_code)
+        self._base_model = base_name(model)
+        model, self._revision, processing_class = open_named(model, args, processing_class)
         self._tell(settle(args, model, kwargs.get("peft_config")))
         check_arguments(args, train_dataset, data_collator, processing_class, kwargs)
         self.preparation: dict[str, PreparationReport] = {}
@@ -127,60 +112,65 @@ class CFTTrainer(SFTTrainer):
         self.generated: dict[str, Any] | None = None
         self._dates: dict[str, str] = {}
         self._label_ends: list[int] = []
-        # TRL refuses padding_free with a max_length because it would not enforce it; our preparation does.
         self._row_limit = args.max_length
         self._finite = FiniteWatch()
-        packing = args.packing
-        if args.share_prefixes:
-            args.packing = args.padding_free = False  # the packs are ours
-        if args.padding_free and not args.packing:
-            args.max_length = None
-        try:
-            super().__init__(
-                model=model,
-                args=args,
-                data_collator=data_collator,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                **kwargs,
-            )
-        finally:
-            args.max_length, args.packing = self._row_limit, packing
+        super().__init__(
+            model=model,
+            args=for_trl(args),
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.args: CFTConfig = take_back(args, self.args)
+        self._settle_model()
+        self._settle_batches(data_collator)
+        self._settle_turns()
+        self._keep_record(train_dataset)
+
+    def _settle_model(self) -> None:
         check_trainer(self)
         settle_fsdp2(self.accelerator, self.model)
-        if args.share_prefixes:
-            use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or args.pack_length)
+        if self.args.share_prefixes:
+            use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or self.args.pack_length)
         self._target_metrics = {
-            mode: TargetMetrics(args.objective, self.accelerator, evaluation=mode == "eval")
+            mode: TargetMetrics(self.args.objective, self.accelerator, evaluation=mode == "eval")
             for mode in ("train", "eval")
         }
-        if data_collator is None:
+        self._tell(mend_generation_config(self.model))
+
+    def _settle_batches(self, collator: DataCollatorForCritique | None) -> None:
+        self._tell(told_repeats(self.train_dataset, self.args))
+        if collator is None:
             # Set now because TRL accepts no collator together with packing; the batches are the same, with one
             # tensor more for the verdicts.
             self.data_collator = DataCollatorForCritique(
                 self.processing_class,
-                objective=args.objective,
-                pad_to_multiple_of=args.pad_to_multiple_of,
+                objective=self.args.objective,
+                pad_to_multiple_of=self.args.pad_to_multiple_of,
                 padding_free=self.padding_free,
-                share_prefixes=bool(args.share_prefixes),
+                share_prefixes=bool(self.args.share_prefixes),
                 return_verdict_mask=True,
             )
-        self._tell(mend_generation_config(self.model), told_repeats(self.train_dataset, args))
+
+    def _settle_turns(self) -> None:
         if self.preparation:
             # Rows are written with the given template (`_tokenizer`); from here on this one asks, and is saved.
             self.processing_class: Any = as_trained(self._tokenizer)
             self.callback_handler.processing_class = self.processing_class
         self._tell(*tell_turns(self._tokenizer, self._end_ids, self.processing_class))
+
+    def _keep_record(self, train_dataset: Dataset | IterableDataset | None) -> None:
+        """Has the run write down what it is, before all that writes into its folder."""
         self.add_callback(ReportRows(self.preparation))
-        base = {"name": self._base_model, "commit": hub_commit(self._base_model, revision)}
+        base = {"name": self._base_model, "commit": hub_commit(self._base_model, self._revision)}
         if is_bundled(self.model.config._name_or_path):
             base["weights"] = "Q4_1"
         about = {"base_model": base, "dataset": provenance(train_dataset)}
         about["turns"] = turn_record(self._tokenizer, self._end_ids, self._dates, self.model)
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
-        # Before all others, which write into a folder that is this run's by then.
         self.callback_handler.callbacks.insert(0, self.record)
 
     @property
