@@ -78,7 +78,7 @@ def test_a_class_that_is_none(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"source": {"corpus": "gsm8k", "limit": {"a": 1}}}, "source.limit: expected a whole number, got keys"),
+        ({"source": {"corpus": "gsm8k", "limit": {"a": 1}}}, "source.limit: expected a whole number of rows"),
         ({"source": {"corpus": "gsm8k"}, "critique": {"max_tokens": {"a": 1}}}, "critique.max_tokens: expected"),
         ({"source": {"corpus": "gsm8k"}, "filter": {"right_ratio": {"a": 1}}}, "filter.right_ratio: expected"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,9 +15,8 @@ from conftest import REPOSITORY
 from cft_trl.cli import main
 from cft_trl.commands import doctor_checks as doctor
 from cft_trl.commands.doctor_findings import Finding
+from cft_trl.demo.settings import DemoSettings, variable
 from cft_trl.environment import VARIABLES
-
-DEMO = REPOSITORY / "cft_trl" / "demo" / "settings.py"
 
 
 def by_name(findings):
@@ -174,5 +174,5 @@ def test_the_table_of_variables_is_what_the_code_reads():
     files.remove(REPOSITORY / "cft_trl" / "environment.py")
     named = {name for path in files for name in re.findall(r"[\"'](CFT_[A-Z_]+)[\"']", path.read_text())}
     # The demo's are made from the names of its settings, of which the sources name only some.
-    demo = {f"CFT_{name.upper()}" for name in re.findall(r"^    (\w+): [\w |]+ = ", DEMO.read_text(), re.MULTILINE)}
+    demo = {variable(field.name) for field in dataclasses.fields(DemoSettings)}
     assert demo | named == set(VARIABLES)
