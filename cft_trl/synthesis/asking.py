@@ -1,9 +1,9 @@
 r"""The engine that respond, critique and refine share: each row's questions to each teacher, asked once and kept.
 
-    plan = Plan("critique", samples=2, sampling={"temperature": 0.3}, messages=..., unaskable=..., read=...)
+    plan = StagePlan("critique", samples=2, sampling={"temperature": 0.3}, messages=..., unaskable=..., read=...)
     report = ask_rows(rows, plan, [Teacher("gpt-4o-2024-11-20")], "out")
 
-A `Plan` says what is asked about a row and what becomes of the answer. A row goes out once per teacher and sample, or
+A `StagePlan` says what is asked about a row and what becomes of the answer. A row goes out once per teacher and sample, or
 leaves a failure under the id that it would have had:
 
     {"id": "5c0e.gpt-4o-2024-11-20.1", "row": "5c0e", "stage": "critique", "reason": "context length",
@@ -64,7 +64,7 @@ _MOST_FINGERPRINTS = 20  # told apart; a server may give each answer its own
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagePlan:
     """What a stage asks.
 
     Attributes:
@@ -91,7 +91,7 @@ class Plan:
 
 def ask_rows(
     rows: Iterable[Mapping[str, Any]],
-    plan: Plan,
+    plan: StagePlan,
     teachers: Sequence[Model],
     folder: str | Path,
     *,
@@ -142,7 +142,7 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
             yield to_record(row, f"row {at}")
 
 
-def _check_teachers(plan: Plan, teachers: Sequence[Model]) -> None:
+def _check_teachers(plan: StagePlan, teachers: Sequence[Model]) -> None:
     if not teachers:
         raise CFTError(f"{plan.stage}: no teacher given; name at least one to ask")
     if len({teacher.model for teacher in teachers}) < len(teachers):
@@ -171,7 +171,7 @@ def _check_rows(rows: Iterable[Mapping[str, Any]]) -> int:
     return len(names)
 
 
-def _requests(record: Record, plan: Plan, teacher: Model, who: str) -> list[Request]:
+def _requests(record: Record, plan: StagePlan, teacher: Model, who: str) -> list[Request]:
     # A teacher that reads the row itself says what of it identifies the answer; the others are shown the messages.
     messages = getattr(teacher, "question", plan.messages)(record)
     return [Request(teacher.model, messages, plan.sampling, sample, record, who) for sample in range(plan.samples)]
@@ -185,7 +185,7 @@ class PrefixOrder:
     """
 
     rows: Iterable[Mapping[str, Any]]
-    plan: Plan
+    plan: StagePlan
     teacher: Model
     who: str
 
@@ -202,7 +202,7 @@ class PrefixOrder:
 
 async def _ask(
     rows: Iterable[Mapping[str, Any]],
-    plan: Plan,
+    plan: StagePlan,
     teachers: Sequence[Model],
     journal: Journal,
     counts: Mapping[str, Counts],
@@ -236,7 +236,7 @@ async def _ask(
 
 
 def _write(
-    rows: Iterable[Mapping[str, Any]], plan: Plan, teachers: Sequence[Model], journal: Journal, out: StageWriter
+    rows: Iterable[Mapping[str, Any]], plan: StagePlan, teachers: Sequence[Model], journal: Journal, out: StageWriter
 ) -> None:
     """The last pass: rows in their order, then teachers in theirs, then samples."""
     several = plan.numbered or len(teachers) * plan.samples > 1

@@ -45,10 +45,9 @@ from cft_trl.synthesis.marks import EARLIER, Marks, forget_earlier, set_aside, s
 from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.publish import run_publish
 from cft_trl.synthesis.recipe import STAGES, Recipe, plain, to_yaml
-from cft_trl.synthesis.run_stage import ask_stage, teachers_of
+from cft_trl.synthesis.run_stage import ASKING, ask_stage, teachers_of
 from cft_trl.synthesis.teachers import parse_teacher
 
-ASKING = ("respond", "critique", "refine")
 _TASKS = "tasks"  # in done.json: what the tasks' files in the folder are made from
 
 

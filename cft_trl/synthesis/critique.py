@@ -28,9 +28,9 @@ from cft_trl.generation.types import Generation, Model
 from cft_trl.synthesis.asking import (
     Extra,
     MaxTokens,
-    Plan,
     Progress,
     Record,
+    StagePlan,
     Teachers,
     Temperature,
     TopP,
@@ -109,7 +109,7 @@ def run_critique(
             return "no reference answer"
         return None
 
-    plan = Plan(
+    plan = StagePlan(
         stage="critique",
         samples=settings.samples,
         sampling=sampling_of(settings),

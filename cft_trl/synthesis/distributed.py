@@ -59,7 +59,7 @@ def run_distributed(
     executor: str = "local",
     tasks: int,
     workers: int | None = None,
-    stages: Sequence[str] = tuple(ASKING),
+    stages: Sequence[str] = ASKING,
     batch: bool = False,
     teacher_options: Mapping[str, Any] | None = None,
     identities: Mapping[str, Identity] | None = None,

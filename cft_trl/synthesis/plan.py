@@ -24,10 +24,9 @@ from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.data.teacher_prompts import answer_messages, critique_messages, refine_messages
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
-from cft_trl.synthesis.build import ASKING
 from cft_trl.synthesis.prices import Prices, dollars, read_prices, total
 from cft_trl.synthesis.recipe import Recipe
-from cft_trl.synthesis.run_stage import teachers_of
+from cft_trl.synthesis.run_stage import ASKING, teachers_of
 from cft_trl.synthesis.teachers import parse_teacher
 
 EXPECTED = {"respond": 500, "critique": 500, "refine": 500}  # tokens of an answer, by stage: assumed, not measured

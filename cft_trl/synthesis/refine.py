@@ -31,9 +31,9 @@ from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     Extra,
     MaxTokens,
-    Plan,
     Progress,
     Record,
+    StagePlan,
     Teachers,
     Temperature,
     TopP,
@@ -115,7 +115,7 @@ def run_refine(
         lacking = [column for column in needed if not (record[column] or "").strip()]
         return f"no {lacking[0]}" if lacking else None
 
-    plan = Plan(
+    plan = StagePlan(
         stage="refine",
         samples=1,
         sampling=sampling_of(settings),

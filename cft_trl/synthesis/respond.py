@@ -29,9 +29,9 @@ from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.synthesis.asking import (
     Extra,
     MaxTokens,
-    Plan,
     Progress,
     Record,
+    StagePlan,
     Teachers,
     Temperature,
     TopP,
@@ -120,7 +120,7 @@ def run_respond(
         fields = {"response": text, "response_source": model, "meta": meta}
         return fields | dict.fromkeys(("critique", "verdict", "refinement", "teacher"))
 
-    plan = Plan(
+    plan = StagePlan(
         stage="respond",
         samples=settings.samples,
         sampling=sampling_of(settings),

@@ -18,7 +18,12 @@ from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.refine import run_refine
 from cft_trl.synthesis.respond import run_respond
 
-ASKING: dict[str, Callable[..., StageReport]] = {"respond": run_respond, "critique": run_critique, "refine": run_refine}
+_RUN: dict[str, Callable[..., StageReport]] = {
+    "respond": run_respond,
+    "critique": run_critique,
+    "refine": run_refine,
+}
+ASKING = tuple(_RUN)  # the stages that ask teachers, in the order they run
 
 _BEFORE = {"respond": "source", "critique": "respond", "refine": "critique"}
 
@@ -57,7 +62,7 @@ def ask_stage(
                 out.row(row)
         return out.report
     teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
-    return ASKING[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
+    return _RUN[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
 
 
 def teachers_of(recipe: Recipe, stage: str) -> tuple[str, ...]:
