@@ -3,8 +3,8 @@ r"""The engine that respond, critique and refine share: each row's questions to 
     plan = StagePlan("critique", samples=2, sampling={"temperature": 0.3}, messages=..., unaskable=..., read=...)
     report = ask_rows(rows, plan, [Teacher("gpt-4o-2024-11-20")], "out")
 
-A `StagePlan` says what is asked about a row and what becomes of the answer. A row goes out once per teacher and sample, or
-leaves a failure under the id that it would have had:
+A `StagePlan` says what is asked about a row and what becomes of the answer. A row goes out once per teacher and sample,
+or leaves a failure under the id that it would have had:
 
     {"id": "5c0e.gpt-4o-2024-11-20.1", "row": "5c0e", "stage": "critique", "reason": "context length",
      "teacher": "gpt-4o-2024-11-20", "sample": 1, "detail": "This model's maximum context length is ..."}
