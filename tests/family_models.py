@@ -36,7 +36,7 @@ SERVED: dict[str, tuple[str, ...]] = {
     "qwen3": ("padded", "lora"),
     "llama3": ("padded",),
     "gemma3": ("padded",),
-    "gpt-oss": ("padded",),
+    "gpt-oss": ("padded", "lora"),
 }
 
 _SMALL = {
