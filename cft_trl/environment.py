@@ -28,6 +28,7 @@ VARIABLES = {
     "CFT_BASE_MODEL": "Space: what it was trained from, for the tab Compare",
     "CFT_REVISION": "Space: commit, tag or branch of the model on the Hub",
     "CFT_BASE_REVISION": "Space: the same of the base model",
+    "CFT_ADAPTER_BASE": "Space: for an adapter, its base model, where it is not the one it names",
     "CFT_ENDPOINT": "Space: an OpenAI-compatible address that serves the model",
     "CFT_BASE_ENDPOINT": "Space: the same for the base model, where it is another",
     "CFT_EXTRA": "Space: further fields of each request to the endpoint, `{reasoning_effort: low, temperature: null}`",

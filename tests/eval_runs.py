@@ -79,7 +79,8 @@ def backend(generator, **identity):
         one.opened += 1
         return generator
 
-    one = SimpleNamespace(model="m", source="m", revision=None, kind="transformers", opened=0, generator=open_generator)
+    about = {"model": "m", "source": "m", "revision": None, "kind": "transformers", "base_changed": lambda: None}
+    one = SimpleNamespace(**about, opened=0, generator=open_generator)
     one.commit = lambda: None
     one.identity = lambda: {"kind": "transformers", "model": {"kind": "folder", "weights": "9f2c", **identity}}
     one.run_id = lambda: None

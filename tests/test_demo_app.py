@@ -85,7 +85,7 @@ def test_who_names_no_limit_gets_one_that_the_app_gives():
         client = Client(app.local_url, verbose=False)
         assert client.predict("How many pencils?", api_name="/solve")["done"]
         assert client.predict("How many?", "35.", api_name="/critique")["done"]
-    assert [sampling["max_new_tokens"] for _, sampling in model.asked] == [100, 100]
+    assert [sampling["max_tokens"] for _, sampling in model.asked] == [100, 100]
 
 
 def test_the_api_is_named_and_documented(served):

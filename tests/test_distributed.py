@@ -19,7 +19,6 @@ import os
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -374,49 +373,6 @@ def test_a_killed_run_goes_on(double, tiny, tmp_path, backend):
         for name in ("loss", "grad_norm", "critique_loss", "learning_rate"):
             assert resumed.steps[step][name] == whole.steps[step][name], (step, name)
     assert all((weight == whole.weights()[name]).all() for name, weight in resumed.weights().items())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_two_nodes(single, tiny, tmp_path):
-    """The stock file for several nodes, on the loopback device: one process on each of two nodes."""
-    needs_deepspeed()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    nodes = [
-        two("zero3_multinode", "--machine_rank", rank, "--main_process_ip", "127.0.0.1", "--main_process_port", port)
-        for rank in "01"
-    ]
-    settings = {"per_device_train_batch_size": 2}
-    launches = [start(launch_words(node, tmp_path, tiny, settings), tmp_path) for node in nodes]
-    codes = [finish(launch) for launch in launches]
-    assert codes == [0, 0], output_of(tmp_path)[-5000:]
-    run = Run(tmp_path / "run", tmp_path / "evidence", "")
-    assert [(p["world"], p["zero_stage"], p["processes_on_node"]) for p in run.processes] == [(2, 3, 1)] * 2
-    assert_same(run, single)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("launcher", "settings", "message"),
-    [
-        (["--num_processes", "2", "--cpu"], {}, "asked for several processes and started one"),
-        (two("cpu_ddp"), {"use_cpu": False}, "each would train its own copy"),
-        (two("cpu_zero2"), {"use_cpu": False}, "each would train its own copy"),
-        (two("fsdp2"), {}, "FSDP was asked for but training would run as MULTI_CPU"),
-    ],
-    ids=["cpu flag", "no use_cpu", "ZeRO and no use_cpu", "fsdp without the patch"],
-)
-def test_a_launch_that_would_train_something_else_ends_in_one_line(tiny, tmp_path, launcher, settings, message):
-    if "cpu_zero2.yaml" in str(launcher):
-        needs_deepspeed()
-    assert finish(start(launch_words(launcher, tmp_path, tiny, settings, witnessed=False), tmp_path)) != 0
-    lines = [line for line in output_of(tmp_path).splitlines() if line.startswith("cft: ")]
-    assert len(lines) == 1, output_of(tmp_path)[-5000:]
-    assert message in lines[0]
-    assert not list(tmp_path.glob("run/*"))
 
 
 if __name__ == "__main__":

@@ -47,14 +47,15 @@ def test_an_endpoint_stops_where_the_model_was_trained_to(servers, tmp_path, nam
     endpoint = endpoint_of(folder)
     ids = FAMILIES[name].tokenizer().convert_tokens_to_ids(ends)
     assert endpoint.extra["stop_token_ids"] == ids
-    assert (endpoint._around, endpoint.merge_system, endpoint.whole_context) == (around, merges, True)
+    assert ((endpoint.header, endpoint.behind), endpoint.merge_system, endpoint.whole_context) == (around, merges, True)
     assert servers[0][0] == str(folder)
 
 
 def test_the_template_that_is_saved_with_a_trained_model_needs_no_header_taken_off(servers, tmp_path):
     folder = base_folder(FAMILIES["gpt-oss"], tmp_path / "model")
     as_trained(FAMILIES["gpt-oss"].tokenizer()).save_pretrained(folder)
-    assert endpoint_of(folder)._around == ("", "")
+    endpoint = endpoint_of(folder)
+    assert (endpoint.header, endpoint.behind) == ("", "")
 
 
 def test_an_adapters_own_ends_count_and_not_its_bases(servers, tmp_path):

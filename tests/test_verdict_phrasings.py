@@ -10,6 +10,7 @@ from verdict_texts import TEXTS
 from cft_trl.data.teacher_prompts import clean_critique
 from cft_trl.data.verdict import contradiction, parse_verdict, verdict_span, with_verdict_line
 from cft_trl.errors import CFTError
+from cft_trl.generation.types import Generation
 from cft_trl.synthesis.critique import _read
 
 MEANT = [(LIMITED, {"wrong", None}), (WRONG, {"wrong"}), (RIGHT, {"right"}), (NEITHER, {"right", None})]
@@ -46,7 +47,7 @@ def test_what_says_a_verdict_and_concludes_nothing_gets_the_line(text):
 
 
 def answer(text):
-    return {"text": text, "finish_reason": "stop", "completion_tokens": 1}
+    return Generation(text, "stop", None, 1)
 
 
 RECORD = {"meta": None, "verdict": None}

@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
             raise CFTError(f"--{name.replace('_', '-')} belongs to --deploy ORG/NAME")
     from cft_trl.demo.app import serve
     from cft_trl.demo.runtime import Runtime
-    from cft_trl.installed import require
+    from cft_trl.environment import require
 
     require("space", "the app", "gradio")  # before it is said that anything is loaded
     models = " and ".join(Runtime(settings).names.values())

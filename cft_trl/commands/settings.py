@@ -35,10 +35,20 @@ def whole_number(text: str) -> int:
 
 
 def at_least_0(text: str) -> float:
+    """A number of 0 or more.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     return _number(text, 0.0, float("inf"), "a number of 0 or more")
 
 
 def share(text: str) -> float:
+    """A number above 0, at most 1.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
     value = _number(text, 0.0, 1.0, "a number above 0, at most 1")
     if value == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0, at most 1")

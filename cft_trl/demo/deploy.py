@@ -73,6 +73,7 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `CFT_MODEL` | the model: Hub id (or folder, or its name at the endpoint) | SmolLM2-135M-Instruct, not fine-tuned |
 | `CFT_BASE_MODEL` | what it was trained from, for Compare | none |
 | `CFT_REVISION`, `CFT_BASE_REVISION` | commit, tag or branch of the two | main |
+| `CFT_ADAPTER_BASE` | for an adapter, its base model where it is not the one it names | none |
 | `CFT_ENDPOINT`, `CFT_BASE_ENDPOINT` | an OpenAI-compatible address, `https://HOST/v1`, that serves the models | none |
 | `OPENAI_API_KEY` (secret) | the endpoint's key; `CFT_API_KEY_ENV` names another variable | none |
 | `CFT_EXTRA` | further fields of each request to it, `{{reasoning_effort: low, temperature: null}}` | none |

@@ -165,7 +165,11 @@ class ZeroGPUModel:
         self._write = spaces.GPU(duration=duration)(write)
 
     def pieces(self, request: Request) -> Pieces:
-        """As `LocalModel.pieces`."""
+        """As `LocalModel.pieces`.
+
+        Raises:
+            RuntimeError: The GPU was taken back before the text had ended.
+        """
         for piece in self._write(request):
             if isinstance(piece, Generation):
                 return piece

@@ -72,7 +72,13 @@ def base_of(source: str, revision: str | None = None, base: str | None = None) -
 
 
 def base_changed(source: str, revision: str | None = None, base: str | None = None) -> str | None:
-    """How the base of an adapter differs from the one it was trained on, in words; None where nothing says so."""
+    """How the base of an adapter differs from the one it was trained on, in words; None where nothing says so.
+
+    Args:
+        source: Folder or Hub id of the adapter; a whole model has no base.
+        revision: Commit, tag or branch of a Hub id.
+        base: Another base, as for `base_of`.
+    """
     found = base_of(source, revision, base)
     return found.changed if found else None
 

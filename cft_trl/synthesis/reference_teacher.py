@@ -56,7 +56,14 @@ class ReferenceTeacher:
         counts: Counts | None = None,
         in_order: bool = False,
     ) -> Answers:
-        """As `types.Model.ask`; results always come in the requests' order."""
+        """As `types.Model.ask`; results always come in the requests' order.
+
+        Args:
+            requests: With the row in `tag`.
+            kept: What was answered before, and takes what is new.
+            counts: Is kept up to date while it runs.
+            in_order: They always do.
+        """
         counts, kept = Counts() if counts is None else counts, InMemory() if kept is None else kept
         turn_ends = time.monotonic() + _SLICE_S
         for request in requests:

@@ -175,7 +175,8 @@ class Selection:
         validation, chosen = self.validation, choose(self.curve(), set(checkpoints))
         told: dict[str, Any] = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
         # Of all checkpoints the base is the same.
-        if changed := base_changed(str(next(iter(checkpoints.values()))), base=self.adapter_base):
+        first = next(iter(checkpoints.values()))
+        if (first / "adapter_config.json").is_file() and (changed := base_changed(str(first), base=self.adapter_base)):
             told["base_changed"] = changed
         result = {"run": self.run_id, **self.settings, **told, **chosen}
         kept = [point["step"] for point in ranked(result["curve"]) if point["step"] in checkpoints][: self.keep]
