@@ -76,7 +76,7 @@ def main() -> None:
         body += f"\n{train_smollm2()}\n"
     if torch.cuda.is_available():
         body += (
-            f"\nFor `cft_trl/training/hardware.yaml`: utilisation of the data sheet's peak is MFU x "
+            f"\nFor `cft_trl/planning/hardware.yaml`: utilisation of the data sheet's peak is MFU x "
             f"{peak / 1e12:.0f} / that peak; status: measured.\n"
         )
     record("Training on a GPU" if torch.cuda.is_available() else "Smoke run", body, save=not options.no_save)

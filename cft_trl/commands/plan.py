@@ -28,7 +28,7 @@ examples:
   --row-tokens N      mean length of a row, padding included (default: max_length, so that all is "at most")
   --targets SHARE     share of the tokens that have loss (default 0.5)
   --sharing RATIO     tokens that share_prefixes saves, as `cft preview` prints it (default 1.0)
-  --table FILE        hardware of your own, like cft_trl/training/hardware.yaml
+  --table FILE        hardware of your own, like cft_trl/planning/hardware.yaml
   --json, --line      everything as JSON; one line for a README
 """
 

@@ -266,7 +266,7 @@ def load_benchmark(name: str, folder: str | Path | None = None) -> list[Row]:
 
     Args:
         name: A name of `BENCHMARKS`.
-        folder: Holds `<name>/test.jsonl.gz` (any format that `sources.files` reads); by default the environment
+        folder: Holds `<name>/test.jsonl.gz` (any format that `data/files.py` reads); by default the environment
             variable CFT_BENCHMARKS_DIR. The rows of "math-validation" are drawn from `math/train.jsonl.gz` in it, or
             from `train/math.jsonl.gz` beside it.
 

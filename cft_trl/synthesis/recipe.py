@@ -3,7 +3,7 @@ r"""A recipe: what `cft build` does, as one YAML file with a section per stage.
     name: webinstruct
     source: {corpus: webinstruct, limit: 600000}
     critique: {teachers: ["openai:gpt-4o-2024-11-20"], samples: 1}
-    filter: {require_verdict: true}
+    filter: {verdict: required, right_ratio: 0.5}
 
 A section's keys are the fields of that stage's settings (`CritiqueSettings`, ...), where they are described. A section
 that is not there has its defaults, and a stage whose defaults ask for nothing passes its rows on. `to_yaml` writes
