@@ -58,7 +58,7 @@ def test_a_limit_over_the_context_is_cut_to_the_room_and_counted(tmp_path, capsy
         assert all(answer.limit_cut for answer in answers)
         assert counts.limit_cut == 20
         assert server.bodies[-1]["max_tokens"] == 2048
-        assert server.status["400"] <= 4
+        assert server.status["400"] <= 10  # those that are in flight before the first refusal is understood
         assert "a limit of 3,200 tokens is over the 2,048" in capsys.readouterr().err
         assert served_models(server.url)[0]["max_model_len"] == 2048
 
