@@ -34,8 +34,11 @@ MODEL_TYPES = {
 SERVED: dict[str, tuple[str, ...]] = {
     "qwen2.5-base": ("padded",),
     "qwen3": ("padded", "lora"),
+    "llama2": ("padded",),
     "llama3": ("padded",),
+    "llama3.1": ("padded",),
     "gemma3": ("padded",),
+    "deepseek-v3": ("padded",),
     "gpt-oss": ("padded", "lora"),
 }
 

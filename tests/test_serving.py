@@ -38,7 +38,7 @@ def endpoint_of(folder, name="m", **more):
     [
         ("qwen2.5-base", ["<|endoftext|>", "<|im_end|>"], ("", ""), False),
         ("gpt-oss", ["<|return|>"], ("final", ""), False),
-        ("llama2", ["</s>"], ("", " "), False),
+        ("llama2", ["</s>"], (" ", " "), False),
         ("gemma", ["<eos>", "<end_of_turn>"], ("", ""), True),
     ],
 )

@@ -21,7 +21,7 @@ from cft_trl.errors import CFTError
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.vllm_server import OPTIONS, vllm_server
 from cft_trl.models.adapters import base_of, tell_changed
-from cft_trl.models.chat_templates import end_ids, header_ids, refuses_system, written_behind
+from cft_trl.models.chat_templates import end_ids, refuses_system, written_before, written_behind
 from cft_trl.models.loading import load_tokenizer
 from cft_trl.models.names import adapter_config, resolve_model
 
@@ -73,7 +73,7 @@ def serve(
     options += ["--trust-remote-code"] if trust_remote_code else []
     asking = {
         "stop_token_ids": end_ids(tokenizer, _generation_config(first, revision)),
-        "header": tokenizer.decode(header_ids(tokenizer), skip_special_tokens=True),
+        "header": written_before(tokenizer),
         "behind": written_behind(tokenizer),
         "merge_system": refuses_system(tokenizer),
         "extra": extra,

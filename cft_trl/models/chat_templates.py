@@ -121,6 +121,15 @@ def header_ids(tokenizer: Any) -> list[int]:
     return _ids(tokenizer, opened + frame.written)[len(_ids(tokenizer, opened)) :]
 
 
+def written_before(tokenizer: Any) -> str:
+    """What a server gives back before an answer: the header's text, or white space (Llama 2's space, which a tokenizer
+    that decodes the answer alone leaves away)."""
+    if ids := header_ids(tokenizer):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    frame = answer_frame(tokenizer)
+    return frame.written if frame else ""
+
+
 def written_behind(tokenizer: Any) -> str:
     """What the template has a model write between its answer and the end token: "" for most, a space for Llama 2."""
     frame = answer_frame(tokenizer)
