@@ -71,7 +71,7 @@ def serve(
     if chosen := served_dtype(first, revision, dtype):
         options += ["--dtype", chosen]
     options += ["--trust-remote-code"] if trust_remote_code else []
-    asking = {
+    asking: dict[str, Any] = {
         "stop_token_ids": end_ids(tokenizer, _generation_config(first, revision)),
         "header": written_before(tokenizer),
         "behind": written_behind(tokenizer),
