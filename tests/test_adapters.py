@@ -181,6 +181,13 @@ def test_an_adapter_whose_base_is_gone_says_so_and_how_to_name_it(world, capsys)
     assert f"--adapter-base {world / 'nowhere'}: model" in capsys.readouterr().err
 
 
+def test_an_adapter_without_a_tokenizer_is_not_blamed_for_its_base(tmp_path, capsys):
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "gone")}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    assert main(["solve", str(tmp_path), "2 + 2?"]) == 2
+    assert f"is an adapter on '{tmp_path / 'gone'}'" in capsys.readouterr().err
+
+
 def test_selection_scores_on_the_base_that_is_named(world, capsys):
     words = ["select", str(world / "run"), "--benchmark", "arithmetic-critic", "--limit", "2", "--max-new-tokens", "2"]
     shutil.move(world / "base", world / "moved")

@@ -72,8 +72,8 @@ def load_model(
 
     source = resolve_model(name, revision=revision)
     revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
+    base = base_of(source, revision, adapter_base)  # first: an adapter whose base is not there is told as that
     tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
-    base = base_of(source, revision, adapter_base)
     tell_changed(name, base)
     try:
         # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
