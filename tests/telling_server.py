@@ -19,13 +19,15 @@ class TellingServer:
         word: Who answers.
         entry: What `/v1/models` says of the model "m" beside its id; None for a server without such a page.
         fingerprint: The answers' `system_fingerprint`; None for none.
-        asked: How many answers it gave. `after` answers `then` is called, once.
+        asked: How many answers it gave. With the answer number `after`, counted from the start, `then` is called:
+            every later answer is by what `then` left behind, however many requests come at once.
     """
 
     def __init__(self, word: str, entry: dict | None = None) -> None:
         self.word, self.entry, self.fingerprint = word, entry, None
         self.asked, self.after, self.then = 0, 0, lambda: None
         self.port = 0
+        self._one_at_a_time = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -43,12 +45,13 @@ class TellingServer:
 
             def do_POST(self) -> None:
                 json.loads(self.rfile.read(int(self.headers["content-length"])))
-                owner.asked += 1
-                message = {"content": f"Critique by {owner.word}.\n\nConclusion: right [END]"}
-                reply = {"choices": [{"message": message, "finish_reason": "stop"}]}
-                self.send(200, reply | ({"system_fingerprint": owner.fingerprint} if owner.fingerprint else {}))
-                if owner.after and owner.asked == owner.after:
-                    owner.then()
+                with owner._one_at_a_time:
+                    owner.asked += 1
+                    message = {"content": f"Critique by {owner.word}.\n\nConclusion: right [END]"}
+                    told = {"system_fingerprint": owner.fingerprint} if owner.fingerprint else {}
+                    if owner.after and owner.asked == owner.after:
+                        owner.then()
+                self.send(200, {"choices": [{"message": message, "finish_reason": "stop"}], **told})
 
             def send(self, status: int, body: dict) -> None:
                 text = json.dumps(body).encode()
