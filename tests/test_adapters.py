@@ -263,6 +263,19 @@ def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, rows):
     torch.testing.assert_close(loaded(ids).logits, adapted(ids).logits)
 
 
+def test_a_config_beside_an_adapter_makes_it_no_whole_model(world, tmp_path):
+    """Other trainers leave their base's config.json there."""
+    folder = shutil.copytree(world / "run", tmp_path / "run")
+    shutil.copy(world / "base" / "config.json", folder)
+    ids = torch.tensor([[5, 6, 7]])
+    expected, _ = load_model(str(world / "run"), dtype="float32")
+    loaded, _ = load_model(str(folder), dtype="float32")
+    torch.testing.assert_close(loaded(ids).logits, expected(ids).logits, rtol=0, atol=0)
+    shutil.copy(world / "base" / "model.safetensors", folder)
+    with pytest.raises(CFTError, match=r"holds a whole model \(model.safetensors\) and an adapter .*; keep one"):
+        load_model(str(folder))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["ddp", "zero3", "fsdp2"])

@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -144,10 +145,10 @@ class Run:
         return load_file(self.folder / "model.safetensors")
 
 
-def start(words: list[str], folder: Path) -> subprocess.Popen:
-    """Starts `accelerate launch WORDS` in a process group of its own; stdout and stderr go to FOLDER/output*.txt."""
+def environment_of(folder: Path) -> dict[str, str]:
+    """The variables of a launch whose files are in `folder`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "MASTER_", "FSDP_"))}
-    environment = {
+    return {
         **kept,
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
@@ -157,12 +158,16 @@ def start(words: list[str], folder: Path) -> subprocess.Popen:
         # DeepSpeed compiles here: in the user's cache it would wait forever for the lock of a run that was killed.
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(folder.parent / "torch_extensions")),
     }
+
+
+def start(words: list[str], folder: Path, python: Sequence[str] = (sys.executable,)) -> subprocess.Popen:
+    """Starts `accelerate launch WORDS` in a process group of its own; stdout and stderr go to FOLDER/output*.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("output*.txt")))
     with (folder / f"output{number}.txt").open("w") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "accelerate.commands.launch", *map(str, words)],
-            cwd=REPOSITORY, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            [*python, "-m", "accelerate.commands.launch", *map(str, words)],
+            cwd=REPOSITORY, env=environment_of(folder), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
 

@@ -106,18 +106,48 @@ def hub_commit(name: str, revision: str | None = None) -> str | None:
 
 
 def adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
-    """The settings of a PEFT adapter, None for a whole model."""
+    """The settings of a PEFT adapter, None for a whole model.
+
+    Other tools leave a config.json beside an adapter; which of the two it is, its weights say.
+
+    Args:
+        source: Folder or Hub id.
+        revision: Commit, tag or branch of a Hub id.
+
+    Raises:
+        CFTError: It has the weights of both.
+    """
     if Path(source).is_dir():
         path = Path(source) / _ADAPTER
-        whole = (Path(source) / _CONFIG).is_file() or not path.is_file()
-        return None if whole else json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file() or not _is_adapter(source, {file.name for file in Path(source).iterdir()}):
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    if isinstance(try_to_load_from_cache(source, _CONFIG, revision=revision), str):
-        return None
-    if _ADAPTER not in _names_on_hub(source, revision) or _CONFIG in _names_on_hub(source, revision):
+    cached = try_to_load_from_cache(source, _CONFIG, revision=revision)
+    if isinstance(cached, str) and not (Path(cached).parent / _ADAPTER).is_file():
+        names = {file.name for file in Path(cached).parent.iterdir()}
+        if _whole_weights(names):  # it is loaded from here, and the Hub need not be asked
+            return None
+    if not _is_adapter(source, _names_on_hub(source, revision)):
         return None
     return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
+
+
+def _is_adapter(source: str, names: Collection[str]) -> bool:
+    if _ADAPTER not in names or _CONFIG not in names:
+        return _ADAPTER in names
+    whole = _whole_weights(names)
+    if whole and "adapter_model.safetensors" in names:
+        raise CFTError(
+            f"'{source}' holds a whole model ({whole[0]}) and an adapter (adapter_model.safetensors), and nothing says "
+            "which is meant; keep one of them"
+        )
+    return not whole
+
+
+def _whole_weights(names: Collection[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith("model") and ".safetensors" in name)
 
 
 def named_base(source: str, settings: Mapping[str, Any], base: str | None = None) -> tuple[str, str | None]:
