@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
@@ -34,7 +33,6 @@ import measure
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import test_distributed as launches  # how the tests launch, and the witness of what the processes were part of
-from warm_python import Server
 
 LORA = {"use_peft": True, "lora_r": 8, "lora_dropout": 0.0, "lora_target_modules": ["q_proj", "v_proj", "down_proj"]}
 METHODS = {
@@ -68,11 +66,10 @@ class Cell:
     Args:
         name: "ddp/full/untied/padded".
         work: Where runs and models lie; the runs of one process and the models are made once.
-        python: The words that start Python: `Server.python` of tests/warm_python.py.
     """
 
-    def __init__(self, name: str, work: Path, python: Sequence[str]) -> None:
-        self.name, self.work, self.python = name, work, python
+    def __init__(self, name: str, work: Path) -> None:
+        self.name, self.work = name, work
         self.backend, self.method, self.head, self.rows = name.split("/")
         self.folder = work / name.replace("/", "-")
         launcher, rows, micro_batches = launches.BACKENDS[self.backend]
@@ -114,12 +111,7 @@ class Cell:
         }  # fmt: skip
         if self.method == "lora+modules":
             settings["lora_modules_to_save"] = HEADS[self.head]
-        folder = (below or self.folder) / name
-        launcher = [*launcher, "--no_python", *self.python]
-        words = launches.launch_words(launcher, folder, model_in(self.work, self.head), settings)
-        code = launches.finish(launches.start(words, folder, self.python))
-        assert code == 0, launches.output_of(folder)[-5000:]
-        return launches.Run(folder / "run", folder / "evidence", launches.output_of(folder))
+        return launches.launch(launcher, (below or self.folder) / name, model_in(self.work, self.head), **settings)
 
     def _compare(self, run: launches.Run, one: launches.Run, numbers: dict[str, Any]) -> str:
         numbers["trained"] = off = apart(run, one)
@@ -328,16 +320,14 @@ def main() -> None:
         os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(options.work / "torch_extensions"))  # compiled once
         todo = [cell for cell in cells if options.again or cell not in measured]
         began = time.monotonic()
-        with tempfile.TemporaryDirectory() as short, Server(short, launches.environment_of(options.work / "_")) as warm:
-            for number, name in enumerate(todo, 1):
-                told = Cell(name, options.work, warm.python).measure()
-                with (options.work / "cells.jsonl").open("a") as file:
-                    file.write(json.dumps(told) + "\n")
-                measured[name] = told
-                left = (time.monotonic() - began) / number * (len(todo) - number) / 60
-                words = ", ".join(f"{column}: {told[column]}" for column in COLUMNS if column in told)
-                took = f"{told['seconds']:.0f} s; {left:.0f} min left"
-                print(f"[{number}/{len(todo)}] {name}: {words} ({took})", flush=True)
+        for number, name in enumerate(todo, 1):
+            told = Cell(name, options.work).measure()
+            with (options.work / "cells.jsonl").open("a") as file:
+                file.write(json.dumps(told) + "\n")
+            measured[name] = told
+            left = (time.monotonic() - began) / number * (len(todo) - number) / 60
+            words = ", ".join(f"{column}: {told[column]}" for column in COLUMNS if column in told)
+            print(f"[{number}/{len(todo)}] {name}: {words} ({told['seconds']:.0f} s; {left:.0f} min left)", flush=True)
     print(table(cells, measured))
     print(measure.machine())
 

@@ -13,6 +13,8 @@ number of processes.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import json
 import os
@@ -21,10 +23,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import warm_python
 from datasets import Dataset
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -197,8 +201,21 @@ def launch_words(launcher: list, folder: Path, tiny: Path, settings: dict, witne
     return [*launcher, "tests/test_distributed.py", folder / "evidence", *patch, *script]
 
 
+@functools.cache
+def warm() -> list[str]:
+    """The words that start a Python which has imported already; its server lives as long as this process."""
+    folder = tempfile.mkdtemp()
+    server = warm_python.Server(folder, environment_of(Path(folder)))
+    server.__enter__()
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.__exit__)
+    return server.python
+
+
 def launch(launcher: list, folder: Path, tiny: Path, **settings) -> Run:
-    code = finish(start(launch_words(launcher, folder, tiny, settings), folder))
+    """The run of a launch that has to end well; AssertionError with the end of its output where it does not."""
+    words = launch_words([*launcher, "--no_python", *warm()], folder, tiny, settings)
+    code = finish(start(words, folder, warm()))
     assert code == 0, output_of(folder)[-5000:]
     return Run(folder / "run", folder / "evidence", output_of(folder))
 
