@@ -244,13 +244,15 @@ def test_identity_is_of_the_base_that_is_named(world):
     assert "other weights of its base" in told
 
 
-def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, rows):
-    """TRL adds them for a chat template that needs them, and PEFT saves the larger head whole."""
+@pytest.mark.parametrize("more", [8, -16])
+def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, more):
+    """TRL adds them for a chat template that needs them, or cuts a padded base, and PEFT saves the other head whole."""
     tokenizer = make_tokenizer("chatml")
     base = base_folder(tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(base)
-    model.resize_token_embeddings(len(tokenizer) + 8, mean_resizing=False)
-    added = {"embed_tokens": [len(tokenizer) + 1]}
+    rows = model.get_input_embeddings().weight.shape[0] + more
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    added = {"embed_tokens": [rows - 2]}
     adapted = get_peft_model(model, LoraConfig(**LORA, modules_to_save=["lm_head"], trainable_token_indices=added))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
@@ -259,7 +261,7 @@ def test_tokens_that_training_added_are_there_when_it_is_loaded(tmp_path, rows):
     adapted.eval().save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     tokenizer.save_pretrained(tmp_path / "adapter")
     loaded, _ = load_model(str(tmp_path / "adapter"), dtype="float32")
-    ids = torch.tensor([[5, 6, len(tokenizer) + 1, 7]])
+    ids = torch.tensor([[5, 6, rows - 2, 7]])
     torch.testing.assert_close(loaded(ids).logits, adapted(ids).logits)
 
 

@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 class EndsTheProcess:
-    """Does when Python is torn down what a thread of gloo does by chance: the process fails after all is done."""
+    """Does when Python is torn down, or what it hangs on is freed, what a thread of gloo does by chance: all fails."""
 
     def __del__(self, leave=os._exit) -> None:  # by then the module `os` is gone
         leave(70)
@@ -69,6 +69,8 @@ def witness(folder: str, *command: str) -> None:
     original = CFTTrainer.train
 
     def train(self, *args, **kwargs):
+        if self.accelerator.num_processes > 1:
+            self.ends_with_it = EndsTheProcess()
         result = original(self, *args, **kwargs)
         path = Path(folder) / f"rank{self.args.process_index}.json"
         path.write_text(json.dumps(_evidence(self)))

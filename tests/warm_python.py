@@ -89,11 +89,14 @@ class Server:
 
 def serve() -> None:
     """Imports, listens, forks. Returns in a fork only, to run what `begin` has put into `sys.argv`."""
+    import gc
     import importlib
     import selectors
 
     for name in _MODULES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # else every fork goes through, and so copies, what all have in common
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(os.environ[ADDRESS])
     listening.listen()
@@ -111,7 +114,7 @@ def serve() -> None:
                 continue
             connection = listening.accept()[0]
             size, streams, *_ = socket.recv_fds(connection, 8, 3)
-            request = json.loads(connection.makefile("rb", buffering=0).read(int.from_bytes(size, "big")))
+            request = json.loads(connection.makefile("rb").read(int.from_bytes(size, "big")))
             pid = os.fork()
             if pid == 0:
                 for other in (listening, connection, *asked.values()):

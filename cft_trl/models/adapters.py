@@ -185,20 +185,20 @@ def _names(folder: str) -> list[str]:
 def _make_room(model: Any, folder: str) -> None:
     """As many rows for tokens as the adapter's run had: a chat template may have brought tokens of its own.
 
-    PEFT saves the head or the embeddings whole then, and would refuse to load them into fewer rows.
+    PEFT saves the head or the embeddings whole then, and refuses to load them into another number of rows. It may be a
+    smaller one: where the base has more rows than its tokenizer has tokens, TRL 1.16 cuts them when it takes a chat
+    template from another model (`clone_chat_template`).
     """
     from safetensors import safe_open
 
     path = Path(folder) / "adapter_model.safetensors"
     if not path.is_file():
         return
-    rows = model.get_input_embeddings().weight.shape[0]
+    whole = (".lm_head.weight", ".embed_tokens.weight", ".wte.weight")
     with safe_open(path, "pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 (no mapping)
-            if name.endswith((".lm_head.weight", ".embed_tokens.weight", ".wte.weight")):
-                rows = max(rows, tensors.get_slice(name).get_shape()[0])
-    if rows > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(rows, mean_resizing=False)
+        rows = {tensors.get_slice(name).get_shape()[0] for name in tensors.keys() if name.endswith(whole)}  # noqa: SIM118
+    if rows and max(rows) != model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(max(rows), mean_resizing=False)
 
 
 def _take_generation_config(model: Any, folder: str) -> None:

@@ -196,6 +196,10 @@ def skip_teardown() -> Callable[[int], None]:
     finished run a failure. `destroy_process_group` waits for these threads only if nothing else holds the group; DDP
     and DeepSpeed do.
 
+    Nor may the model be freed before: the thread that frees it holds Python's lock and waits for that of gloo, which
+    may wait for the same lock to let go of a tensor, and the run hangs for ever (torch 2.13, seen on a busy machine
+    after the model was saved). Hence `keep_to_the_end`.
+
     Call it before libraries are imported: what they registered with `atexit` (a tracker's last upload, say) has run by
     then, because Python calls these functions in reverse order. What C libraries hold in buffers of their own is lost.
     """
@@ -210,6 +214,15 @@ def skip_teardown() -> Callable[[int], None]:
 
     atexit.register(leave)
     return codes.append
+
+
+_kept: list[object] = []
+
+
+def keep_to_the_end(trainer: object) -> None:
+    """Keeps a trainer of several processes from being freed before the process ends, see `skip_teardown`."""
+    if among_several():
+        _kept.append(trainer)
 
 
 def _started_alone() -> bool:

@@ -26,7 +26,7 @@ from cft_trl.models.run_record import check_mine, run_of
 from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
 from cft_trl.training.config import CFTConfig
-from cft_trl.training.launch import agree_on, check_launch
+from cft_trl.training.launch import agree_on, check_launch, keep_to_the_end
 from cft_trl.training.launched import check_launch_goes_on, launched_as
 from cft_trl.training.places import check_output, held_folder
 from cft_trl.training.runs import check_goes_on, run_identity
@@ -96,6 +96,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adap
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         # While the trainer is built nothing has run yet: what the libraries object to is the settings.
         raise CFTError(f"settings: {type(error).__name__}: {error}") from error
+    keep_to_the_end(trainer)
     show_log_lines(trainer)
     main = trainer.accelerator.is_main_process
     if main and checkpoint:
