@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "evaluations side by side, with intervals and significance: Markdown, JSON and a page",
     "eval-critic": "does the model tell right solutions from wrong ones? ProcessBench and labelled rows",
     "recipes": "the recipes and dataset recipes that the documentation names, copied here",
+    "rank": "the best of several responses, by how surely a critic finds each right; also as a server",
     "doctor": "what is installed, what works, what is missing and the command that mends it",
     "completion": "a script with which bash, zsh or fish completes all of this",
 }
