@@ -147,7 +147,7 @@ def test_other_words(word, other):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif("CFT_VLLM_PYTHON" not in os.environ, reason="no vLLM here (set CFT_VLLM_PYTHON)")
-@pytest.mark.parametrize("name", ["qwen3-base", "llama2", "gemma3"])
+@pytest.mark.parametrize("name", ["qwen3-base", "llama2"])
 def test_vllm_gives_the_same_figure(name, tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM
 
