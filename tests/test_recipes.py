@@ -10,7 +10,7 @@ from cft_trl.commands.settings import parse_settings
 from cft_trl.training import script as training_script
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*/*.yaml"))
-RECIPES = [path for path in RECIPES if path.parent.name != "accelerate"]
+RECIPES = [path for path in RECIPES if path.parent.name not in ("accelerate", "trl")]
 NAMES = {
     "qwen2.5-math-7b/cft", "qwen2.5-math-7b/cgd", "qwen2.5-math-7b/sft", "qwen2.5-math-7b/sft-verified",
     "qwen2.5-math-7b/one-shot", "qwen2.5-7b/cft", "deepseek-math-7b/cft", "qwen2.5-32b-instruct/cft-4k",

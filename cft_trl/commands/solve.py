@@ -15,6 +15,7 @@ from cft_trl.commands.generation import (
     write_rows,
 )
 from cft_trl.commands.parser import CommandParser
+from cft_trl.commands.settings import positive
 from cft_trl.errors import CFTError
 
 HELP = """\
@@ -26,6 +27,8 @@ examples:
   cft solve Qwen/Qwen2.5-Math-7B - < question.txt
   cft solve my-model "What is 2 + 2?" --base-url http://localhost:8000/v1
   cft solve runs/quickstart --input problems.jsonl --output solved.jsonl     rows with a column query
+  cft solve runs/quickstart --input problems.jsonl --output solved.jsonl --samples 8 --temperature 0.7
+                                                                             eight rows of each, for `cft rank`
 
 modes:
   direct        the answer
@@ -50,6 +53,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--mode", choices=("direct", "single_pass", "two_stage"), default="direct")
     parser.add_argument("--max-rounds", type=int, choices=range(1, 9), default=8, help="of two_stage (default 8)")
     parser.add_argument("--system", default=MATH_SYSTEM, help="system turn; '' for none (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=positive, default=1, help="answers to each question of --input, one row each (default 1)"
+    )
     options = parser.parse_intermixed_args(argv)
     if options.question is not None and options.named is not None:
         raise CFTError("the question is there twice; give it once, alone or with --query")
@@ -58,6 +64,12 @@ def run(argv: list[str]) -> int:
         raise CFTError('give either a question or --input FILE, e.g. cft solve MODEL "What is 2 + 2?"')
     if options.output and not options.input:
         raise CFTError("--output belongs to --input; for one question redirect the output with >")
+    if options.samples > 1 and not options.input:
+        raise CFTError("--samples belongs to --input: each answer is a row of --output")
+    if options.samples > 1 and options.temperature == 0:
+        raise CFTError(
+            f"--samples {options.samples} at temperature 0 would be one and the same; give --temperature 0.7"
+        )
     from cft_trl.generation.modes import run_mode, stream_mode
 
     asked = {"mode": options.mode, "system": options.system or None, "max_rounds": options.max_rounds}
@@ -69,6 +81,8 @@ def run(argv: list[str]) -> int:
     from cft_trl.progress import progress
 
     rows = read_rows(options.input, {"query": ("problem", "question")})
+    if options.samples > 1:
+        rows = [{**row, "sample": sample} for row in rows for sample in range(options.samples)]
     check_output(options.output)
     generator = open_generator(options)
     with progress("solutions", len(rows)) as advance:

@@ -172,7 +172,7 @@ class LocalModel(Conversations):
         thread.start()
         try:
             while isinstance(item := queue.get(), list):
-                text = cut_at_stop(self._decode(self._said(item)), sampled.stop).removesuffix(self._behind)
+                text = cut_at_stop(self.decode(self.said(item)), sampled.stop).removesuffix(self._behind)
                 # Half a character decodes to U+FFFD; the next token may complete it.
                 if text.startswith(shown) and not text.endswith("\ufffd") and len(text) > len(shown):
                     yield text[len(shown) :]
@@ -210,17 +210,40 @@ class LocalModel(Conversations):
     def _generation(self, row: _Row, stop: Sequence[str]) -> Generation:
         if row.reason == "failed":
             return Generation("", "failed", len(row.prompt), 0, self._too_long, reason="context length")
-        text = cut_at_stop(self._decode(self._said(row.tokens)), stop)
+        text = cut_at_stop(self.decode(self.said(row.tokens)), stop)
         if row.reason == "stop" and self._behind:
             text = text.removesuffix(self._behind)
-        return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens))
+        return Generation(text, row.reason or "stop", len(row.prompt), len(row.tokens), ids=tuple(row.tokens))
 
-    def _said(self, tokens: list[int]) -> list[int]:
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token as the tokenizer writes it -> its id."""
+        return self.tokenizer.get_vocab()
+
+    def next_token_logprobs(self, conversation: Sequence[Message], tokens: Sequence[int]) -> Any:
+        """The log probability of each token of the vocabulary as the next one, a float32 tensor.
+
+        Args:
+            conversation: What the model was asked.
+            tokens: What it has written of its answer, in ids.
+        """
+        import torch
+
+        ids = torch.tensor([[*self._row(conversation, 1).prompt, *tokens]], device=self.model.device)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                return self.model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
+        finally:
+            self.model.train(was_training)
+
+    def said(self, tokens: list[int]) -> list[int]:
         """The tokens without the header that a template writes before an answer (Qwen3's empty thought)."""
         size = len(self._header_ids)
         return tokens[size:] if tokens[:size] == self._header_ids[: len(tokens)] else tokens
 
-    def _decode(self, tokens: Any) -> str:
+    def decode(self, tokens: Any) -> str:
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _advance(
@@ -243,7 +266,7 @@ class LocalModel(Conversations):
         ids = [[pad] * (width - row.length) + row.prompt + row.tokens for row in rows]
         mask = [[0] * (width - row.length) + [1] * row.length for row in rows]
         limits = [min(most, row.limit - len(row.tokens)) for row in rows]
-        ends = RowEnds(self._decode, sampled.stop, width, [len(row.tokens) for row in rows], limits, on_step)
+        ends = RowEnds(self.decode, sampled.stop, width, [len(row.tokens) for row in rows], limits, on_step)
         sampling = []
         if sampled.temperature > 0:
             sampling.append(SeededSampling([row.stream for row in rows], sampled.temperature, sampled.top_p))

@@ -20,6 +20,7 @@ from time import time
 from typing import Any
 
 from cft_trl.errors import one_line
+from cft_trl.generation.logprobs import read_choices
 from cft_trl.generation.types import Generation
 
 # "\ud83d" alone, as a cut-off JSON escape leaves it; it can be written in no file.
@@ -207,7 +208,8 @@ def read_completion(reply: Any) -> Generation | Trouble:
     usage = usage if isinstance(usage, dict) else {}
     prompt_tokens, completion_tokens = (read_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
     text = _SURROGATE.sub("\ufffd", text)
-    return Generation(text, ended, prompt_tokens, completion_tokens, fingerprint=_fingerprint(reply))
+    told = {"fingerprint": _fingerprint(reply), "choices": read_choices(choice.get("logprobs"))}
+    return Generation(text, ended, prompt_tokens, completion_tokens, **told)
 
 
 def _fingerprint(reply: Any) -> str | None:

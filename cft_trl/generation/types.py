@@ -62,6 +62,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A token that an endpoint wrote, as it shows it, and the likeliest in its place with their log probabilities."""
+
+    text: str
+    logprob: float
+    others: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """What a model wrote.
 
@@ -76,6 +85,8 @@ class Generation:
         fingerprint: What an endpoint says of the system that wrote the text (`system_fingerprint`), where it does.
         reason: The failure in a few words to count by: "context length", "time-out", …
         limit_cut: Whether it got less room than was asked for.
+        choices: An endpoint's tokens, where `logprobs` were asked for. In no journal.
+        ids: The tokens of a model in this process. In no journal.
     """
 
     text: str
@@ -88,6 +99,8 @@ class Generation:
     fingerprint: str | None = None
     reason: str | None = None
     limit_cut: bool = False
+    choices: tuple[Choice, ...] = field(default=(), repr=False, compare=False)
+    ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
 
 # What a model gives: (request, generation), one per request; closed early, it asks no further.

@@ -57,11 +57,14 @@ _TEXTS = ("query", "response", "critique", "refinement", "verdict")
 
 @dataclass
 class Conversion:
-    """What became of the rows: `read`, `written`, and `failures` by reason."""
+    """What became of the rows: `read`, `written`, and `failures` by reason; for trainers (`convert_for_trl`) also what
+    was `left_out` on purpose, and `counts` by task."""
 
     read: int = 0
     written: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 def convert(
@@ -112,11 +115,7 @@ def convert(
             raise CFTError(
                 f"--{what} {given!r}: unknown{nearest(given, COLUMNS_OF)}; give one of {', '.join(COLUMNS_OF)}"
             )
-    output = Path(output)
-    if not output.name.endswith(SUFFIXES):
-        raise CFTError(f"{output}: cannot tell its format; expected a name ending in {', '.join(SUFFIXES)}")
-    if output.exists() and Path(source).expanduser().exists() and os.path.samefile(Path(source).expanduser(), output):
-        raise CFTError(f"{output}: the file to read and the one to write are the same; give another name")
+    output = _checked_output(source, output)
     counts = Conversion()
     failures = output.with_name(f"{output.name}.failures.jsonl")
     with (
@@ -142,6 +141,77 @@ def convert(
         if not counts.written:
             raise CFTError(f"{source}: none of its {counts.read} rows can be converted; {first}")
     if not counts.failures:
+        failures.unlink()
+    return counts
+
+
+def _checked_output(source: str | Path, output: str | Path) -> Path:
+    output = Path(output)
+    if not output.name.endswith(SUFFIXES):
+        raise CFTError(f"{output}: cannot tell its format; expected a name ending in {', '.join(SUFFIXES)}")
+    if output.exists() and Path(source).expanduser().exists() and os.path.samefile(Path(source).expanduser(), output):
+        raise CFTError(f"{output}: the file to read and the one to write are the same; give another name")
+    return output
+
+
+def convert_for_trl(
+    source: str | Path,
+    output: str | Path,
+    *,
+    to: str,
+    name: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Conversion:
+    """Reads critique data of any known layout and writes rows for another trainer of TRL's; see `trl_layouts`.
+
+    Args:
+        to: One of `trl_layouts.LAYOUTS`.
+        options: As the layout's function there takes them; None is its default.
+
+    Other arguments, return value and errors are those of `convert`; all rows are in memory at once, for their answers
+    are graded and several make one.
+    """
+    from cft_trl.sources.trl_layouts import converter
+
+    function, output = converter(to, options), _checked_output(source, output)
+    counts, first = Conversion(), None
+    failures = output.with_name(f"{output.name}.failures.jsonl")
+    records: list[Record] = []
+    places: list[str] = []
+    listed: list[dict[str, str]] = []
+    for row, where in raw_rows(source, split=split, name=name, revision=revision):
+        counts.read += 1
+        try:
+            records.append(to_record(row, where))
+            places.append(where)
+        except CFTError as error:
+            first = first or error
+            listed.append({"row": where, "reason": str(error).removeprefix(f"{where}: ")})
+        if progress:
+            progress(1)
+    if not counts.read:
+        raise CFTError(f"{source}: it holds no rows")
+    made = function(records)
+    listed += [{"row": places[at], "reason": reason} for at, reason in made.failures]
+    counts.failures.update(line["reason"] for line in listed)
+    counts.written, counts.left_out, counts.counts = len(made.rows), made.left_out, made.counts
+    if not made.rows:
+        told = first or f"{listed[0]['row']}: {listed[0]['reason']}"
+        raise CFTError(f"{source}: none of its {counts.read} rows can be converted; {told}")
+    with _whole_files(output, failures) as (row_file, failure_file):
+        with open(failure_file, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in listed)
+        if output.name.endswith(".parquet"):
+            from datasets import Dataset
+
+            Dataset.from_list(made.rows).to_parquet(row_file)
+        else:
+            with _open_text(row_file, output.name.endswith(".gz")) as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in made.rows)
+    if not listed:
         failures.unlink()
     return counts
 

@@ -1,0 +1,224 @@
+r"""How sure a critic is: the probability of "right" where its own critique comes to the verdict.
+
+    critique  "3 x 4 is 12, as the solution says.\n\nConclusion: right [END]"
+    tokens    … "Conclusion", ":", " right"         there " right" has probability 0.62 and " wrong" 0.31
+    Odds("right", p_right=0.667, low=0.667, high=0.667)
+
+Only the two words are weighed against each other: P(right) = p(" right") / (p(" right") + p(" wrong")). The other word
+is the one that stands in the same place, written likewise: "Wrong" for "Right", "incorrect" for "correct", "correct"
+for "not correct". Read is the first token in which the two differ; of the tokens that could begin the other word there
+it is the longest one. The rule needs no tokenizer: a model has the same figure here and behind an endpoint.
+
+A critique without a verdict, or with one that no second word answers, has no figure; `Odds.missing` says why. Among the
+20 likeliest tokens that an endpoint tells, the other word may be missing: it is then at most as likely as the last of
+them, and `p_right` is the bound that lies nearer to one half.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cft_trl.data.verdict import parse_verdict, verdict_span
+from cft_trl.generation.types import Choice, Generation, Message
+
+TOP_LOGPROBS = 20  # the most that OpenAI's protocol and vLLM's default allow
+# Fewer letters may begin another word as well ("in" for "incorrect"); whole vocabularies are not searched for them.
+_LETTERS = 3
+_CONTEXT = 24
+
+NO_VERDICT, NO_OTHER_WORD, NOT_FOUND = "no verdict", "a verdict without a second word", "verdict not among the tokens"
+
+_OTHERS = {
+    "right": "wrong", "correct": "incorrect", "accurate": "inaccurate", "valid": "invalid", "true": "false",
+}  # fmt: skip
+_OTHERS |= {wrong: right for right, wrong in _OTHERS.items()}
+_OTHERS |= dict.fromkeys(("flawed", "erroneous", "mistaken"), "correct")
+
+
+@dataclass(frozen=True, slots=True)
+class Odds:
+    """What one critique says, and how surely.
+
+    Attributes:
+        verdict: "right", "wrong" or None.
+        p_right: From 0 to 1; None where it cannot be read.
+        low, high: What it lies between; both `p_right` where it was read exactly.
+        missing: Why there is no `p_right`: one of the three constants above; None where there is one.
+    """
+
+    verdict: str | None
+    p_right: float | None = None
+    low: float | None = None
+    high: float | None = None
+    missing: str | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether only bounds are known; those closer than 0.0001 are as good as the figure."""
+        return self.low is not None and self.high is not None and self.high - self.low > 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the two words part: `at` in the text; `written` and `other` are what is left of each from there on."""
+
+    verdict: str
+    at: int
+    written: str
+    other: str
+
+
+def other_word(word: str) -> str | None:
+    """The word that would say the opposite in the same place, in the same case; None where there is none.
+
+    Example:
+        >>> other_word("Wrong"), other_word("INCORRECT"), other_word("not correct"), other_word("isn't right")
+        ('Right', 'CORRECT', 'correct', None)
+    """
+    if (denied := re.fullmatch(r"not\s+(\w+)", word, re.IGNORECASE)) and denied[1].lower() in _OTHERS:
+        return denied[1].capitalize() if word[0].isupper() and denied[1].islower() else denied[1]
+    other = _OTHERS.get(word.lower())
+    if other is None:
+        return None
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+
+
+def read_told(text: str, choices: Sequence[Choice]) -> Odds:
+    """The odds of a critique from an endpoint.
+
+    Args:
+        text: The critique.
+        choices: The tokens that were written, each with the likeliest in its place.
+
+    Example:
+        >>> right = Choice(" right", math.log(0.6), ((" right", math.log(0.6)), (" wrong", math.log(0.2))))
+        >>> odds = read_told("Conclusion: right", [Choice("Conclusion", 0.0), Choice(":", 0.0), right])
+        >>> odds.verdict, round(odds.p_right, 6), odds.bounded
+        ('right', 0.75, False)
+    """
+    place = _place(text)
+    if isinstance(place, Odds):
+        return place
+    told = _told_at(text, place, choices)
+    if told is None:
+        return Odds(place.verdict, missing=NOT_FOUND)
+    choice, head = told
+    written_part = len(choice.text) - len(head)
+    beginnings = {head + place.other[:size]: size for size in range(1, len(place.other) + 1)}
+    least = min(_LETTERS, written_part, len(place.other))
+    listed = [(beginnings.get(text, 0), logprob) for text, logprob in choice.others]
+    longest = max(listed, default=(0, 0.0))[0]
+    written = math.exp(choice.logprob)
+    if longest >= least:
+        # SentencePiece's "▁wrong" and "wrong" are both shown as "wrong": one of them it is.
+        found = [math.exp(logprob) for size, logprob in listed if size == longest]
+        return _odds(place.verdict, written, min(found), max(found))
+    probabilities = [math.exp(logprob) for _, logprob in choice.others]
+    if not probabilities:
+        return Odds(place.verdict, missing=NOT_FOUND)
+    rest = max(0.0, 1.0 - sum(probabilities))
+    shorter = [math.exp(logprob) for size, logprob in listed if size]  # may be its first token, or another word's
+    return _odds(place.verdict, written, 0.0, max(min(*probabilities, rest), *shorter, 0.0))
+
+
+def read_here(model: Any, conversation: Sequence[Message], made: Generation) -> Odds:
+    """The odds of a critique that was written in this process: one more forward pass, over what stands before the verdict.
+
+    Args:
+        model: The `LocalModel` that wrote it.
+        conversation: What it was asked.
+        made: What it wrote, with its `ids`.
+    """  # noqa: E501
+    place = _place(made.text)
+    if isinstance(place, Odds):
+        return place
+    tokenizer, said = model.tokenizer, model.said(list(made.ids))
+    header = len(made.ids) - len(said)
+    count = _tokens_until(model.decode, said, place.at)
+    upto = model.decode(said[:count])
+    written = upto[place.at :]
+    raw = tokenizer.convert_ids_to_tokens(said[count - 1]) if count else ""
+    if upto[: place.at + 1] != made.text[: place.at + 1] or not written or not raw.endswith(written):
+        return Odds(place.verdict, missing=NOT_FOUND)
+    vocabulary, head = model.vocabulary, raw[: len(raw) - len(written)]
+    sizes = range(len(place.other), 0, -1)
+    other = next((vocabulary[word] for size in sizes if (word := head + place.other[:size]) in vocabulary), None)
+    if other is None:
+        return Odds(place.verdict, missing=NOT_FOUND)
+    logprobs = model.next_token_logprobs(conversation, list(made.ids)[: header + count - 1])
+    written_p, other_p = (math.exp(float(logprobs[token])) for token in (said[count - 1], other))
+    return _odds(place.verdict, written_p, other_p)
+
+
+def _place(text: str) -> _Place | Odds:
+    span, verdict = verdict_span(text), parse_verdict(text)
+    if span is None or verdict is None:
+        return Odds(None, missing=NO_VERDICT)
+    written = text[slice(*span)]
+    other = other_word(written)
+    if other is None or not written.isascii():
+        return Odds(verdict, missing=NO_OTHER_WORD)
+    shared = next((at for at, (a, b) in enumerate(zip(written, other, strict=False)) if a != b), 0)
+    left, right = (word[shared:].split(" ")[0] for word in (written, other))
+    return _Place(verdict, span[0] + shared, left, right) if left and right else Odds(verdict, missing=NO_OTHER_WORD)
+
+
+def _odds(verdict: str, written: float, least: float, most: float | None = None) -> Odds:
+    """The odds from the probability of the word that was written, and that of the other, or what it lies between."""
+    if written <= 0.0:
+        return Odds(verdict, missing=NOT_FOUND)
+    sure = [written / (written + other) for other in (least, least if most is None else most)]
+    ends = sure if verdict == "right" else [1.0 - share for share in sure]
+    return Odds(verdict, min(ends, key=lambda share: abs(share - 0.5)), min(ends), max(ends))
+
+
+def _told_at(text: str, place: _Place, choices: Sequence[Choice]) -> tuple[Choice, str] | None:
+    """The token that holds the place, and its own text up to there.
+
+    Servers show a token of half a character as they like, and SentencePiece's without its space. So the place is found
+    by the plain letters before it, without spaces, counted from the end.
+    """
+    before = re.search(r"[\x21-\x7e\s]*\Z", text[: place.at])
+    assert before is not None  # it may be empty
+    window = _squeezed(before[0])[-_CONTEXT:] + place.written
+    behind = _squeezed(text[place.at + len(place.written) :])
+    seen = _squeezed(text[: place.at]) + place.written
+    number = (seen + behind).count(window) - seen.count(window)  # how often it comes again behind
+    joined, owners = [], []
+    for index, choice in enumerate(choices):
+        for at, character in enumerate(choice.text):
+            if not character.isspace():
+                joined.append(character)
+                owners.append((index, at))
+    told, end = "".join(joined), len(joined)
+    for _ in range(number + 1):
+        start = told.rfind(window, 0, end)
+        if start < 0:
+            return None
+        end = start + len(window) - 1
+    index, at = owners[start + len(window) - len(place.written)]
+    # Shown without its space a token may be another one, which tells where a word stands without one: "right".
+    spaced = any(choice.text[:1].isspace() and choice.text.strip() for choice in choices)
+    if not spaced and " " in text and not text[: place.at - at][-1:].isspace():
+        return None
+    return choices[index], choices[index].text[:at]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _tokens_until(decode: Any, ids: Sequence[int], character: int) -> int:
+    """How many tokens it takes until the text holds the character at an index."""
+    low, high = 0, len(ids)
+    while low < high:
+        middle = (low + high) // 2
+        if len(decode(ids[:middle])) > character:
+            high = middle
+        else:
+            low = middle + 1
+    return low
