@@ -74,7 +74,7 @@ def _tokenizer() -> Any:
 
 
 def _select(folder: Path, winner: int, steps: tuple[int, ...]) -> None:
-    from cft_trl.training.selection import link_model, point_best
+    from cft_trl.training.kept_models import link_model, point_best
 
     link_model(folder / f"checkpoint-{winner}", folder / "_selected" / f"step-{winner}")
     point_best(folder, Path("_selected") / f"step-{winner}")

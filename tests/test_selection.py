@@ -23,8 +23,11 @@ from cft_trl.generation.local import Generation, LocalModel
 from cft_trl.grading.intervals import wilson_interval
 from cft_trl.models.loading import load_model
 from cft_trl.models.run_record import run_of
+from cft_trl.training.choice import choose, ranked
+from cft_trl.training.race import select
 from cft_trl.training.runs import mark_checkpoint
-from cft_trl.training.selection import SelectBestCheckpoint, Selection, choose, ranked, select
+from cft_trl.training.select_callback import SelectBestCheckpoint
+from cft_trl.training.selection import Selection
 
 # ---- which one -------------------------------------------------------------------------------------------------------
 
@@ -91,11 +94,11 @@ def test_every_checkpoint_is_scored_as_saved_and_the_best_stays(trained, monkeyp
     steps = iter(hits)
     score = validation_module.ValidationSet.score
 
-    def planted(self, generations):
+    def planted(self, generations, places):
         given = hits[next(steps)]
         interval = list(wilson_interval(sum(given), 4))
         return {
-            **score(self, generations)[0],
+            **score(self, generations, places)[0],
             "hits": sum(given),
             "score": sum(given) / 4,
             "interval_95": interval,
@@ -181,7 +184,7 @@ def test_cft_select_and_again(run, capsys, monkeypatch):
     assert card.endswith("<!-- /selection -->\n\n## Use\n\nSo.\n")
 
     asked = []
-    monkeypatch.setattr("cft_trl.commands.select._generate", lambda *given: asked.append(given) or [])
+    monkeypatch.setattr("cft_trl.commands.select._ask", lambda *given: asked.append(given) or [])
     assert main([*words, "--keep", "2"]) == 0  # nothing is generated again
     assert (asked, sorted(path.name for path in run.glob("_selected/step-*"))) == ([], ["step-2", "step-4"])
     assert (run / "README.md").read_text() == card

@@ -79,17 +79,25 @@ class ValidationSet:
             for row in self.rows
         ]
 
-    def score(self, generations: Sequence[Generation]) -> tuple[dict[str, Any], list[bool]]:
-        """-> (hits, of, score, interval_95, shares of truncated texts and of texts that say nothing; hit per row)."""
+    def score(
+        self, generations: Sequence[Generation], places: Sequence[int] | None = None
+    ) -> tuple[dict[str, Any], list[bool]]:
+        """-> (hits, of, score, interval_95, shares of truncated texts and of texts that say nothing; hit per text).
+
+        Args:
+            generations: One per row, or one per place.
+            places: Of the rows that these are about, if not all.
+        """
         from cft_trl.grading.grade import extract_answer, grade_many
 
+        rows = self.rows if places is None else [self.rows[at] for at in places]
         texts = [generation.text for generation in generations]
         if self.kind == "answers":
-            hits = grade_many([(text, row["gold"]) for text, row in zip(texts, self.rows, strict=True)])
+            hits = grade_many([(text, row["gold"]) for text, row in zip(texts, rows, strict=True)])
             silent = sum(extract_answer(text) is None for text in texts)
         else:
             verdicts = [parse_verdict(text) for text in texts]
-            hits = [verdict == row["verdict"] for verdict, row in zip(verdicts, self.rows, strict=True)]
+            hits = [verdict == row["verdict"] for verdict, row in zip(verdicts, rows, strict=True)]
             silent = verdicts.count(None)
         count, of = sum(hits), len(hits)
         summary = {
@@ -104,6 +112,26 @@ class ValidationSet:
 
 
 _ASKED = ("query", "response", "gold", "verdict")
+_SHARES = ("truncated", "no_answer", "no_verdict")
+
+
+def joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of two parts of a set, from theirs (see `ValidationSet.score`).
+
+    Example:
+        >>> half = {"hits": 1, "of": 2, "truncated": 0.5, "no_answer": 0.0}
+        >>> told = joined(half, {"hits": 2, "of": 2, "truncated": 0.0, "no_answer": 0.5})
+        >>> told["hits"], told["score"], told["truncated"], told["no_answer"]
+        (3, 0.75, 0.25, 0.25)
+    """
+    hits, of = one["hits"] + other["hits"], one["of"] + other["of"]
+    shares = {
+        # Counts are whole numbers: the share of a joined set is that of one that was scored at once.
+        name: (round(one[name] * one["of"]) + round(other[name] * other["of"])) / of
+        for name in _SHARES
+        if name in other
+    }
+    return {"hits": hits, "of": of, "score": hits / of, "interval_95": list(wilson_interval(hits, of)), **shares}
 
 
 def load_validation(

@@ -71,16 +71,20 @@ def serve(
     if chosen := served_dtype(first, revision, dtype):
         options += ["--dtype", chosen]
     options += ["--trust-remote-code"] if trust_remote_code else []
-    asking: dict[str, Any] = {
-        "stop_token_ids": end_ids(tokenizer, _generation_config(first, revision)),
+    asking = asking_of(first, tokenizer, revision) | {"extra": extra, "max_concurrency": concurrency}
+    with vllm_server(served, served_name=served_name, revision=served_revision, options=options, log=log) as url:
+        yield {name: Endpoint(name, url, **asking) for name in sources}
+
+
+def asking_of(source: str, tokenizer: Any, revision: str | None = None) -> dict[str, Any]:
+    """How a model of ours behind a vLLM server is asked: fields of its `Endpoint`."""
+    return {
+        "stop_token_ids": end_ids(tokenizer, _generation_config(source, revision)),
         "header": written_before(tokenizer),
         "behind": written_behind(tokenizer),
         "merge_system": refuses_system(tokenizer),
-        "extra": extra,
         "whole_context": True,
     }
-    with vllm_server(served, served_name=served_name, revision=served_revision, options=options, log=log) as url:
-        yield {name: Endpoint(name, url, max_concurrency=concurrency, **asking) for name in sources}
 
 
 def _lora(

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -41,7 +41,7 @@ PYTHON, OPTIONS = "CFT_VLLM_PYTHON", "CFT_VLLM_OPTIONS"
 
 _ASK_EVERY_S = 0.5
 _LEAVE_S = 10.0  # for an orderly end before the group is killed
-_BARE = build_opener(ProxyHandler({}))  # a proxy of the environment is not for loopback
+BARE = build_opener(ProxyHandler({}))  # a proxy of the environment is not for loopback
 _PREFIX = re.compile(r"^(?:\([^)]*\) )*(?:(?:INFO|WARNING|ERROR|CRITICAL) [\d-]+ [\d:]+ \[[^]]*\] ?)?")
 _TOLD = re.compile(r"^[\w.]*(?:Error|Exception|Interrupt): \S|: error: \S|^Value error, \S")
 _NOT_THE_CAUSE = re.compile(r"root cause|failed to start|died unexpectedly|EngineDead", re.I)
@@ -56,6 +56,7 @@ def vllm_server(
     options: Sequence[str] = (),
     timeout_s: float = 600.0,
     log: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Starts `python -m vllm.entrypoints.openai.api_server` on a free port of 127.0.0.1 and stops it in the end.
 
@@ -70,6 +71,7 @@ def vllm_server(
             after those of `CFT_VLLM_OPTIONS` and so win.
         timeout_s: Seconds until it must answer.
         log: Where its output goes; by default a file in the temporary folder, which is kept only if something failed.
+        environment: Variables that it is given beside ours.
 
     Yields:
         Its base URL, "http://127.0.0.1:PORT/v1".
@@ -91,7 +93,8 @@ def vllm_server(
     path = Path(log) if log else Path(tempfile.mkstemp(prefix="cft-vllm-", suffix=".log")[1])
     with ExitStack() as opened:
         try:
-            server = opened.enter_context(process_group(command, opened.enter_context(open(path, "wb"))))
+            output = opened.enter_context(open(path, "wb"))
+            server = opened.enter_context(process_group(command, output, environment))
         except OSError as error:
             raise CFTError(f"vLLM for {model}: cannot be started ({error})") from None
         _wait(server, f"http://127.0.0.1:{port}", str(model), timeout_s, path)
@@ -106,15 +109,23 @@ def vllm_server(
 
 
 @contextmanager
-def process_group(command: Sequence[str], output: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+def process_group(
+    command: Sequence[str], output: IO[bytes] | int, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command as a process group that ends with the `with` block, and with this process at the latest.
 
     Args:
         command: What to run; SIGTERM asks it to end, and whatever of it is left after ten seconds is killed.
         output: The file that takes its output, errors among it.
+        environment: Variables that it is given beside ours.
     """
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env={**os.environ, **(environment or {})},
     )
     try:
         with _guard(process.pid):
@@ -212,7 +223,7 @@ def _wait(server: subprocess.Popen[bytes], address: str, model: str, timeout_s: 
 
 def _answers(url: str) -> bool:
     try:
-        with _BARE.open(url, timeout=5) as reply:
+        with BARE.open(url, timeout=5) as reply:
             return reply.status == 200
     except (URLError, OSError):
         return False

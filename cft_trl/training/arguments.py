@@ -27,6 +27,8 @@ class CFTScriptArguments(ScriptArguments):
             `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
         select_limit: a seeded sample of so many of its problems.
         select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
+        select_exhaustive: every checkpoint answers all of its problems; otherwise one that will hardly be the best any
+            more stops after 25, 37, 56, … of them, by an exact test against the best so far (see `cft select --help`).
     """
 
     dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
@@ -40,4 +42,5 @@ class CFTScriptArguments(ScriptArguments):
     select_benchmark: str | None = field(default=None, metadata={"help": "Score checkpoints on it, keep the best."})
     select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
     select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})
+    select_exhaustive: bool = field(default=False, metadata={"help": "Score each checkpoint on all problems."})
     resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})

@@ -62,7 +62,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
 def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adapter: Any, output: Path) -> CFTTrainer:
     from cft_trl.plots import plot_training
-    from cft_trl.training.selection import selection_callbacks
+    from cft_trl.training.select_callback import selection_callbacks
     from cft_trl.training.trainer import CFTTrainer
 
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
