@@ -123,7 +123,7 @@ def _unit(problem: Problem, rng: random.Random) -> Solution | None:
 def _lucky(problem: Problem, rng: random.Random) -> Solution | None:
     """Wrong work that arrives: one line whose misread quantities cancel, or an error that the last line undoes."""
     last = len(problem.steps)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 or last == 1:  # a single line has no later one to undo its error
         place = rng.randrange(last) + 1
         lines = _cancelling_quantities(problem, place, rng)
         return _finish(problem, lines, "lucky", place)
