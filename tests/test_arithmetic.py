@@ -106,7 +106,7 @@ ANSWERS = {
     "tickets": lambda count, price: count * price,
     "rows_of_seats": lambda rows, seats: rows * seats,
     "practice": lambda days, daily: days * daily,
-    "points": lambda goals, worth: goals * worth,
+    "teams": lambda teams, each: teams * each,
     "shared_equally": lambda friends, total: total / friends,
     "bags_filled": lambda size, all: all / size,
     "rope_pieces": lambda pieces, rope: rope / pieces,

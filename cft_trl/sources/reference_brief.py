@@ -1,12 +1,12 @@
-"""Brief critiques: work the step out, read what the solution has, conclude.
+"""Brief critiques: work the step out, put its result beside the solution's, conclude.
 
-    14 + 9 = 23. The solution has 25.
+    14 + 9 = 23. 23 and 25 are different.
     Conclusion: wrong [END]
 
-They are half as long as those of `reference.py`, and the verdict follows from two numbers that stand in the critique
-itself: a small model that trains for minutes can learn to compare what it has just written. A step a line, up to the
-first that differs. Where results alone do not decide (a wrong unit, a step that is missing, a right answer by luck) there
-is no brief critique.
+They are half as long as those of `reference.py`, and the verdict follows from two numbers that stand side by side in
+the critique itself: a small model that trains for minutes can judge what it has just written. A step a line, up to the
+first that differs. Where results alone do not decide (a wrong unit, a missing step, a right answer by luck) there is no
+brief critique.
 """
 
 from cft_trl.sources.arithmetic.numbers import plain
@@ -23,9 +23,9 @@ def brief_critique(record: dict) -> str | None:
     Example:
         >>> step = {"label": "in all", "left": "14", "left_from": "problem", "op": "+", "right": "9",
         ...         "right_from": "problem", "value": "23", "unit": "pencil"}
-        >>> row = {"query": "14 pencils and 9 more?", "response": "14 + 9 = 25\\nThe answer is 25.", "meta": {"steps": [step]}}
+        >>> row = {"query": "14 and 9 more?", "response": "14 + 9 = 25\\nThe answer is 25.", "meta": {"steps": [step]}}
         >>> print(brief_critique(row))
-        14 + 9 = 23. The solution has 25.
+        14 + 9 = 23. 23 and 25 are different.
         Conclusion: wrong [END]
     """
     steps = read_steps((record.get("meta") or {}).get("steps"))
@@ -34,8 +34,10 @@ def brief_critique(record: dict) -> str | None:
         return None
     lines, verdict = [], "right"
     for step, equation in zip(steps, equations, strict=True):
-        lines.append(f"{step.text}. The solution has {plain(equation.shown)}.")
-        if equation.shown != step.value:
+        same = equation.shown == step.value
+        both = f"{plain(step.value)} and {plain(equation.shown)}"
+        lines.append(f"{step.text}. {both} are {'equal' if same else 'different'}.")
+        if not same:
             verdict = "wrong"
             break
     if (diagnose(equations, final, steps, record["query"]).kind is None) != (verdict == "right"):

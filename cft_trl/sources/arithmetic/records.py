@@ -90,14 +90,15 @@ def arithmetic_records(
     Args:
         count: how many rows.
         seed: another seed gives other problems of the same split.
-        levels: of 0 (one small step), 1 (two small steps), 2 (3-4 steps, larger numbers), 3 (4-6 steps, percentages, decimals, units).
+        levels: of 0 (one small step), 1 (two small steps), 2 (3-4 steps, larger numbers), 3 (4-6 steps, percentages,
+            decimals, units).
         split: "train", "validation" or "test"; no query is in two of them.
         right_ratio: the share of rows with a right response, 0 to 1, kept exactly up to rounding.
         kinds: the kinds of error in the wrong responses (default: all, see corrupt.py). A problem that none of them
             fits is passed over.
         with_critiques: False leaves `critique` and `teacher` None, for another teacher to write.
         pairs: two rows of each problem, a right and a wrong response in the same style, one after the other in either
-            order; `share_prefixes` then computes what the two begin with once. Needs an even `count`; the ratio is a half.
+            order; `share_prefixes` computes what the two begin with once. Needs an even `count`; the ratio is a half.
         brief: critiques in the form of `reference_brief`, short enough to learn in minutes, where results alone decide;
             the others (a wrong unit, a missing step, an answer right by luck) as without it.
 
