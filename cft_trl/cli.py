@@ -19,7 +19,7 @@ from cft_trl.errors import CFTError, nearest
 
 # command -> what it does, in the order a newcomer meets them
 COMMANDS = {
-    "quickstart": "a trained model in a quarter of an hour, on a CPU",
+    "quickstart": "a trained model in minutes, on a CPU",
     "build": "a dataset of critiques from questions and a teacher",
     "train": "critique fine-tuning from a YAML file; any field can follow: --learning_rate 1e-5",
     "preview": "one row as the model sees it",

@@ -1,8 +1,7 @@
-"""Generation, verdict scores, intervals, the model card and the quickstart's bookkeeping."""
+"""Generation, verdict scores, intervals and the model card."""
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -68,63 +67,6 @@ def test_a_model_that_knows_the_critique_is_scored_right(tokenizers, tiny_model,
     ]
     judged = generate_verdicts(trainer.model, tokenizer, rows[:4], max_new_tokens=150)
     assert score_verdicts(judged)["accuracy"] == 1.0
-
-
-def test_quickstart_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsys, monkeypatch):
-    from transformers import AutoModelForCausalLM
-
-    from cft_trl.commands import quickstart_run as quickstart
-
-    tiny_model(tokenizers("chatml")).save_pretrained(tmp_path / "model")
-    tokenizers("chatml").save_pretrained(tmp_path / "model")
-    settings = quickstart.QuickstartSettings(str(tmp_path / "model"), rows=30, eval_rows=12, generated_rows=6)
-    output = tmp_path / "run"
-
-    # Interrupted after training: what is done is not done again.
-    with monkeypatch.context() as patch:
-        patch.setattr(quickstart, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            quickstart.run_quickstart(output, settings)
-    trained = (output / "model.safetensors").stat().st_mtime_ns
-    metrics = quickstart.run_quickstart(output, settings)
-    assert (output / "model.safetensors").stat().st_mtime_ns == trained
-
-    AutoModelForCausalLM.from_pretrained(output)
-    assert json.loads((output / "metrics.json").read_text()) == metrics
-    assert metrics["before"]["teacher_forced"]["rows"] == metrics["after"]["teacher_forced"]["rows"] == 12
-    assert metrics["after"]["critique_loss"] < metrics["before"]["critique_loss"]
-    assert metrics["after"]["generated"]["rows"] == 6
-    assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
-    assert not list(output.glob("checkpoint-*"))
-    card = (output / "README.md").read_text()
-    assert re.search(r"\| critique loss, nats per token \| \d\.\d+ \| \d\.\d+ \|", card)
-    shown = capsys.readouterr().out
-    assert "verdict of free critiques" in shown
-    assert "Three things to try next" in shown
-
-    # Finished: shown again at once; other settings are refused, not mixed.
-    assert quickstart.run_quickstart(output, settings) == metrics
-    with pytest.raises(CFTError, match="other settings"):
-        quickstart.run_quickstart(output, quickstart.QuickstartSettings(str(tmp_path / "model"), rows=31))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quickstart, "package_digest", lambda: "another")
-        with pytest.raises(CFTError, match="made with another version of our own code"):
-            quickstart.run_quickstart(output, settings)
-    told = json.loads((tmp_path / "model" / "config.json").read_text())
-    (tmp_path / "model" / "config.json").write_text(json.dumps({**told, "rms_norm_eps": 0.5}))
-    with pytest.raises(CFTError, match=r"made with another config\.json of its base"):
-        quickstart.run_quickstart(output, settings)
-
-
-def test_quickstart_does_not_touch_a_folder_of_something_else(tmp_path):
-    from cft_trl.commands.quickstart_run import QuickstartSettings, run_quickstart
-
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(CFTError, match="not a quickstart's"):
-        run_quickstart(tmp_path, QuickstartSettings())
-    with pytest.raises(CFTError, match="not a quickstart's"):
-        run_quickstart(tmp_path, QuickstartSettings(), force=True)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
 def test_card_code_runs(tokenizers, tiny_model, rows, tmp_path):

@@ -13,7 +13,7 @@ from cft_trl.sources.reference import critique_from_reference
 from cft_trl.sources.reference_equations import final_answer, read_equations
 from cft_trl.sources.reference_wording import wording
 
-LEVELS = (1, 2, 3)
+LEVELS = (0, 1, 2, 3)
 EQUATION = re.compile(r"([\d.]*\d) ([-+×÷]) ([\d.]*\d) = ([\d.]*\d)")
 QUOTED = re.compile(r'"[^"]*"')
 WORDS = {  # a word that names the kind of mistake, whatever the phrasing

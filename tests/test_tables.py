@@ -107,7 +107,7 @@ def test_no_table_is_read_before_a_problem_is_drawn(tmp_path):
 def test_the_levels_are_known_without_reading_them(monkeypatch):
     monkeypatch.setattr(bank, "read_table", lambda path: pytest.fail(f"{path} is read"))
     bank._templates.cache_clear()
-    assert list(TEMPLATES) == [1, 2, 3]
+    assert list(TEMPLATES) == [0, 1, 2, 3]
     assert 3 in TEMPLATES
     assert 4 not in TEMPLATES
 

@@ -3,11 +3,11 @@
 Stages in the order they run, each leaving a file in the output folder and skipped when that file is there, so that
 a run that was interrupted goes on where it was:
 
-    data/train.jsonl, data/heldout.jsonl   rows of the embedded arithmetic source with the reference teacher
-    before.json                            the model as it came, on held-out rows
+    data/train.jsonl, …                    critiques, solutions, held-out problems (quickstart_rows.py)
+    before.json                            the model as it came, on held-out problems (quickstart_shown.py)
     checkpoint-N/                          while training
     model.safetensors, …                   the trained model
-    after.json                             the trained model, on the same rows
+    after.json                             the trained model, on the same problems
     metrics.json, training.png, README.md  the numbers side by side, the plot, the card
 """
 
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cft_trl.commands.quickstart_rows import PRESET, build_rows, prepare_mixture
+from cft_trl.commands.quickstart_shown import EXAMPLE, LIMITS, evaluate, example, print_summary
 from cft_trl.data.digests import package_digest
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.errors import CFTError
@@ -37,18 +39,20 @@ class QuickstartSettings:
 
     Args:
         model: folder, Hub id or `smollm2-135m`.
-        rows: training rows of level 1.
-        eval_rows: held-out rows; `generated_rows` of them are also critiqued freely, which is slow on a CPU.
-        learning_rate, pack_length: optimisation; a step is one pack of `pack_length` tokens.
-        seed: of the problems, their order and the noise.
+        rows: critiques to train on, two of each problem: of a right solution and of a wrong one.
+        solutions: right solutions of other problems, to train on beside them.
+        eval_rows: held-out problems; `generated_rows` of them are also critiqued and solved freely, which takes time.
+        learning_rate, pack_length: optimisation; a step is one pack of at most `pack_length` tokens.
+        seed: of the problems, their order and the errors in them.
     """
 
     model: str = "smollm2-135m"
     rows: int = 400
-    eval_rows: int = 100
-    generated_rows: int = 60
+    solutions: int = 200
+    eval_rows: int = 120
+    generated_rows: int = 120
     learning_rate: float = 5e-4
-    pack_length: int = 768
+    pack_length: int = 512
     seed: int = 0
 
 
@@ -69,27 +73,35 @@ def run_quickstart(output: Path, settings: QuickstartSettings, *, force: bool = 
     if (output / METRICS_FILE).is_file():
         metrics = json.loads((output / METRICS_FILE).read_text(encoding="utf-8"))
         print(f"{output} is complete; --force runs it anew", flush=True)
-        _print_summary(output, metrics)
+        print_summary(output, metrics)
         return metrics
     say = _Stages()
-    say("Building a critique dataset (arithmetic, reference teacher)")
-    train_rows, heldout = _build_data(output, settings)
-    print(f"  {len(train_rows)} rows to train on, {len(heldout)} held out, e.g.\n\n{_example(train_rows[0])}\n")
+    say("Building a dataset of critiques and solutions (arithmetic, reference teacher)")
+    rows = build_rows(
+        output / "data",
+        rows=settings.rows,
+        solutions=settings.solutions,
+        heldout=settings.eval_rows,
+        seed=settings.seed,
+    )
+    counts = f"{len(rows['train'])} critiques and {len(rows['solve'])} solutions to train on"
+    print(f"  {counts}, {len(rows['heldout'])} problems held out, e.g.\n\n{example(rows['train'][0])}\n")
 
-    trainer, started = _trainer(output, settings, train_rows, heldout), time.time()
-    before = _stage(output / "before.json", lambda: _evaluate(trainer, heldout, settings, say, "before training"))
+    trainer, started = _trainer(output, settings, rows), time.time()
+    heldout, generated = rows["heldout"], settings.generated_rows
+    before = _stage(output / "before.json", lambda: evaluate(trainer, heldout, generated, say, "before training"))
     if not (output / TRAINED_STAMP).is_file():
         _train(trainer, output, say)
     else:
-        trainer = _trainer(output, replace(settings, model=str(output)), train_rows, heldout)
-    after = _stage(output / "after.json", lambda: _evaluate(trainer, heldout, settings, say, "after training"))
+        trainer = _trainer(output, replace(settings, model=str(output)), rows)
+    after = _stage(output / "after.json", lambda: evaluate(trainer, heldout, generated, say, "after training"))
 
     history = json.loads((output / TRAINED_STAMP).read_text(encoding="utf-8"))["log_history"]
     metrics = {
         "settings": asdict(settings),
         "before": before["metrics"],
         "after": after["metrics"],
-        "training_rows": trainer.preparation["train"].to_dict(),
+        "training_rows": {name: trainer.preparation[name].to_dict() for name in trainer.preparation if name != "eval"},
         "training_seconds": next((e["train_runtime"] for e in reversed(history) if "train_runtime" in e), None),
         "machine": machine(),
         "seconds_this_session": round(time.time() - started, 1),
@@ -98,7 +110,7 @@ def run_quickstart(output: Path, settings: QuickstartSettings, *, force: bool = 
     write_text(output / METRICS_FILE, json.dumps(metrics, indent=2))
     for checkpoint in output.glob("checkpoint-*"):  # 1.6 GB of optimizer state that nobody needs any more
         shutil.rmtree(checkpoint)
-    _print_summary(output, metrics)
+    print_summary(output, metrics)
     return metrics
 
 
@@ -149,24 +161,7 @@ def _claim(output: Path, settings: QuickstartSettings, force: bool) -> None:
     write_text(path, json.dumps(mine, indent=2))
 
 
-def _build_data(output: Path, settings: QuickstartSettings) -> tuple[list[dict], list[dict]]:
-    from cft_trl.sources.arithmetic import arithmetic_records
-
-    folder = output / "data"
-    folder.mkdir(exist_ok=True)
-    for name, split, count in (("train", "train", settings.rows), ("heldout", "test", settings.eval_rows)):
-        path = folder / f"{name}.jsonl"
-        if not path.is_file():
-            rows = arithmetic_records(count, seed=settings.seed, levels=(1,), split=split)
-            write_text(path, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
-    return _read(folder / "train.jsonl"), _read(folder / "heldout.jsonl")
-
-
-def _read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").strip("\n").split("\n")]
-
-
-def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict], heldout: list[dict]):
+def _trainer(output: Path, settings: QuickstartSettings, rows: dict[str, list[dict[str, Any]]]):
     import torch
     from datasets import Dataset
 
@@ -179,12 +174,14 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
 
     refuse_adapter(settings.model, setting="--model")
     model, tokenizer = load_model(settings.model, dtype="float32")
+    mixture, reports = prepare_mixture(rows["train"], rows["solve"], tokenizer, settings.pack_length, settings.seed)
+    print(*reports.values(), sep="\n", flush=True)
     config = CFTConfig(
         str(output),
         use_cpu=not torch.cuda.is_available(),
-        prompt_preset="compact",
+        prompt_preset=PRESET,
         max_length=settings.pack_length,
-        packing=True,
+        share_prefixes="true",  # the two solutions of a problem, and all prompts, begin alike
         per_device_train_batch_size=1,
         per_device_eval_batch_size=1,
         learning_rate=settings.learning_rate,
@@ -192,8 +189,7 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
         weight_decay=0.01,
         gradient_checkpointing=False,
         logging_steps=5,
-        eval_strategy="steps",
-        eval_steps=0.5,
+        eval_strategy="no",  # before and after, with all the rest
         save_strategy="steps",
         save_steps=0.34,
         save_total_limit=1,
@@ -203,10 +199,11 @@ def _trainer(output: Path, settings: QuickstartSettings, train_rows: list[dict],
     trainer = CFTTrainer(
         model,
         config,
-        train_dataset=Dataset.from_list(train_rows, features=features()),
-        eval_dataset=Dataset.from_list(heldout, features=features()),
+        train_dataset=mixture,
+        eval_dataset=Dataset.from_list(rows["heldout"], features=features()),
         processing_class=tokenizer,
     )
+    trainer.preparation.update(reports)
     show_log_lines(trainer)
     return trainer
 
@@ -215,42 +212,6 @@ def _stage(path: Path, run: Any) -> dict[str, Any]:
     if not path.is_file():
         write_text(path, json.dumps(run(), indent=1, ensure_ascii=False))
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _evaluate(trainer: Any, heldout: list[dict], settings: QuickstartSettings, say: _Stages, when: str) -> dict:
-    from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
-    from cft_trl.grading.intervals import wilson_interval
-    from cft_trl.progress import progress
-
-    say(f"Evaluating {when}: loss and teacher-forced verdicts on {len(heldout)} held-out rows")
-    forced = trainer.evaluate()
-    chosen = heldout[: settings.generated_rows]
-    say(f"Evaluating {when}: critiques written freely for {len(chosen)} held-out rows")
-    with progress("critiques", len(chosen)) as advance:
-        judged = generate_verdicts(
-            trainer.model,
-            trainer.processing_class,
-            chosen,
-            prompt_preset="compact",
-            max_new_tokens=128,
-            batch_size=20,
-            on_progress=advance,
-        )
-    count = int(forced["eval_verdict_count"])
-    hits = round(forced["eval_verdict_accuracy"] * count)
-    metrics = {
-        "critique_loss": forced["eval_critique_loss"],
-        "teacher_forced": {
-            "rows": count,
-            "hits": hits,
-            "accuracy": forced["eval_verdict_accuracy"],
-            "interval_95": list(wilson_interval(hits, count)),
-            "accuracy_right": forced.get("eval_verdict_accuracy_right"),
-            "accuracy_wrong": forced.get("eval_verdict_accuracy_wrong"),
-        },
-        "generated": score_verdicts(judged),
-    }
-    return {"metrics": metrics, "generations": judged}
 
 
 def _train(trainer: Any, output: Path, say: _Stages) -> None:
@@ -267,15 +228,18 @@ def _finish(output: Path, settings: QuickstartSettings, trainer: Any, metrics: d
     from cft_trl.hub.run_card import write_model_card
     from cft_trl.plots import plot_training
 
-    points = [{"step": 0, **_as_eval(metrics["before"])}, *history]
+    last = max((entry["step"] for entry in history), default=0)
+    points = [{"step": 0, **_as_eval(metrics["before"])}, *history, {"step": last, **_as_eval(metrics["after"])}]
     plot_training(points, output / "training.png", majority_rate=metrics["after"]["generated"]["majority_rate"])
     write_model_card(
         output,
         base_model=settings.model,
-        dataset_name="arithmetic (embedded in cft-trl, level 1)",
+        dataset_name="arithmetic (embedded in cft-trl, level 0)",
         config=trainer.args,
         preparation=trainer.preparation,
         metrics=metrics,
+        example=EXAMPLE,
+        limits=LIMITS,
     )
 
 
@@ -284,47 +248,3 @@ def _as_eval(metrics: dict[str, Any]) -> dict[str, float]:
     names = {"accuracy": "", "accuracy_right": "_right", "accuracy_wrong": "_wrong"}
     values = {f"eval_verdict_accuracy{tail}": forced[name] for name, tail in names.items() if forced[name] is not None}
     return {"eval_critique_loss": metrics["critique_loss"], **values}
-
-
-def _example(row: dict[str, Any]) -> str:
-    lines = [f"Question: {row['query']}", *row["response"].splitlines(), "", *row["critique"].splitlines()]
-    return "\n".join(f"      {line}" for line in lines)
-
-
-def _print_summary(output: Path, metrics: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    before, after = metrics["before"], metrics["after"]
-    table = Table(title="Held-out problems, before and after critique fine-tuning")
-    for column in ("", "before", "after"):
-        table.add_column(column, justify="left" if not column else "right")
-
-    def accuracy(score: dict[str, Any]) -> str:
-        low, high = score["interval_95"]
-        return f"{score['accuracy']:.1%} ({score['hits']}/{score['rows']}; {low:.0%} to {high:.0%})"
-
-    table.add_row("critique loss, nats/token", f"{before['critique_loss']:.3f}", f"{after['critique_loss']:.3f}")
-    table.add_row("verdict, teacher-forced", accuracy(before["teacher_forced"]), accuracy(after["teacher_forced"]))
-    table.add_row("verdict of free critiques", accuracy(before["generated"]), accuracy(after["generated"]))
-    table.add_row("  of these without a verdict", *(str(m["generated"]["no_verdict"]) for m in (before, after)))
-    table.add_row("majority rate", *(f"{m['generated']['majority_rate']:.1%}" for m in (before, after)))
-    console = Console()
-    console.print()
-    console.print(table)
-    console.print("In brackets: hits/rows and the 95% Wilson interval.", style="dim")
-    console.print(
-        f"""
-The model is in {output} (AutoModelForCausalLM.from_pretrained loads it), its card in {output}/README.md,
-the curves in {output}/training.png, every critique it wrote in {output}/after.json. Three things to try next:
-
-  1. Train longer, until free critiques are good too:
-       cft train --config recipes/smollm2-135m/cft.yaml
-  2. See one of your own rows as the model would see it, loss tokens in colour:
-       cft preview --dataset_name rows.jsonl --model_name_or_path {output}
-  3. Train on your own critiques (JSONL with query, response, critique):
-       cft train --config recipes/smollm2-135m/cft.yaml --dataset_name rows.jsonl --output_dir runs/mine
-""",
-        highlight=False,
-        soft_wrap=True,
-    )

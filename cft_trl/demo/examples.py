@@ -1,10 +1,10 @@
 r"""What can be clicked: questions, solutions to critique, and the five worked examples of the tab Learn.
 
     WORKED[0].title       # "A slip in the arithmetic"
-    WORKED[0].solution    # "Step 1: 7 × 6 = 42 pencils in the boxes.\nStep 2: 42 - 5 = 35 …"
+    WORKED[0].solution    # "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils."
 
-The solutions are of the kind that the small model of recipes/smollm2-135m was trained on, so that the app makes sense
-with it too; the last of each list asks for more than 135 million parameters can give.
+The first of each list is of the kind that `cft quickstart` trains a small model on, and that this model gets right; the
+next ones are of the kind of recipes/smollm2-135m, the last asks for more than 135 million parameters can give.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Worked:
 
 # label -> question
 QUESTIONS = {
+    "Pencils": "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
     "A first sum": "What is $2 + 2$?",
-    "Pencils": "There are 6 pencils in a box. Mira buys 7 boxes and gives 5 pencils away. How many does she keep?",
+    "Boxes": "There are 6 pencils in a box. Mira buys 7 boxes and gives 5 pencils away. How many does she keep?",
     "A rectangle": "Sam walks once around a rectangular field of 9 by 5 meters. How many meters does he walk?",
     "A sum of squares": "What is $3^2 + 4^2$?",
     "A quadratic (for larger models)": "Find the sum of all real solutions of $\\frac{x^2 - 5x + 6}{x - 3} = 2x - 7$.",
@@ -37,11 +38,10 @@ QUESTIONS = {
 WORKED = (
     Worked(
         "A slip in the arithmetic",
-        "The plan is right and one number is not. The critique does the sum again and says where it differs.",
-        "There are 6 pencils in a box. Mira buys 5 boxes and gives 4 pencils away. How many does she keep?",
-        "Step 1: 5 × 6 = 35 pencils in the boxes.\nStep 2: 35 - 4 = 31 pencils left.\nThe answer is 31 pencils.",
-        "Step 1: 5 × 6 = 30, but the solution has 35: an arithmetic error.\nGoing on, 30 - 4 = 26.\n"
-        "The right answer is 26 pencils.\nConclusion: wrong [END]",
+        "The plan is right and the number is not. The critique does the sum again and compares the two results.",
+        "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
+        "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils.",
+        "14 + 9 = 23. 23 and 25 are different.\nConclusion: wrong [END]",
         "wrong",
         1,
     ),

@@ -33,6 +33,11 @@ _METHODS = {
     ),
     "sft": ("supervised fine-tuning", "it learnt to imitate answers; a baseline for critique fine-tuning."),
 }
+# What the card's examples ask where the run has no example of its own kind.
+_EXAMPLE = {
+    "query": "What is 12 x 4 - 6?",
+    "response": "12 x 4 = 46, 46 - 6 = 40. The answer is 40.",
+}
 _CITATION = """@misc{{{key},
   title         = {{{title}}},
   eprint        = {{{eprint}}},
@@ -104,6 +109,7 @@ def render_model_card(
         plot=(folder / "training.png").is_file(),
         selection=selection_section(folder, local=usage_name is None),
         usage_name=usage_name or folder,
+        example=record.get("example") or _EXAMPLE,
         prompt_preset=preset,
         prompt=prompt.rstrip("\n"),
         settings=list(settings_rows(settings)),
@@ -307,7 +313,10 @@ def _results(metrics: Mapping[str, Any]) -> str:
     for key, label in (
         ("teacher_forced", "verdict accuracy, teacher-forced"),
         ("generated", "verdict accuracy of freely written critiques"),
+        ("solved", "problems solved, strictly graded"),
     ):
+        if key not in after:
+            continue
         lines.append(f"| {label} | {_accuracy(before[key])} | {_accuracy(after[key])} |")
     rate = after["generated"]["majority_rate"]
     return "\n".join([*lines, f"| always giving the more frequent verdict | {rate:.1%} | {rate:.1%} |"])
@@ -338,6 +347,7 @@ def _limits(record: Mapping[str, Any], objective: str, adapter: bool = False):
         )
     yield "What this model says is a guess, verdicts and corrections included; check it before you rely on it."
     yield "Figures above hold for rows and problems like those it was evaluated on, asked in the same prompt."
+    yield from record.get("limits", ())
     rows = record.get("preparation", {}).get("train", {})
     if objective == "cft" and rows and not rows.get("wrong", 0):
         yield "No critique it was trained on says wrong: expect it to call solutions right."

@@ -8,7 +8,7 @@ filled in by hand, and what was not measured is left out. `cft push` renders the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ def write_model_card(
     metrics: Mapping[str, Any] | None = None,
     model_name: str | None = None,
     tags: list[str] | None = None,
+    example: Mapping[str, str] | None = None,
+    limits: Sequence[str] = (),
 ) -> Path:
     """Completes `folder/training.json`, writes `folder/README.md` from it and returns the card's path.
 
@@ -49,6 +51,9 @@ def write_model_card(
         preparation: dataset name -> `PreparationReport`.
         metrics: `{"before": …, "after": …, "machine": …}` of the quickstart, or the flat metrics of
             `trainer.evaluate()`.
+        example: `query` and `response` of the card's examples, of the kind that the model was trained on; without one
+            they ask for a sum.
+        limits: sentences on what it cannot do, beside those that every card has.
     """
     record, metrics = read_record(folder), dict(metrics or {})
     script = _json(folder / "settings.json")
@@ -65,6 +70,8 @@ def write_model_card(
         "settings": _settings(vars(config) | {"world_size": config.world_size}) | _of_model(folder, script),
         "preparation": {name: report.to_dict() for name, report in preparation.items()},
         "metrics": metrics,
+        **({"example": dict(example)} if example else {}),
+        **({"limits": list(limits)} if limits else {}),
     }
     if "machine" not in record and "machine" in metrics:
         parts["machine"] = metrics["machine"]

@@ -85,7 +85,7 @@ def critique_from_reference(record: dict, rng: random.Random | int | str | None 
     if not isinstance(rng, random.Random):
         rng = random.Random(str(rng if rng is not None else record.get("id") or record["query"] + record["response"]))
     equations, final = read_equations(record["response"]), final_answer(record["response"])
-    steps = _read_steps((record.get("meta") or {}).get("steps"))
+    steps = read_steps((record.get("meta") or {}).get("steps"))
     if steps:
         if final is None and not equations:
             return None
@@ -246,7 +246,7 @@ def _is_conversion(steps: Sequence[Reference], at: int) -> bool:
     return len(sources) == 1 and sources[0] > 0 and converts(steps[sources[0] - 1].unit, step.unit)
 
 
-def _read_steps(steps: Sequence[dict] | None) -> tuple[Reference, ...]:
+def read_steps(steps: Sequence[dict] | None) -> tuple[Reference, ...]:
     return tuple(
         Reference(
             step["label"],

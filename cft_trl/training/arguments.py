@@ -21,7 +21,7 @@ class CFTScriptArguments(ScriptArguments):
         dataset_seed: draws the held-out rows, and the problems of `arithmetic`.
         generated_rows: after training, so many of the held-out rows are critiqued freely and the verdicts scored
             against the rows' own (objective `cft`, one process).
-        arithmetic_levels: levels of difficulty, 1 to 3.
+        arithmetic_levels: levels of difficulty, 0 to 3.
         resume: goes on from the newest complete checkpoint in output_dir.
         select_benchmark: every checkpoint is scored on this as it is saved and the best is kept as `best`:
             `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
@@ -38,7 +38,7 @@ class CFTScriptArguments(ScriptArguments):
     eval_rows: int = field(default=0, metadata={"help": "Rows held out for evaluation."})
     generated_rows: int = field(default=0, metadata={"help": "Held-out rows critiqued freely after training."})
     dataset_seed: int = field(default=0, metadata={"help": "Seed of the held-out rows and of arithmetic."})
-    arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 1 to 3."})
+    arithmetic_levels: list[int] = field(default_factory=lambda: [1], metadata={"help": "Levels, 0 to 3."})
     select_benchmark: str | None = field(default=None, metadata={"help": "Score checkpoints on it, keep the best."})
     select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
     select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})

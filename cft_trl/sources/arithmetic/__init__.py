@@ -5,7 +5,7 @@
     >>> row["source"], row["verdict"] in ("right", "wrong")
     ('arithmetic', True)
 
-Read in this order: template.py (what a problem is), level1.yaml to level3.yaml (the problems), bank.py (reads them),
+Read in this order: template.py (what a problem is), level0.yaml to level3.yaml (the problems), bank.py (reads them),
 solution.py (how an answer is written), corrupt.py (how it goes wrong), records.py (the rows).
 """
 

@@ -1,4 +1,4 @@
-"""The templates of the levels: level1.yaml to level3.yaml, each read and checked when the first problem of it is drawn.
+"""The templates of the levels: level0.yaml to level3.yaml, each read and checked when the first problem of it is drawn.
 
     TEMPLATES[1][0].name      "pencil_boxes"
 
@@ -15,7 +15,7 @@ from cft_trl.errors import CFTError
 
 from .template import SLOT, Template
 
-FILES = {level: Path(__file__).with_name(f"level{level}.yaml") for level in (1, 2, 3)}
+FILES = {level: Path(__file__).with_name(f"level{level}.yaml") for level in (0, 1, 2, 3)}
 _FORMS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "topic", "numbers"), is_text),
     "words": lambda words: isinstance(words, dict) and all(map(is_text, [*words, *words.values()])),

@@ -10,7 +10,7 @@ For 3 × 8 = 24, 24 - 5 = 19 (pencils):
     unit           24 - 5 = 19 hours              a wrong unit, or a conversion left out
 
 Not every kind fits every problem: a function here returns None where it does not, or where its draw led to numbers that
-would give the error away (negative, or with more decimals than the problem has).
+would give the error away (negative, with more decimals than the problem has, or at level 0 larger than right ones are).
 """
 
 import random
@@ -20,7 +20,7 @@ from fractions import Fraction
 from .english import converts, is_clean, vocabulary
 from .numbers import COMMUTATIVE, Number, compute, decimals, exact, plain
 from .solution import Solution
-from .template import CONSTANT, GIVEN, Operand, Problem, Step
+from .template import BOUNDS, CONSTANT, GIVEN, Operand, Problem, Step
 
 # How often a kind is tried first; the likelier mistakes of small models weigh more.
 WEIGHTS = {"slip": 4, "operation": 3, "dropped_step": 3, "misread": 3, "lucky": 2, "unit": 2}
@@ -61,6 +61,8 @@ def _is_wrong(wrong: Solution, problem: Problem) -> bool:
         if not any(line.same_as(step) for step in problem.steps):
             return False
     same_answer = wrong.answer == problem.answer
+    if problem.level == 0 and not 1 < wrong.answer <= BOUNDS[0].largest:
+        return False  # no right answer of this level is so small or so large: it would give the error away
     if wrong.error_kind == "unit" and len(wrong.lines) == len(problem.steps):
         return same_answer  # only a unit's name is wrong
     if place <= len(wrong.lines):
@@ -123,7 +125,7 @@ def _unit(problem: Problem, rng: random.Random) -> Solution | None:
 def _lucky(problem: Problem, rng: random.Random) -> Solution | None:
     """Wrong work that arrives: one line whose misread quantities cancel, or an error that the last line undoes."""
     last = len(problem.steps)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 or last == 1:  # a single line has no later one to undo its error
         place = rng.randrange(last) + 1
         lines = _cancelling_quantities(problem, place, rng)
         return _finish(problem, lines, "lucky", place)

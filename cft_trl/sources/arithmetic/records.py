@@ -26,7 +26,7 @@ from cft_trl.errors import CFTError
 from .bank import TEMPLATES
 from .corrupt import KINDS, corrupt
 from .numbers import plain
-from .solution import STYLES, right_solution, write
+from .solution import STYLES, Solution, right_solution, write
 from .template import CONSTANT, GIVEN, Operand, Problem, Step
 
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of all queries
@@ -44,7 +44,7 @@ def problems(seed: int = 0, levels: Collection[int] = (1, 2, 3), split: str = "t
 
     Args:
         seed: Another seed draws others.
-        levels: Of 1, 2, 3.
+        levels: Of 0, 1, 2, 3.
         split: "train", "validation" or "test"; no query is in two.
 
     Raises:
@@ -82,18 +82,25 @@ def arithmetic_records(
     right_ratio: float = 0.5,
     kinds: Collection[str] | None = None,
     with_critiques: bool = True,
+    pairs: bool = False,
+    brief: bool = False,
 ) -> Iterator[dict]:
     """Rows of critique data with a known truth; the same arguments give the same rows on every machine.
 
     Args:
         count: how many rows.
         seed: another seed gives other problems of the same split.
-        levels: of 1 (two small steps), 2 (3-4 steps, larger numbers), 3 (4-6 steps, percentages, decimals, units).
+        levels: of 0 (one small step), 1 (two small steps), 2 (3-4 steps, larger numbers), 3 (4-6 steps, percentages,
+            decimals, units).
         split: "train", "validation" or "test"; no query is in two of them.
         right_ratio: the share of rows with a right response, 0 to 1, kept exactly up to rounding.
         kinds: the kinds of error in the wrong responses (default: all, see corrupt.py). A problem that none of them
             fits is passed over.
         with_critiques: False leaves `critique` and `teacher` None, for another teacher to write.
+        pairs: two rows of each problem, a right and a wrong response in the same style, one after the other in either
+            order; `share_prefixes` computes what the two begin with once. Needs an even `count`; the ratio is a half.
+        brief: critiques in the form of `reference_brief`, short enough to learn in minutes, where results alone decide;
+            the others (a wrong unit, a missing step, an answer right by luck) as without it.
 
     Yields:
         Rows with the house's columns; `verdict` is "right" or "wrong", and "wrong" for every response with a wrong step
@@ -111,17 +118,25 @@ def arithmetic_records(
     if kinds is not None and not kinds:
         raise CFTError(f"arithmetic: kinds is empty; name some of {', '.join(KINDS)}, or leave it out for all")
     kinds = None if kinds is None else [kind for kind in KINDS if kind in [_check("kind", k, KINDS) for k in kinds]]
+    if pairs and (count % 2 or right_ratio != 0.5):
+        raise CFTError(f"arithmetic: pairs of {count} rows, right_ratio {right_ratio}; give an even count and 0.5")
+    if brief and not with_critiques:
+        raise CFTError("arithmetic: brief is a form of critiques; leave it out with with_critiques=False")
     stream = problems(seed, levels, split)
-    return _records(stream, count, f"arithmetic-{split}-s{seed}", right_ratio, kinds, with_critiques)
-
-
-def _records(
-    stream: Iterator[Problem], count: int, prefix: str, right_ratio: float, kinds: list[str] | None, critiques: bool
-) -> Iterator[dict]:
-    from cft_trl.sources.reference import critique_from_reference  # a later room: imported only to finish the rows
-
-    styles = list(STYLES)
+    prefix = f"arithmetic-{split}-s{seed}"
     rng = random.Random(f"{prefix}/responses")
+    made = _paired(stream, count, rng, kinds) if pairs else _mixed(stream, count, rng, right_ratio, kinds)
+    return _records(made, prefix, with_critiques, brief)
+
+
+_Made = tuple[Problem, Solution, str]  # a problem, a solution of it, and the style to write it in
+
+
+def _mixed(
+    stream: Iterator[Problem], count: int, rng: random.Random, right_ratio: float, kinds: list[str] | None
+) -> Iterator[_Made]:
+    """One solution of each problem."""
+    styles = list(STYLES)
     right_so_far, number = 0, 0
     while number < count:
         problem = next(stream)
@@ -130,13 +145,39 @@ def _records(
         solution = right_solution(problem) if right else _corrupt(problem, rng, kinds)
         if solution is None:
             continue
+        yield problem, solution, rng.choice(styles)
+        right_so_far += right
+        number += 1
+
+
+def _paired(stream: Iterator[Problem], count: int, rng: random.Random, kinds: list[str] | None) -> Iterator[_Made]:
+    """A right and a wrong solution of each problem, in one style, in either order."""
+    styles = list(STYLES)
+    number = 0
+    while number < count:
+        problem = next(stream)
+        wrong = _corrupt(problem, rng, kinds)
+        if wrong is None:
+            continue
         style = rng.choice(styles)
+        both = [right_solution(problem), wrong]
+        rng.shuffle(both)
+        yield from ((problem, solution, style) for solution in both)
+        number += 2
+
+
+def _records(made: Iterator[_Made], prefix: str, critiques: bool, brief: bool) -> Iterator[dict]:
+    # a later room: imported only to finish the rows
+    from cft_trl.sources.reference import critique_from_reference
+    from cft_trl.sources.reference_brief import brief_critique
+
+    for number, (problem, solution, style) in enumerate(made):
         row = {
             "id": f"{prefix}-{number:06d}",
             "query": problem.query,
             "response": write(solution, style),
             "critique": None,
-            "verdict": "right" if right else "wrong",
+            "verdict": "wrong" if solution.error_kind else "right",
             "refinement": write(right_solution(problem), style),
             "reference_answer": plain(problem.answer),
             "response_source": f"arithmetic:{solution.error_kind or 'right'}",
@@ -152,10 +193,8 @@ def _records(
             },
         }
         if critiques:
-            row["critique"] = critique_from_reference(row)
+            row["critique"] = (brief and brief_critique(row)) or critique_from_reference(row)
             row["teacher"] = "reference"
-        right_so_far += right
-        number += 1
         yield row
 
 
