@@ -35,6 +35,7 @@ COMMANDS = {
     "select": "the best of a run's checkpoints, on problems that are in no reported benchmark",
     "report": "evaluations side by side, with intervals and significance: Markdown, JSON and a page",
     "eval-critic": "does the model tell right solutions from wrong ones? ProcessBench and labelled rows",
+    "experiment": "arms trained on equal budgets and compared: objectives, shares of wrong responses, noise, …",
     "recipes": "the recipes and dataset recipes that the documentation names, copied here",
     "doctor": "what is installed, what works, what is missing and the command that mends it",
     "completion": "a script with which bash, zsh or fish completes all of this",

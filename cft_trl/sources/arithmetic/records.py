@@ -26,7 +26,7 @@ from cft_trl.errors import CFTError
 from .bank import TEMPLATES
 from .corrupt import KINDS, corrupt
 from .numbers import plain
-from .solution import STYLES, right_solution, write
+from .solution import STYLES, Solution, right_solution, write
 from .template import CONSTANT, GIVEN, Operand, Problem, Step
 
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of all queries
@@ -130,33 +130,44 @@ def _records(
         solution = right_solution(problem) if right else _corrupt(problem, rng, kinds)
         if solution is None:
             continue
-        style = rng.choice(styles)
-        row = {
-            "id": f"{prefix}-{number:06d}",
-            "query": problem.query,
-            "response": write(solution, style),
-            "critique": None,
-            "verdict": "right" if right else "wrong",
-            "refinement": write(right_solution(problem), style),
-            "reference_answer": plain(problem.answer),
-            "response_source": f"arithmetic:{solution.error_kind or 'right'}",
-            "teacher": None,
-            "source": "arithmetic",
-            "meta": {
-                "level": problem.level,
-                "template": problem.template,
-                "topic": problem.topic,
-                "error_kind": solution.error_kind,
-                "first_error_step": solution.first_error,
-                "steps": [_as_json(step) for step in problem.steps],
-            },
-        }
+        row = as_record(problem, solution, rng.choice(styles), f"{prefix}-{number:06d}")
         if critiques:
             row["critique"] = critique_from_reference(row)
             row["teacher"] = "reference"
         right_so_far += right
         number += 1
         yield row
+
+
+def as_record(problem: Problem, solution: Solution, style: str, name: str) -> dict:
+    """A solution of a problem as a row without a critique.
+
+    Args:
+        problem: With the right steps.
+        solution: Right, or of one of the kinds of error.
+        style: One of `STYLES`, of the response and its refinement.
+        name: The row's `id`.
+    """
+    return {
+        "id": name,
+        "query": problem.query,
+        "response": write(solution, style),
+        "critique": None,
+        "verdict": "wrong" if solution.error_kind else "right",
+        "refinement": write(right_solution(problem), style),
+        "reference_answer": plain(problem.answer),
+        "response_source": f"arithmetic:{solution.error_kind or 'right'}",
+        "teacher": None,
+        "source": "arithmetic",
+        "meta": {
+            "level": problem.level,
+            "template": problem.template,
+            "topic": problem.topic,
+            "error_kind": solution.error_kind,
+            "first_error_step": solution.first_error,
+            "steps": [_as_json(step) for step in problem.steps],
+        },
+    }
 
 
 def _corrupt(problem: Problem, rng: random.Random, kinds: list[str] | None):
