@@ -32,8 +32,8 @@ NOTES = (
     "A base from scratch has seen templates and levels of all three, with other problems.",
     "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",
     "A difference is an arm's mean minus the baseline's, with its 95% interval over problems; p is of a paired test "
-    "over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little about others: "
-    "see at how many the arm is above. The base is not trained and the same at each seed.",
+    "over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little about "
+    "others: see at how many the arm is above. The base is not trained and the same at each seed.",
 )
 
 
