@@ -29,7 +29,7 @@ TOY = {
     "baseline": "base",
     "choose_by": "both",
     "learning_rates": [1e-3, 3e-3, 1e-2],
-    "world": {"unseen": ["bus_stop"], "base_levels": [1]},
+    "world": {"unseen": ["bus_stop"]},
     "arms": {
         "base": {"train": "nothing"},
         "cft": {"train": "cft"},

@@ -10,7 +10,7 @@ from cft_trl.data.prompts import Prompting
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
 from cft_trl.experiments.mixtures import Budget, arm_parts, take
-from cft_trl.experiments.settings import Arm, World
+from cft_trl.experiments.settings import Arm, Size, World
 from cft_trl.experiments.world import base_rows, pool, trial_rows
 from cft_trl.sources.arithmetic import split_of
 
@@ -41,7 +41,7 @@ def test_a_question_has_two_right_and_two_wrong_responses_and_another_seed_has_o
 
 def test_the_sets_are_apart_and_what_they_are_called(rows):
     test, validation = list(trial_rows(WORLD, "test", 40)), list(trial_rows(WORLD, "validation", 40))
-    trained = {row["query"] for row in [*rows, *base_rows(WORLD, 200)]}
+    trained = {row["query"] for row in [*rows, *base_rows(WORLD, Size(base_rows=200, base_levels=(1, 2)))]}
     assert not trained & {row["query"] for row in [*test, *validation]}
     assert {split_of(row["query"]) for row in test} == {"test"}
     assert Counter(row["meta"]["set"] for row in test) == {"in": 40, "unseen": 40, "steps": 40}

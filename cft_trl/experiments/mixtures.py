@@ -152,7 +152,7 @@ def _critiques(arm: Arm, rows: Sequence[Row]) -> Iterator[Row]:
 
 def _strangers(rows: Sequence[Row]) -> dict[str, str]:
     """Row's id -> the critique of another row with the same verdict."""
-    found = {}
+    found: dict[str, str] = {}
     for verdict in _OTHER:
         alike = [row for row in rows if row["verdict"] == verdict]
         if len({row["meta"]["question"] for row in alike}) == 1:
@@ -161,8 +161,9 @@ def _strangers(rows: Sequence[Row]) -> dict[str, str]:
     return found
 
 
-def _spoilt(kind: str, row: Row, text: str) -> str:
+def _spoilt(kind: str, row: Row, text: str | None) -> str:
     if kind == "verdict":
+        assert text is not None  # the teacher has something to say of every response of the world
         return text.replace(END[row["verdict"]], END[_OTHER[row["verdict"]]])
     return row["meta"]["missed" if kind == "missed error" else "invented"]
 

@@ -29,7 +29,8 @@ NOTES = (
     "form`: answers to questions that end by themselves, state a final answer and pass no verdict. `verdicts in form`: "
     "critiques that end by themselves and pass one.",
     "`in`: problems like those trained on. `unseen`: of templates that no arm was trained on. `steps`: of more steps. "
-    "A base from scratch has seen templates and levels of all three, with other problems.",
+    "A base from scratch has seen the unseen templates, with other problems; the levels of `steps` only where "
+    "base_levels names them.",
     "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",
     "A difference is an arm's mean minus the baseline's, with its 95% interval over problems; p is of a paired test "
     "over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little about "

@@ -89,9 +89,9 @@ class World:
     Attributes:
         source: `arithmetic` (problems made on the spot, with the reference teacher) or `files` (`critiques`).
         levels: of `arithmetic`: levels of the rows trained on.
-        unseen: its templates that no arm is trained on; a test set of its own.
-        more_steps: its levels of the third test set, of problems with more steps.
-        base_levels: levels that the base is made with, all templates.
+        templates: which of their templates; none named is all.
+        unseen: those of them that no arm is trained on; a test set of its own.
+        more_steps: levels of the third test set, of problems with more steps.
         critiques: of `files`: rows with query, response, critique and a label. `--critiques` names another place.
         critic_tests: of `files`: a folder with ProcessBench's files.
         subsets: of `files`: which of them.
@@ -100,9 +100,9 @@ class World:
 
     source: Literal["arithmetic", "files"] = "arithmetic"
     levels: Annotated[tuple[Count, ...], Listed()] = (1,)
+    templates: Texts = ()
     unseen: Texts = ()
     more_steps: Annotated[tuple[Count, ...], Listed()] = (2,)
-    base_levels: Annotated[tuple[Count, ...], Listed()] = (1, 2)
     critiques: str | None = None
     critic_tests: str = "processbench"
     subsets: Texts = ("gsm8k", "math")
@@ -116,19 +116,26 @@ class World:
             return
         from cft_trl.sources.arithmetic import TEMPLATES
 
-        for name, levels in (
-            ("levels", self.levels),
-            ("more_steps", self.more_steps),
-            ("base_levels", self.base_levels),
-        ):
-            if unknown := [level for level in levels if level not in TEMPLATES]:
-                raise CFTError(f"world.{name}={unknown[0]}: unknown; give some of {', '.join(map(str, TEMPLATES))}")
+        _check_levels("world", levels=self.levels, more_steps=self.more_steps)
         known = [template.name for level in self.levels for template in TEMPLATES[level]]
-        for name in self.unseen:
-            if name not in known:
-                raise CFTError(
-                    f"world.unseen={name!r}: no template of these levels has that name{nearest(name, known)}"
-                )
+        _check_templates("templates", self.templates, known)
+        _check_templates("unseen", self.unseen, list(self.templates) or known)
+        if set(self.unseen) == set(self.templates or known):
+            raise CFTError("world.unseen: names all templates, so that none is left to train on; leave some out")
+
+
+def _check_levels(section: str, **given: tuple[int, ...]) -> None:
+    from cft_trl.sources.arithmetic import TEMPLATES
+
+    for name, levels in given.items():
+        if unknown := [level for level in levels if level not in TEMPLATES]:
+            raise CFTError(f"{section}.{name}={unknown[0]}: unknown; give some of {', '.join(map(str, TEMPLATES))}")
+
+
+def _check_templates(name: str, given: tuple[str, ...], known: list[str]) -> None:
+    for one in given:
+        if one not in known:
+            raise CFTError(f"world.{name}={one!r}: no template of these has that name{nearest(one, known)}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,8 @@ class Size:
         model: the base: `scratch` (made for this, see `layers` to `base_learning_rate`), a folder or a Hub id.
         layers, width, vocabulary: of a base from scratch, a Llama with a byte-level BPE of the world's texts.
         base_rows, base_learning_rate: rows that it is made with, one epoch, and the peak learning rate.
+        base_levels: levels of the problems among them: of the world's own the world's templates, else all.
+        drill: share of its rows that are bare sums, six to a row: arithmetic is what takes longest to learn.
         target_tokens: tokens with loss of each training, in the view of equal target tokens.
         rows: of each training, in the view of equal rows.
         questions: in the pool of each seed; a question has four responses.
@@ -155,25 +164,28 @@ class Size:
 
     model: str = "scratch"
     layers: Count = 4
-    width: Count = 192
+    width: Count = 128
     vocabulary: Annotated[int, Expected("a whole number from 300")] = 1024
-    base_rows: Count = 24000
+    base_rows: Count = 20000
+    base_levels: Annotated[tuple[Count, ...], Listed()] = (1,)
+    drill: Share = 0.5
     base_learning_rate: _Rate = 2e-3
-    target_tokens: Count = 24000
-    rows: Count = 400
-    questions: Count = 1600
+    target_tokens: Count = 16000
+    rows: Count = 260
+    questions: Count = 1200
     batch: Count = 16
     max_length: Count = 512
-    validation: Count = 100
-    tests: Count = 150
+    validation: Count = 80
+    tests: Count = 100
     max_new_tokens: Count = 160
-    generated_together: Count = 64
+    generated_together: Count = 100
     threads: Count = 1
     device: Literal["cpu", "gpu"] = "cpu"
     save_steps: Share = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self, "size")
+        _check_levels("size", base_levels=self.base_levels)
         if self.vocabulary < 300:
             raise CFTError(f"size.vocabulary={self.vocabulary}: give a whole number from 300")
         if self.width % 32:
