@@ -6,7 +6,6 @@ tests; and the same Parquet, byte for byte, after a kill as without one.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import yaml
 
 from cft_trl.errors import CFTError
 from cft_trl.experiments.arms import result_path
-from cft_trl.experiments.harness import run_experiment
+from cft_trl.experiments.harness import _claim, run_experiment
 from cft_trl.experiments.results import check_whole, collect, comparisons
 from cft_trl.experiments.settings import Experiment, read_experiment
 
@@ -63,14 +62,6 @@ def whole(tmp_path_factory, cache):
     return experiment, folder / "out", run_experiment(experiment, "cpu", folder / "out", say=lambda line: None)
 
 
-def results(experiment: Experiment, output: Path) -> dict:
-    return {
-        (arm, seed): json.loads(result_path(output, arm, seed).read_text())
-        for arm in experiment.arms
-        for seed in experiment.seeds
-    }
-
-
 # ---- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -103,23 +94,54 @@ def test_every_arm_is_trained_at_every_seed_in_both_views_and_tested_alike(whole
     assert "| cft |" in (output / "report.md").read_text()
 
 
-@pytest.mark.slow
-def test_an_arm_that_is_skipped_is_found(whole):
-    experiment, output, _ = whole
-    found = results(experiment, output)
+def fabricated(experiment: Experiment) -> dict:
+    """Results as the arms leave them: two problems each, rows of its own for each seed."""
+    probed = [
+        {"kind": kind, "set": "in", "id": f"in-{at}", "truth": "1", "text": "", "said": "1", "hit": True, "form": True}
+        for kind in ("solving", "critic")
+        for at in range(2)
+    ]
+    return {
+        (arm, seed): {
+            "arm": arm,
+            "seed": seed,
+            "views": {
+                view: {"digest": None if arm == "base" else f"{arm}-{seed}-{view}", "probed": list(probed)}
+                for view in ("tokens", "rows")
+            },
+        }
+        for arm in experiment.arms
+        for seed in experiment.seeds
+    }
+
+
+def test_an_arm_that_is_skipped_is_found(tmp_path):
+    experiment = toy(tmp_path)
+    check_whole(experiment, fabricated(experiment))
+    found = fabricated(experiment)
     del found["mixed", 1]
     with pytest.raises(CFTError, match="arm mixed, seed 1, equal tokens: there is no result"):
         check_whole(experiment, found)
-    found = results(experiment, output)
-    found["cft", 2]["views"]["rows"]["probed"].pop()
+    found = fabricated(experiment)
+    del found["cft", 2]["views"]["rows"]
+    with pytest.raises(CFTError, match="arm cft, seed 2, equal rows: there is no result"):
+        check_whole(experiment, found)
+
+
+@pytest.mark.parametrize("change", ["fewer", "others", "twice"])
+def test_an_arm_that_is_tested_on_other_problems_is_found(tmp_path, change):
+    experiment = toy(tmp_path)
+    found = fabricated(experiment)
+    probed = found["cft", 2]["views"]["rows"]["probed"]
+    last = probed.pop()
+    probed += {"fewer": [], "others": [{**last, "id": "in-7"}], "twice": [last, last]}[change]
     with pytest.raises(CFTError, match="arm cft, seed 2, equal rows: tested on other problems"):
         check_whole(experiment, found)
 
 
-@pytest.mark.slow
-def test_a_seed_that_is_used_twice_is_found(whole):
-    experiment, output, _ = whole
-    found = results(experiment, output)
+def test_a_seed_that_is_used_twice_is_found(tmp_path):
+    experiment = toy(tmp_path)
+    found = fabricated(experiment)
     found["cft", 1] = {**found["cft", 0], "seed": 1}
     with pytest.raises(CFTError, match="arm cft: seeds 0 and 1 were trained on the same rows"):
         check_whole(experiment, found)
@@ -175,17 +197,52 @@ def killed_at(command: list[str], output: Path, sign: str) -> None:
     process.wait()
 
 
-@pytest.mark.slow
-def test_a_folder_of_another_experiment_is_refused(whole, tmp_path):
-    _, output, _ = whole
-    other = toy(tmp_path, question="Another?")
-    with pytest.raises(CFTError, match="holds an experiment with another experiment; give another --out"):
-        run_experiment(other, "cpu", output, say=lambda line: None)
-    larger = dataclasses.replace(toy(tmp_path), cpu=dataclasses.replace(other.cpu, rows=8))
-    with pytest.raises(CFTError, match="with another size"):
-        run_experiment(larger, "cpu", output, say=lambda line: None)
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"question": "Another?"}, "an experiment with another experiment"),
+        ({"cpu": {**TOY["cpu"], "rows": 8}}, "an experiment with another size"),
+    ],
+)
+def test_a_folder_of_another_experiment_is_refused(tmp_path, changes, told):
+    output = tmp_path / "out"
+    output.mkdir()
+    _claim(output, (mine := toy(tmp_path)), "cpu", mine.cpu)
+    _claim(output, mine, "cpu", mine.cpu)
+    with pytest.raises(CFTError, match=f"holds {told}; give another --out"):
+        run_experiment(toy(tmp_path, **changes), "cpu", output, say=lambda line: None)
+
+
+def test_other_code_or_libraries_do_not_go_on(tmp_path, monkeypatch):
+    experiment = toy(tmp_path)
+    (tmp_path / "toy.yaml").unlink()
+    _claim(tmp_path, experiment, "cpu", experiment.cpu)
+    monkeypatch.setattr("transformers.__version__", "0")
+    with pytest.raises(CFTError, match="with other versions of the libraries"):
+        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+    monkeypatch.setattr("cft_trl.experiments.harness.package_digest", lambda: "0")
+    with pytest.raises(CFTError, match="with another version of our own code"):
+        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+
+
+def test_an_arm_or_seed_that_is_not_there_is_told(tmp_path):
     with pytest.raises(CFTError, match=r"--arm cfd: the experiment has none \(did you mean 'cft'\?\); it has base"):
-        run_experiment(toy(tmp_path), "cpu", output, arms=["cfd"], say=lambda line: None)
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "out", arms=["cfd"])
+    with pytest.raises(CFTError, match=r"--seed 7: the experiment has none; it has 0, 1, 2"):
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "out", seeds=[7])
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").touch()
+    with pytest.raises(CFTError, match="holds files that are not an experiment's; give another --out"):
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "used")
+
+
+def test_an_experiment_on_files_that_are_not_here_says_so_and_does_nothing(tmp_path):
+    place = {"source": "files", "critiques": str(tmp_path / "none.jsonl")}
+    told: list[str] = []
+    assert run_experiment(toy(tmp_path, world=place), "cpu", tmp_path / "out", say=told.append) is None
+    assert len(told) == 1
+    assert told[0].startswith("toy is skipped: critiques '")
+    assert not (tmp_path / "out").exists()
 
 
 # ---- the statistics --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from accelerate.commands.launch import launch_command_parser
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
-RUNS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "accelerate")
+RUNS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name not in ("accelerate", "experiments"))
 
 GPUS = 8  # every published run is written for eight
 LOCAL = "smollm2-135m"  # reproduces nothing
