@@ -37,6 +37,7 @@ COMMANDS = {
     "select": "the best of a run's checkpoints, on problems that are in no reported benchmark",
     "report": "evaluations side by side, with intervals and significance: Markdown, JSON and a page",
     "eval-critic": "does the model tell right solutions from wrong ones? ProcessBench and labelled rows",
+    "experiment": "arms trained on equal budgets and compared: objectives, shares of wrong responses, noise, …",
     "recipes": "the recipes and dataset recipes that the documentation names, copied here",
     "rank": "the best of several responses, by how surely a critic finds each right; also as a server",
     "doctor": "what is installed, what works, what is missing and the command that mends it",

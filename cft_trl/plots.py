@@ -85,6 +85,50 @@ def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
     return True
 
 
+def plot_arms(summary: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
+    """Draws an experiment: per measure and test set a line of each arm's means, a dot per seed, in both views.
+
+    Args:
+        summary: Of `cft_trl.experiments.results.summary`.
+        path: The PNG.
+        title: Above it.
+
+    Returns:
+        False, and nothing is drawn, where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    measures = [name for name in summary[0]["measures"] if name.startswith(("solving", "critic", "answers"))]
+    arms = list(dict.fromkeys(line["arm"] for line in summary))
+    wide = -(-len(measures) // 3)
+    size = (4 * min(3, len(measures)) + 1, (0.34 * len(arms) + 1.2) * wide)
+    figure, grid = plt.subplots(wide, min(3, len(measures)), figsize=size, constrained_layout=True, squeeze=False,
+                                sharey=True)  # fmt: skip
+    for axes, measure in zip(grid.flat, measures, strict=False):
+        for line in summary:
+            tokens = line["view"] == "tokens"
+            place = arms.index(line["arm"]) + (-0.14 if tokens else 0.14)
+            found, colour = line["measures"][measure], BLUE if tokens else ORANGE
+            axes.plot(found["values"], [place] * len(found["values"]), "o", color=colour, markersize=3, alpha=0.45)
+            label = f"equal {'target tokens' if tokens else 'rows'}" if line["arm"] == arms[0] else None
+            axes.plot([found["mean"]], [place], "|", color=colour, markersize=13, markeredgewidth=2.4, label=label)
+        axes.set(title=measure.replace("_", ", "), xlim=(-0.02, 1.02), yticks=range(len(arms)), yticklabels=arms)
+        axes.grid(alpha=0.25)
+    grid.flat[0].invert_yaxis()
+    grid.flat[0].legend(frameon=False, fontsize=8)
+    for axes in list(grid.flat)[len(measures) :]:
+        axes.axis("off")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return True
+
+
 def _line(axes: Any, history: Sequence[Mapping[str, Any]], name: str, colour: str, label: str) -> None:
     points = [(entry["step"], entry[name]) for entry in history if name in entry]
     if points:

@@ -49,6 +49,7 @@ def reference() -> str:
     from trl import SFTConfig
 
     from cft_trl.environment import VARIABLES
+    from cft_trl.experiments.settings import Arm, Experiment, Size, World
     from cft_trl.grading.benchmarks import BENCHMARKS
     from cft_trl.synthesis.recipe import STAGES, Recipe
     from cft_trl.training.arguments import CFTScriptArguments
@@ -85,6 +86,14 @@ def reference() -> str:
             text
             for stage in stages
             for text in (f"### {stage}", _table(("key", "default", "what it does"), _recipe_keys(sections[stage])))
+        ),
+        "## Keys of an experiment",
+        "The file of `cft experiment`: these keys, a section `world`, sections `cpu` and `gpu` of one kind, and under "
+        "`arms` a section of each arm.",
+        *(
+            text
+            for title, kind in (("the file", Experiment), ("arms.NAME", Arm), ("world", World), ("cpu, gpu", Size))
+            for text in (f"### {title}", _table(("key", "default", "what it does"), _recipe_keys(kind)))
         ),
         "## Benchmarks",
         "`cft eval --tasks` takes these names, `six` and `all`; a limit after a colon (`gsm8k:100`).",
@@ -162,6 +171,8 @@ def _fields(cls: type, names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 def _recipe_keys(cls: type) -> Iterator[tuple[str, str, str]]:
     described = _attributes(cls)
     for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(_default(field)):
+            continue  # a section, which has a table of its own
         yield f"`{field.name}`", _value(_default(field)), _cell(described.get(field.name, ""))
 
 

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 # From the ground up. A room uses only rooms before it; the loose modules are under all of them.
 FLOORS = [
     "data", "models", "generation", "grading", "sources", "planning", "evaluation", "hub", "training", "rewards",
-    "synthesis", "demo", "commands",
+    "synthesis", "experiments", "demo", "commands",
 ]  # fmt: skip
 LOOSE = ["cft_trl.cli", "cft_trl.environment", "cft_trl.errors", "cft_trl.plots", "cft_trl.progress"]
 ENTRY = ("cft_trl", "cft_trl.cli")  # they know every room by its name, to open it when it is asked for

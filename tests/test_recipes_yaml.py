@@ -16,7 +16,8 @@ from accelerate.commands.launch import launch_command_parser
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
-RUNS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name not in ("accelerate", "trl"))
+OTHERS = ("accelerate", "experiments", "trl")  # of launchers, of `cft experiment`, of TRL's own trainers
+RUNS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name not in OTHERS)
 
 GPUS = 8  # every published run is written for eight
 LOCAL = "smollm2-135m"  # reproduces nothing

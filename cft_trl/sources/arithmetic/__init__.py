@@ -11,7 +11,7 @@ solution.py (how an answer is written), corrupt.py (how it goes wrong), records.
 
 from .bank import TEMPLATES
 from .corrupt import KINDS, corrupt
-from .records import SPLITS, arithmetic_records, problems, split_of
+from .records import SPLITS, arithmetic_records, as_record, problems, split_of
 from .solution import STYLES, Solution, right_solution, write
 from .template import Problem, Step, Template
 
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "Template",
     "arithmetic_records",
+    "as_record",
     "corrupt",
     "problems",
     "right_solution",

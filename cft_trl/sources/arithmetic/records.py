@@ -172,30 +172,42 @@ def _records(made: Iterator[_Made], prefix: str, critiques: bool, brief: bool) -
     from cft_trl.sources.reference_brief import brief_critique
 
     for number, (problem, solution, style) in enumerate(made):
-        row = {
-            "id": f"{prefix}-{number:06d}",
-            "query": problem.query,
-            "response": write(solution, style),
-            "critique": None,
-            "verdict": "wrong" if solution.error_kind else "right",
-            "refinement": write(right_solution(problem), style),
-            "reference_answer": plain(problem.answer),
-            "response_source": f"arithmetic:{solution.error_kind or 'right'}",
-            "teacher": None,
-            "source": "arithmetic",
-            "meta": {
-                "level": problem.level,
-                "template": problem.template,
-                "topic": problem.topic,
-                "error_kind": solution.error_kind,
-                "first_error_step": solution.first_error,
-                "steps": [_as_json(step) for step in problem.steps],
-            },
-        }
+        row = as_record(problem, solution, style, f"{prefix}-{number:06d}")
         if critiques:
             row["critique"] = (brief and brief_critique(row)) or critique_from_reference(row)
             row["teacher"] = "reference"
         yield row
+
+
+def as_record(problem: Problem, solution: Solution, style: str, name: str) -> dict:
+    """A solution of a problem as a row without a critique.
+
+    Args:
+        problem: With the right steps.
+        solution: Right, or of one of the kinds of error.
+        style: One of `STYLES`, of the response and its refinement.
+        name: The row's `id`.
+    """
+    return {
+        "id": name,
+        "query": problem.query,
+        "response": write(solution, style),
+        "critique": None,
+        "verdict": "wrong" if solution.error_kind else "right",
+        "refinement": write(right_solution(problem), style),
+        "reference_answer": plain(problem.answer),
+        "response_source": f"arithmetic:{solution.error_kind or 'right'}",
+        "teacher": None,
+        "source": "arithmetic",
+        "meta": {
+            "level": problem.level,
+            "template": problem.template,
+            "topic": problem.topic,
+            "error_kind": solution.error_kind,
+            "first_error_step": solution.first_error,
+            "steps": [_as_json(step) for step in problem.steps],
+        },
+    }
 
 
 def _corrupt(problem: Problem, rng: random.Random, kinds: list[str] | None):

@@ -1,0 +1,1 @@
+"""Experiments that anyone can repeat: arms of a grid, trained on equal budgets, tested strictly, compared in pairs."""

@@ -1,0 +1,137 @@
+"""An experiment's tables as Markdown, as JSON and as one page of HTML that needs nothing else.
+
+OUT/report.md    OUT/report.json    OUT/report.html    OUT/report.png
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cft_trl.data.folders import write_text
+from cft_trl.evaluation.report_figures import bounds, p_value, percent, points
+from cft_trl.experiments.results import Tables
+from cft_trl.experiments.settings import VIEWS
+from cft_trl.plots import plot_arms
+
+TITLES = {"tokens": "Equal target tokens", "rows": "Equal rows"}
+NAMES = {"solving": "solving", "critic": "verdict", "answers": "answers in form", "verdicts": "verdicts in form"}
+NOTES = (
+    "Percent, the mean over seeds ± their standard deviation (n - 1). `solving`: greedy answers, graded strictly. "
+    "`verdict`: critiques whose verdict is the right one; none is a miss, half of the solutions are wrong. `answers in "
+    "form`: answers to questions that end by themselves, state a final answer and pass no verdict. `verdicts in form`: "
+    "critiques that end by themselves and pass one.",
+    "`in`: problems like those trained on. `unseen`: of templates that no arm was trained on. `steps`: of more steps. "
+    "A base from scratch has seen the unseen templates, with other problems; the levels of `steps` only where "
+    "base_levels names them.",
+    "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",
+    "A difference is an arm's mean minus the baseline's, with its 95% interval over problems; p is of a paired test "
+    "over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little about "
+    "others: see at how many the arm is above. The base is not trained and the same at each seed.",
+)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    import torch
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def write_report(tables: Tables, output: Path) -> list[Path]:
+    """Writes report.json, .md, .html and, where matplotlib is installed, .png; returns the paths of all there is."""
+    tables = {**tables, "machine": machine()}
+    write_text(output / "report.json", json.dumps(tables, indent=1, ensure_ascii=False))
+    write_text(output / "report.md", to_markdown(tables))
+    drawn = plot_arms(tables["summary"], output / "report.png", tables["experiment"]["question"])
+    write_text(output / "report.html", _to_html(tables, output / "report.png" if drawn else None))
+    names = ("report.md", "report.html", "report.json", *(("report.png",) if drawn else ()))
+    return [output / name for name in (*names, "results.parquet", "problems.parquet")]
+
+
+def to_markdown(tables: Tables) -> str:
+    """The report as Markdown."""
+    about, ran = tables["experiment"], tables["machine"]
+    text = [
+        f"# {about['question']}",
+        f"Experiment `{about['name']}`, preset `{tables['preset']}`, {len(about['seeds'])} seeds; {ran['date']}, "
+        f"{ran['processor']}, {ran['cores']} cores, accelerator {ran['accelerator']}.",
+    ]
+    for view in _views(tables):
+        text.append(f"## {view['title']}")
+        for table in view["tables"]:
+            text += [f"{table['title']}", _pipes(table["head"], table["rows"])]
+    return "\n\n".join([*text, "## What the figures are", *NOTES])
+
+
+def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _views(tables: Tables) -> list[dict[str, Any]]:
+    found = []
+    for view in VIEWS:
+        lines = [line for line in tables["summary"] if line["view"] == view]
+        measures = list(lines[0]["measures"])
+        head = ["arm", "rows", "target tokens", "learning rates", *(_called(name) for name in measures)]
+        rows = [
+            [line["arm"], f"{line['rows']:,.0f}", f"{line['target_tokens']:,.0f}",
+             ", ".join("–" if rate is None else f"{rate:g}" for rate in line["learning_rates"]),
+             *(_figure(line["measures"][name]) for name in measures)]
+            for line in lines
+        ]  # fmt: skip
+        made = [{"title": "Means over seeds", "head": head, "rows": rows}]
+        compared = [line for line in tables["comparisons"] if line["view"] == view]
+        for measure in dict.fromkeys(line["measure"] for line in compared):
+            made.append(
+                {
+                    "title": f"{NAMES[measure]}, against {tables['experiment']['baseline']}",
+                    "head": ["arm", "test set", "points", "95%", "p", "p (Holm)", "seeds above"],
+                    "rows": [
+                        [line["arm"], line["set"], points(line["difference"]), bounds(line["interval_95"], signed=True),
+                         p_value(line["p"]), p_value(line["p_holm"]), f"{line['seeds_above']} of {line['seeds']}"]
+                        for line in compared
+                        if line["measure"] == measure
+                    ],
+                }
+            )  # fmt: skip
+        found.append({"title": TITLES[view], "tables": made})
+    return found
+
+
+def _called(measure: str) -> str:
+    name, _, of_set = measure.partition("_")
+    return f"{NAMES[name]}: {of_set}"
+
+
+def _figure(value: dict[str, Any]) -> str:
+    deviation = value["deviation"]
+    return percent(value["mean"]) + ("" if deviation is None else f" ± {percent(deviation)}")
+
+
+def _to_html(tables: Tables, plot: Path | None) -> str:
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = resources.files("cft_trl").joinpath("templates/experiment.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        tables,
+        views=_views(tables),
+        notes=NOTES,
+        plot=base64.b64encode(plot.read_bytes()).decode() if plot else None,
+        settings=json.dumps({name: tables[name] for name in ("experiment", "size", "machine")}, indent=1),
+    )

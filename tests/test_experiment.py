@@ -1,0 +1,327 @@
+"""The experiments as a whole, at toy size: a base of one layer, a few steps per arm.
+
+What is looked at is the harness, not what the models learn: every arm at every seed, on rows of its own, apart from the
+tests; and the same Parquet, byte for byte, after a kill as without one.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cft_trl.errors import CFTError
+from cft_trl.experiments.arms import result_path
+from cft_trl.experiments.harness import _claim, run_experiment
+from cft_trl.experiments.results import check_whole, collect, comparisons
+from cft_trl.experiments.settings import Experiment, read_experiment
+
+TOY = {
+    "name": "toy",
+    "question": "Does the harness hold?",
+    "baseline": "base",
+    "choose_by": "both",
+    "learning_rates": [1e-3, 3e-3, 1e-2],
+    "world": {"unseen": ["bus_stop"]},
+    "arms": {
+        "base": {"train": "nothing"},
+        "cft": {"train": "cft"},
+        "mixed": {"train": "cft+sft", "target": "verified"},
+    },
+    "cpu": {
+        "layers": 1, "width": 32, "vocabulary": 400, "base_rows": 32, "target_tokens": 500, "rows": 6, "questions": 24,
+        "batch": 4, "validation": 2, "tests": 2, "max_new_tokens": 4, "save_steps": 0.5,
+    },
+}  # fmt: skip
+
+
+def toy(path: Path, **changes) -> Experiment:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "toy.yaml").write_text(yaml.safe_dump({**TOY, **changes}))
+    return read_experiment(path / "toy.yaml")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache):
+    """An experiment that nothing interrupted -> (settings, folder, tables)."""
+    folder = tmp_path_factory.mktemp("whole")
+    experiment = toy(folder)
+    return experiment, folder / "out", run_experiment(experiment, "cpu", folder / "out", say=lambda line: None)
+
+
+# ---- the whole -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_arm_is_trained_at_every_seed_in_both_views_and_tested_alike(whole):
+    import pyarrow.parquet as parquet
+
+    experiment, output, tables = whole
+    rows = parquet.read_table(output / "results.parquet").to_pylist()
+    assert [(row["arm"], row["seed"], row["view"]) for row in rows] == [
+        (arm, seed, view) for arm in ("base", "cft", "mixed") for seed in (0, 1, 2) for view in ("tokens", "rows")
+    ]
+    for row in rows:
+        if row["arm"] != "base":
+            budget = {"tokens": ("target_tokens", 500, 60), "rows": ("rows", 6, 0)}[row["view"]]
+            assert abs(row[budget[0]] - budget[1]) <= budget[2], row
+            assert row["learning_rate"] in experiment.learning_rates
+    problems = parquet.read_table(output / "problems.parquet").to_pylist()
+    assert len(problems) == 18 * 3 * 2 * 2  # arm, seed and view; set; kind; problem
+    for row in rows:  # each score counted again from the problems
+        of_run = [one for one in problems if all(one[name] == row[name] for name in ("arm", "seed", "view"))]
+        for of_set in ("in", "unseen", "steps"):
+            hits = [one["hit"] for one in of_run if one["kind"] == "critic" and one["set"] == of_set]
+            assert row[f"critic_{of_set}"] == sum(hits) / 2
+    assert {line["arm"] for line in tables["comparisons"]} == {"cft", "mixed"}
+    page = (output / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "Does the harness hold?" in page
+    assert 'src="http' not in page
+    assert "| cft |" in (output / "report.md").read_text()
+
+
+def fabricated(experiment: Experiment) -> dict:
+    """Results as the arms leave them: two problems each, rows of its own for each seed."""
+    probed = [
+        {"kind": kind, "set": "in", "id": f"in-{at}", "truth": "1", "text": "", "said": "1", "hit": True, "form": True}
+        for kind in ("solving", "critic")
+        for at in range(2)
+    ]
+    return {
+        (arm, seed): {
+            "arm": arm,
+            "seed": seed,
+            "views": {
+                view: {"digest": None if arm == "base" else f"{arm}-{seed}-{view}", "probed": list(probed)}
+                for view in ("tokens", "rows")
+            },
+        }
+        for arm in experiment.arms
+        for seed in experiment.seeds
+    }
+
+
+def test_an_arm_that_is_skipped_is_found(tmp_path):
+    experiment = toy(tmp_path)
+    check_whole(experiment, fabricated(experiment))
+    found = fabricated(experiment)
+    del found["mixed", 1]
+    with pytest.raises(CFTError, match="arm mixed, seed 1, equal tokens: there is no result"):
+        check_whole(experiment, found)
+    found = fabricated(experiment)
+    del found["cft", 2]["views"]["rows"]
+    with pytest.raises(CFTError, match="arm cft, seed 2, equal rows: there is no result"):
+        check_whole(experiment, found)
+
+
+@pytest.mark.parametrize("change", ["fewer", "others", "twice"])
+def test_an_arm_that_is_tested_on_other_problems_is_found(tmp_path, change):
+    experiment = toy(tmp_path)
+    found = fabricated(experiment)
+    probed = found["cft", 2]["views"]["rows"]["probed"]
+    last = probed.pop()
+    probed += {"fewer": [], "others": [{**last, "id": "in-7"}], "twice": [last, last]}[change]
+    with pytest.raises(CFTError, match="arm cft, seed 2, equal rows: tested on other problems"):
+        check_whole(experiment, found)
+
+
+def test_a_seed_that_is_used_twice_is_found(tmp_path):
+    experiment = toy(tmp_path)
+    found = fabricated(experiment)
+    found["cft", 1] = {**found["cft", 0], "seed": 1}
+    with pytest.raises(CFTError, match="arm cft: seeds 0 and 1 were trained on the same rows"):
+        check_whole(experiment, found)
+
+
+@pytest.mark.slow
+def test_a_test_problem_that_would_be_trained_on_is_found(cache, tmp_path):
+    experiment, output = toy(tmp_path), tmp_path / "out"
+    run_experiment(experiment, "cpu", output, arms=["base"], seeds=[0], say=lambda line: None)
+    planted = json.loads((output / "data" / "test.jsonl").read_text().splitlines()[0])["query"]
+    pool = output / "data" / "pool-0.jsonl"
+    rows = [json.loads(line) for line in pool.read_text().splitlines()]
+    for row in rows[:4]:
+        row["query"] = planted
+    pool.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(CFTError, match="arm cft, seed 0: the test problem in-000000 is among the rows"):
+        run_experiment(experiment, "cpu", output, seeds=[0], say=lambda line: None)
+    assert not result_path(output, "cft", 0).exists()
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_ends_with_the_same_parquet(whole, tmp_path):
+    """Killed in the first training, which has saved a checkpoint; then another seed first; killed between two arms."""
+    _, before, _ = whole
+    toy(tmp_path)
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "cft_trl.cli", "experiment", str(tmp_path / "toy.yaml"), "--out", str(output)]
+    killed_at(command, output, "arms/cft/seed-0/*/checkpoint-*")
+    assert not list(output.glob("arms/cft/seed-0/*/trained.json"))
+    first = subprocess.run([*command, "--seed", "2"], capture_output=True, text=True)
+    assert "5 of 9 are still to be done, the next is cft at seed 0" in first.stdout
+    killed_at(command, output, "arms/mixed/seed-0/result.json")
+    assert not (output / "results.parquet").exists()
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "cft, seed 2: done before" in again.stdout
+    for name in ("results.parquet", "problems.parquet"):
+        assert (output / name).read_bytes() == (before / name).read_bytes(), name
+
+
+def killed_at(command: list[str], output: Path, sign: str) -> None:
+    """Starts a command and kills it as soon as there is a file of that name."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    ends = time.monotonic() + 300
+    while not next(output.glob(sign), None):
+        assert process.poll() is None
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"question": "Another?"}, "an experiment with another experiment"),
+        ({"cpu": {**TOY["cpu"], "rows": 8}}, "an experiment with another size"),
+    ],
+)
+def test_a_folder_of_another_experiment_is_refused(tmp_path, changes, told):
+    output = tmp_path / "out"
+    output.mkdir()
+    _claim(output, (mine := toy(tmp_path)), "cpu", mine.cpu)
+    _claim(output, mine, "cpu", mine.cpu)
+    with pytest.raises(CFTError, match=f"holds {told}; give another --out"):
+        run_experiment(toy(tmp_path, **changes), "cpu", output, say=lambda line: None)
+
+
+def test_other_code_or_libraries_do_not_go_on(tmp_path, monkeypatch):
+    experiment = toy(tmp_path)
+    (tmp_path / "toy.yaml").unlink()
+    _claim(tmp_path, experiment, "cpu", experiment.cpu)
+    monkeypatch.setattr("transformers.__version__", "0")
+    with pytest.raises(CFTError, match="with other versions of the libraries"):
+        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+    monkeypatch.setattr("cft_trl.experiments.harness.package_digest", lambda: "0")
+    with pytest.raises(CFTError, match="with another version of our own code"):
+        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+
+
+def test_an_arm_or_seed_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(CFTError, match=r"--arm cfd: the experiment has none \(did you mean 'cft'\?\); it has base"):
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "out", arms=["cfd"])
+    with pytest.raises(CFTError, match=r"--seed 7: the experiment has none; it has 0, 1, 2"):
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "out", seeds=[7])
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").touch()
+    with pytest.raises(CFTError, match="holds files that are not an experiment's; give another --out"):
+        run_experiment(toy(tmp_path), "cpu", tmp_path / "used")
+
+
+def test_an_experiment_on_files_that_are_not_here_says_so_and_does_nothing(tmp_path):
+    place = {"source": "files", "critiques": str(tmp_path / "none.jsonl")}
+    told: list[str] = []
+    assert run_experiment(toy(tmp_path, world=place), "cpu", tmp_path / "out", say=told.append) is None
+    assert len(told) == 1
+    assert told[0].startswith("toy is skipped: critiques '")
+    assert not (tmp_path / "out").exists()
+
+
+# ---- the statistics --------------------------------------------------------------------------------------------------
+
+
+def _problems(arm: str, hits: str, seed: int = 0) -> list[dict]:
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "view": "tokens",
+            "kind": "solving",
+            "set": "in",
+            "id": f"in-{at}",
+            "hit": hit == "1",
+        }
+        for at, hit in enumerate(hits)
+    ]
+
+
+def test_paired_tests_and_holm_are_those_worked_out_by_hand():
+    # McNemar, exact: 8 problems that only `a` solved: 2 × 0.5^8. 1 lost and 5 won: 2 × (1 + 6) × 0.5^6. None: 1.
+    problems = _problems("base", "1000000000") + _problems("a", "1111111110")
+    problems += _problems("b", "0111110000") + _problems("c", "1000000000")
+    found = {line["arm"]: line for line in comparisons(problems, "base")}
+    assert [found[arm]["p"] for arm in "abc"] == pytest.approx([2 / 256, 14 / 64, 1.0])
+    # Holm: times 3, 2, 1 in their order.
+    assert [found[arm]["p_holm"] for arm in "abc"] == pytest.approx([6 / 256, 28 / 64, 1.0])
+    assert [found[arm]["difference"] for arm in "abc"] == pytest.approx([0.8, 0.4, 0.0])
+    assert [found[arm]["seeds_above"] for arm in "abc"] == [1, 1, 0]
+
+
+def test_seeds_are_averaged_per_problem_before_they_are_compared():
+    problems = [line for seed, hits in enumerate(("1100", "1000")) for line in _problems("base", hits, seed)]
+    problems += [line for seed, hits in enumerate(("1110", "1111")) for line in _problems("a", hits, seed)]
+    [line] = comparisons(problems, "base")
+    assert (line["difference"], line["problems"], line["seeds_above"], line["seeds"]) == (0.5, 4, 2, 2)
+    assert line["test"] == "paired bootstrap"
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seeds": [0, 1]}, r"experiment.seeds=\[0, 1\]: give at least 3, each once"),
+        ({"seeds": [0, 1, 1]}, r"experiment.seeds=\[0, 1, 1\]: give at least 3, each once"),
+        ({"learning_rates": [1e-3, 1e-3, 1e-2]}, "learning_rates=.*: give three different ones"),
+        ({"baseline": "bse"}, r"experiment.baseline='bse': no arm of that name \(did you mean 'base'\?\)"),
+        (
+            {"arms": {"base": {"train": "nothing"}, "x": {"train": "ctf"}}},
+            r"arms.x.train='ctf': unknown \(did you mean 'cft'",
+        ),
+        ({"arms": {"base": {}, "x": {"wrogn": 0.5}}}, r"section arms.x: unknown key 'wrogn' \(did you mean 'wrong'"),
+        (
+            {"arms": {"base": {}, "x": {"noise": 0.6, "noise_kind": "missed error"}}},
+            "arms.x.noise=0.6: only 0.5 of the",
+        ),
+        ({"arms": {"base": {}, "a/b": {}}}, "arm 'a/b': give small letters"),
+        ({"world": {"unseen": ["bus_stap"]}}, r"world.unseen='bus_stap': no template .*did you mean 'bus_stop'"),
+        ({"cpu": {"row": 3}}, r"section cpu: unknown key 'row' \(did you mean 'rows'"),
+        ({"cpu": {"rows": 0}}, "cpu.rows=0: give a whole number from 1"),
+        ({"question": None}, "question is missing"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_in_one_line(tmp_path, changes, told):
+    with pytest.raises(CFTError, match=told) as raised:
+        toy(tmp_path, **changes)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(str(tmp_path / "toy.yaml"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes/experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_are_read(path):
+    experiment = read_experiment(path)
+    assert experiment.name == path.stem
+
+
+def test_collect_wants_every_result(tmp_path):
+    with pytest.raises(CFTError, match="arm base, seed 0, equal tokens: there is no result"):
+        collect(toy(tmp_path), "cpu", tmp_path)
