@@ -71,6 +71,14 @@ class Said(NamedTuple):
     end: int
 
 
+class StatedVerdict(NamedTuple):
+    """The verdict that a critique states, and the character offsets of the word or words that state it."""
+
+    verdict: Verdict
+    start: int
+    end: int
+
+
 def resolve(said: list[Said]) -> Said | None:
     """One verdict from all that was said; rule 4 of the module's docstring."""
     whole = [s for s in said if s.kind in ("bare", "whole")]

@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.prefix_sharing.attention import why_not_shared
-from cft_trl.training.preparation import check_tokenizer
+from cft_trl.training.tokens import check_tokenizer
 
 if TYPE_CHECKING:
     from cft_trl.training.config import CFTConfig

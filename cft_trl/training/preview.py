@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cft_trl.data.prompts import Prompting
-from cft_trl.data.records import to_record
+from cft_trl.data.read_rows import read_row
 from cft_trl.errors import CFTError
 from cft_trl.models.chat_templates import as_trained, turn_end_ids
 from cft_trl.training.encoded import RIGHT
@@ -41,7 +41,7 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
     tokenizer = tokenizer_of(config, model)
     prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
     encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
-    record = to_record(row, f"train dataset, row {number}")
+    record = read_row(row, f"train dataset, row {number}")
     columns = {name: values[0] for name, values in encoder([record], [number]).items()}
 
     console = Console(highlight=False)
@@ -73,7 +73,7 @@ def _show_sharing(console: Any, rows: Any, encoder: RowEncoder, config: Any) -> 
 
     from cft_trl.training.prefix_sharing.packs import share_dataset
 
-    first = [to_record(row, "train dataset") for row in islice(rows, _SHARING_ROWS)]
+    first = [read_row(row, "train dataset") for row in islice(rows, _SHARING_ROWS)]
     features = encoder(first)
     used = [i for i, length in enumerate(features["length"]) if length]
     length = config.pack_length or config.max_length

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from cft_trl.data.folders import why_not_written, write_text
-from cft_trl.data.records import to_records
+from cft_trl.data.read_rows import mark_read, read_features, read_row, record_of
+from cft_trl.data.records import Record
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.models.adapters import refuse_adapter
@@ -164,6 +165,8 @@ def show_log_lines(trainer: CFTTrainer) -> None:
 def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
     """-> (training rows, rows held out or None): `Dataset` or, with `dataset_streaming`, `IterableDataset`.
 
+    Rows that have been read (`cft_trl.data.read_rows`): nothing that is made of them reads them again.
+
     Raises:
         CFTError: evaluation is asked for and nothing says on which rows; the data cannot be read.
     """
@@ -182,6 +185,7 @@ def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
         "columns": parse_columns(script.dataset_columns),
         "append_verdict": script.append_verdict,
         "streaming": script.dataset_streaming,
+        "marked": True,
     }
     limit = script.dataset_limit
     if evaluate and not script.eval_rows and _is_one_split(script):
@@ -215,14 +219,13 @@ def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tu
 def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
     from datasets import Dataset
 
-    from cft_trl.data.records import features
     from cft_trl.sources.arithmetic import arithmetic_records
 
     def rows(split: str, count: int) -> Dataset:
         records = arithmetic_records(
             count, seed=script.dataset_seed, levels=tuple(script.arithmetic_levels), split=split
         )
-        return Dataset.from_list(list(records), features=features())
+        return Dataset.from_list([mark_read(record) for record in records], features=read_features())
 
     train = rows(script.dataset_train_split, script.dataset_limit or 10_000)
     return train, rows("validation", script.eval_rows) if script.eval_rows else None
@@ -269,8 +272,9 @@ def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:
         raise CFTError(f"generated_rows needs one process, here are {config.world_size}; set it to 0")
 
 
-def _rows_to_critique(eval_rows: Any, count: int) -> list[dict[str, Any]]:
-    rows = to_records(list(islice(eval_rows, count))) if count else []
+def _rows_to_critique(eval_rows: Any, count: int) -> list[Record]:
+    first = islice(eval_rows, count) if count else ()
+    rows = [record_of(read_row(row, f"held-out row {index}")) for index, row in enumerate(first)]
     missing = sum(row["verdict"] is None for row in rows)
     if missing:
         raise CFTError(
@@ -297,7 +301,7 @@ def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:
     return tokenizer
 
 
-def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _score_generations(trainer: CFTTrainer, rows: list[Record]) -> dict[str, Any]:
     from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
     from cft_trl.progress import progress
 
