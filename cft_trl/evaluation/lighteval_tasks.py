@@ -96,7 +96,7 @@ class _Judged(SampleLevelComputation):
     def compute(self, responses: Sequence[ModelResponse], docs: Sequence[Doc], **_: Any) -> list[float]:
         import tempfile
 
-        from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
+        from cft_trl.evaluation.mt_bench import judge_turns, open_judge
         from cft_trl.generation.journal import Journal
 
         judge = os.environ.get(JUDGE_VARIABLE)
@@ -107,7 +107,7 @@ class _Judged(SampleLevelComputation):
             row = json.loads(doc.specific["row"])
             rows.append({"id": f"{row['id']}.1", "text": response.final_text[0], "meta": {**row["meta"], "turn": 1}})
         with tempfile.TemporaryDirectory() as folder, Journal(folder) as journal:
-            scores = [judged["score"] for judged in judge_turns(rows, parse_judge(judge), journal)]
+            scores = [judged["score"] for judged in judge_turns(rows, open_judge(judge), journal)]
         return [float("nan") if score is None else score for score in scores]
 
 

@@ -275,10 +275,10 @@ def _lines(
 
 
 def _judge(rows: list[Row], run: Prepared) -> None:
-    from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
+    from cft_trl.evaluation.mt_bench import judge_turns, open_judge
 
     assert run.settings.judge is not None  # the settings want one for mt-bench
-    judge, who = parse_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
+    judge, who = open_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
     with Journal(run.claim.folder / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
         run.claim.tell_whose("judge", run.claim.told["judge"])
         for row, found in zip(rows, judge_turns(rows, judge, journal, advance, who), strict=True):
