@@ -41,12 +41,12 @@ def generate(model: Any, requests: Sequence[Request], on_result: OnResult | None
     """
     if hasattr(model, "write"):
         return model.write(requests, on_result)
-    asked = _Asked(model, len(requests), on_result)
+    asked = _Call(model, len(requests), on_result)
     run_async(asked.run([replace(request, tag=at) for at, request in enumerate(requests)]))
     return asked.finish()
 
 
-class _Asked:
+class _Call:
     """One call's requests to a model that answers as it can."""
 
     def __init__(self, model: Any, count: int, on_result: OnResult | None) -> None:

@@ -285,7 +285,7 @@ def mode_conversation(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class _NextText:
     """The next text that a mode needs: a "solution" or a "critique"."""
 
     kind: str
@@ -295,25 +295,25 @@ class _Ask:
 
 def _work(
     mode: str, query: str, response: str | None, system: str | None, preset: str, max_rounds: int
-) -> Generator[_Ask, Generation, Outcome]:
+) -> Generator[_NextText, Generation, Outcome]:
     """One question's way through a mode: yields what it asks for, is sent what was written, returns the outcome."""
     if mode == "critique":
-        made = yield _Ask("critique", 1, mode_conversation(mode, query, response, prompt_preset=preset))
+        made = yield _NextText("critique", 1, mode_conversation(mode, query, response, prompt_preset=preset))
         return _outcome(made, [Round(response or "", made.text, parse_verdict(made.text))], [made])
     first = mode_conversation(mode, query, system=system)
     if mode != "two_stage":
-        made = yield _Ask("solution", 1, first)
+        made = yield _NextText("solution", 1, first)
         return _outcome(made, [Round(made.text)], [made])
     rounds: list[Round] = []
     spent: list[Generation] = []
     while True:
-        solution = yield _Ask("solution", len(rounds) + 1, first)
+        solution = yield _NextText("solution", len(rounds) + 1, first)
         if solution.refused:
             return _outcome(solution, [*rounds, Round(solution.text)], [*spent, solution])
         start, end = spoken(solution.text)
         shown = solution.text[start:end].strip() or solution.text  # what a reader would get, without the thinking
         asked = mode_conversation("critique", query, shown, prompt_preset=preset)
-        critiqued = yield _Ask("critique", len(rounds) + 1, asked)
+        critiqued = yield _NextText("critique", len(rounds) + 1, asked)
         rounds.append(Round(solution.text, critiqued.text, parse_verdict(critiqued.text)))
         spent += [solution, critiqued]
         if critiqued.refused or rounds[-1].verdict == "right" or len(rounds) >= max_rounds:
@@ -339,7 +339,7 @@ def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) ->
     )
 
 
-def _events(ask: _Ask, pieces: Iterator[str]) -> Generator[Event, None, Generation]:
+def _events(ask: _NextText, pieces: Iterator[str]) -> Generator[Event, None, Generation]:
     while True:
         try:
             yield Event(ask.kind, ask.round, next(pieces))
