@@ -54,7 +54,13 @@ class Graded(SampleLevelComputation):
         self.found: dict[str, list[tuple[bool | None, Row]]] = {}
 
     def compute(self, responses: Sequence[ModelResponse], docs: Sequence[Doc], **_: Any) -> list[float]:
-        """The share of right texts, per doc."""
+        """The share of right texts, per doc.
+
+        Args:
+            responses: What the model wrote, one per doc; each holds all samples of it.
+            docs: lighteval's problems.
+            _: What else lighteval hands over; not looked at.
+        """
         self.judge(responses, docs)
         return [float(np.mean([bool(hit) for hit, _ in self.found[doc.id]])) for doc in docs]
 

@@ -83,7 +83,12 @@ def run_evaluation(
 def evaluate_all(
     runs: Sequence[tuple[EvalSettings, Path]], backend: Backend, *, ask_again: bool = False
 ) -> list[dict[str, Any]]:
-    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked."""
+    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked.
+
+    Args:
+        runs: Settings and folder of each.
+        backend, ask_again: As for `run_evaluation`, the same for all.
+    """
     prepared = [_prepare(settings, backend, output) for settings, output in runs]
     if ask_again:  # of all at once, so that a run that is killed in one of them goes on so in the others
         for run in prepared:

@@ -176,6 +176,11 @@ class Conversations:
     def stream(self, conversation: Sequence[Message], *, seed: int | None = None, **sampling: Any) -> Pieces:
         """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
 
+        Args:
+            conversation: Messages `{"role", "content"}`.
+            seed: A number; None draws anew each time.
+            sampling: Of `requests_of`: `max_new_tokens`, `temperature`, `top_p` and `stop`.
+
         Returns:
             The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
         """
@@ -183,7 +188,11 @@ class Conversations:
         return self.pieces(request)
 
     def pieces(self, request: Request) -> Pieces:
-        """As `stream`."""
+        """As `stream`.
+
+        Raises:
+            NotImplementedError: The model has no way to write piece by piece.
+        """
         raise NotImplementedError
 
 

@@ -73,7 +73,13 @@ def critique(
 
 
 def solve(model: Any, tokenizer: Any, queries: Sequence[str], **kwargs: Any) -> list[str]:
-    """Answers each question directly: the inference mode `direct`, where no critique is asked for."""
+    """Answers each question directly: the inference mode `direct`, where no critique is asked for.
+
+    Args:
+        model, tokenizer: As for `generate`.
+        queries: The questions.
+        kwargs: Further arguments of `generate`.
+    """
     return generate(model, tokenizer, list(queries), **kwargs)
 
 
@@ -249,8 +255,19 @@ def stream_mode(
 ) -> Generator[Event, None, None]:
     """Answers one question in one of the modes, piece by piece; arguments as for `run_mode`.
 
+    Args:
+        generator: A model that writes piece by piece, here or behind an endpoint.
+        query: The question.
+        mode, system, prompt_preset, max_rounds, temperature: As for `run_mode`.
+        response: The solution to critique, for mode `critique`.
+        seed: A number; later rounds draw anew.
+        sampling: `max_new_tokens`, `top_p` and `stop` of `run_mode`.
+
     Yields:
         Events; the last is "end" and holds the outcome.
+
+    Raises:
+        CFTError: As `run_mode`.
     """
     _check_mode(mode, [query], None if response is None else [response])
     work = _work(mode, query, response, system, prompt_preset, max_rounds if temperature > 0 else 1)
@@ -273,6 +290,13 @@ def mode_conversation(
     mode: str, query: str, response: str | None = None, *, system: str | None = None, prompt_preset: str = "paper"
 ) -> list[dict[str, str]]:
     """What a mode asks first.
+
+    Args:
+        mode: One of `MODES`.
+        query: The question.
+        response: The solution to critique, for mode `critique`.
+        system: System turn before a question.
+        prompt_preset: Wording of the critique prompt.
 
     Example:
         >>> mode_conversation("direct", "2+2?", system="Be brief.")

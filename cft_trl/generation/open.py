@@ -138,6 +138,14 @@ def open_endpoint(
 ) -> Endpoint:
     """A model behind an endpoint, which is not asked yet.
 
+    Args:
+        model: Its name there.
+        base_url: The address; None is OpenAI's own.
+        api_key_env: The environment variable that holds the key.
+        concurrency: Requests in flight.
+        timeout: Seconds for one request.
+        extra: Further fields of each request (see `Endpoint`).
+
     Raises:
         CFTError: The address is none.
     """

@@ -116,7 +116,7 @@ class RowEncoder:
         """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each.
 
         Args:
-            labels: names of the dataset's `ClassLabel` columns (`cft_trl.data.records.class_names`).
+            batch, indices, labels: as for `read_batch`.
 
         Returns:
             The columns of a call as an Arrow table, which `datasets` writes as it is.
@@ -126,19 +126,20 @@ class RowEncoder:
     def read_batch(
         self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
     ) -> list[Mapping[str, Any]]:
-        """A batch of columns of any published layout as rows that have been read (`cft_trl.data.read_rows`).
+        """A batch of columns of any published layout as rows that have been read (`data.read_rows`), without `meta`.
 
-        Those that had been read come back as they are, others without `meta`. Arguments as `map_batch`.
+        Args:
+            batch: column -> its values, one per row.
+            indices: the rows' numbers in their dataset, for messages.
+            labels: names of the dataset's `ClassLabel` columns (`cft_trl.data.records.class_names`).
         """
         if not is_read(batch):
             find_layout(batch, self.name)
         # What a source or a teacher noted of the row is often its largest column; nothing here reads it.
         columns = {name: batch[name] if name != "meta" else [None] * len(indices) for name in batch}
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        return [
-            read_row(with_class_names(row, labels), f"{self.name}, row {i}")
-            for row, i in zip(rows, indices, strict=True)
-        ]
+        places = (f"{self.name}, row {i}" for i in indices)
+        return [read_row(with_class_names(row, labels), place) for row, place in zip(rows, places, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
@@ -329,6 +330,12 @@ def prepare_dataset(
     A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in every process that reads them; the
     counts are those of its longest pass.
 
+    Args:
+        dataset: Rows.
+        encoder: Makes tokens of them.
+        report: Filled with what became of them.
+        num_proc: Processes that share the work; None is this one.
+
     Returns:
         The rows in use, with the columns `input_ids`, `labels` and `verdict_mask`.
 
@@ -391,10 +398,3 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
 
 def _has_tokens(length: int) -> bool:
     return length > 0
-
-
-def map_kwargs(dataset: Dataset | IterableDataset, args: Any) -> dict[str, Any]:
-    """Of a dataset's `map` while rows are packed; a stream's knows neither."""
-    if isinstance(dataset, IterableDataset):
-        return {}
-    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}

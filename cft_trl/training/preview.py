@@ -26,6 +26,10 @@ _SHARING_ROWS = 1000
 def preview(script: Any, config: Any, model: Any, number: int) -> None:
     """Prints row `number` of the training rows: tokens with loss in green, the verdict in reverse.
 
+    Args:
+        script, config, model: The settings of a run, as `run_training` takes them.
+        number: Which row, counted from 0.
+
     Raises:
         CFTError: there is no such row, or anything that training would raise.
     """

@@ -45,6 +45,11 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     `metrics.json`, `generations.jsonl` (with `generated_rows`), `training.png` (where matplotlib is installed) and the
     model card.
 
+    Args:
+        script: Which rows, and what is done beside training.
+        config: How it is trained, and where to.
+        model: Which model, with its adapter and quantisation.
+
     Raises:
         CFTError: see the classes it uses; and output_dir not writable, held by another run, or holding a dataset, the
             base model or another run's checkpoints.
@@ -234,6 +239,9 @@ def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
 def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None:
     """`"verdict=label,query=problem"` or a mapping -> mapping of house column to the data's column.
 
+    Raises:
+        CFTError: Neither pairs nor a mapping of texts.
+
     Example:
         >>> parse_columns("verdict=label, query=problem")
         {'verdict': 'label', 'query': 'problem'}
@@ -285,7 +293,11 @@ def _rows_to_critique(eval_rows: Any, count: int) -> list[Record]:
 
 
 def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:
-    """The tokenizer a run uses, with the end token and the template its settings give it."""
+    """The tokenizer a run uses, with the end token and the template its settings give it.
+
+    Raises:
+        CFTError: An end token that is not in the vocabulary, a template's file that is not there, or no tokenizer.
+    """
     tokenizer = load_tokenizer(
         model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
     )

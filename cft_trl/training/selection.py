@@ -146,6 +146,11 @@ class Selection:
     def record(self, step: int, checkpoint: Path, generations: Sequence[Generation]) -> dict[str, Any]:
         """Grades the texts of a checkpoint and writes everything down; returns its point of the curve.
 
+        Args:
+            step: The step the checkpoint was saved at.
+            checkpoint: Its folder.
+            generations: Its texts, one per row of `validation`.
+
         Raises:
             CFTError: An endpoint refused to write some of them: a refusal is no text, and a score of it would stay.
         """
