@@ -87,10 +87,10 @@ def compare(name: str, model: str) -> dict[str, object]:
 def planned(name: str, model: str, found: dict):
     from cft_trl.planning.hardware import read_hardware
     from cft_trl.planning.model_shape import model_shape
-    from cft_trl.planning.plan import Run, make_plan
+    from cft_trl.planning.plan import PlannedRun, make_plan
 
     length, _, settings = SETTINGS[name]
-    run = Run(
+    run = PlannedRun(
         model,
         rows=STEPS * found["rows"],
         max_length=length,

@@ -18,7 +18,7 @@ VARIABLES = {
     "CFT_CACHE": "where converted models are kept (default: `cft_trl` beside the Hugging Face cache)",
     "CFT_BENCHMARKS_DIR": "folder with the benchmarks' files, one folder each, in place of the Hub",
     "CFT_BENCHMARKS_REVISIONS": "commits of the benchmarks on the Hub, `gsm8k=COMMIT,math=COMMIT`",
-    "CFT_JUDGE": "who judges MT-Bench under lighteval's own command line: `MODEL`, or `MODEL@URL`",
+    "CFT_JUDGE": "who judges MT-Bench under lighteval's own command line: `MODEL`, `MODEL@URL`, `MODEL@URL#VARIABLE`",
     "CFT_PRICES": "YAML table of teachers' prices, in place of the package's own",
     "CFT_SLURM": "fields of datatrove's Slurm executor and options of sbatch, for `cft build --executor slurm`",
     "CFT_VLLM_PYTHON": "Python of the environment that has vLLM, where that is not this one",

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cft_trl.training.prefix_sharing.attention import _by_stretches, _Plan
+from cft_trl.training.prefix_sharing.attention import _by_stretches, _PackLayout
 from cft_trl.training.prefix_sharing.cascade import can_cascade, cascade_attention
 from cft_trl.training.prefix_sharing.layout import stretches
 from cft_trl.training.prefix_sharing.packs import lay_out
@@ -58,7 +58,7 @@ def cascade(seen_until, query, key, value, scaling):
 
 
 def one_by_one(seen_until, query, key, value, scaling):
-    plan = _Plan(torch.tensor(seen_until)[None, None, None], stretches(seen_until))
+    plan = _PackLayout(torch.tensor(seen_until)[None, None, None], stretches(seen_until))
     return _by_stretches(plan, query, key, value, 0.0, scaling)
 
 

@@ -169,7 +169,7 @@ def test_letters_are_read_and_never_guessed(tmp_path):
 def test_mt_bench_asks_both_turns_and_the_judge_once(tmp_path, monkeypatch):
     judged = Scripted(lambda c, s: "Too short." if "Write of 1" in c[-1]["content"] else "Good.\nScore: 8")
     judged.model = "judge"
-    monkeypatch.setattr("cft_trl.evaluation.mt_bench.parse_judge", lambda text, extra: judged)
+    monkeypatch.setattr("cft_trl.evaluation.mt_bench.open_judge", lambda text, extra: judged)
     model = Scripted(lambda c, s: f"Text of {len(c)} messages.")
     settings = EvalSettings(tasks={"mt-bench": None}, judge="judge")
     result = run_evaluation(settings, backend(model), tmp_path / "out")

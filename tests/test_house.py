@@ -94,3 +94,18 @@ def test_no_file_outgrows_a_reader():
         if (lines := path.read_text(encoding="utf-8").count("\n")) > 400
     }
     assert long == {}
+
+
+# Two classes of one name, and why.
+DEFINED_TWICE = {
+    "Number": "the paper grader follows no change of the strict one, so it has its own reading of numbers",
+}
+
+
+def test_a_class_name_is_one_thing():
+    found: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name.lstrip("_"), []).append(module)
+    assert {name: where for name, where in found.items() if len(where) > 1}.keys() == DEFINED_TWICE.keys()

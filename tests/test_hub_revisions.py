@@ -13,9 +13,10 @@ from test_publish import make_rows, publish_rows
 
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend
+from cft_trl.generation.names import parse_model_name
 from cft_trl.hub.push_model import push_model
 from cft_trl.hub.upload import push_dataset
-from cft_trl.synthesis.teachers import open_teachers, parse_teacher
+from cft_trl.synthesis.teachers import open_teachers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
@@ -95,10 +96,10 @@ def test_a_branch_that_moves_is_another_model_and_both_parts_are_of_one_commit(h
     ],
 )
 def test_a_teachers_revision_is_part_of_its_name(text, source, revision, model):
-    spec = parse_teacher(text)
+    spec = parse_model_name(text)
     assert (spec.source, spec.revision, spec.model) == (source, revision, model)
     with pytest.raises(CFTError, match="no revision after the '@'"):
-        parse_teacher("vllm:org/model@")
+        parse_model_name("vllm:org/model@")
 
 
 def test_a_vllm_server_of_ours_is_started_at_the_revision(hub, monkeypatch):

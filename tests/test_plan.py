@@ -12,9 +12,9 @@ from conftest import REPOSITORY
 
 from cft_trl.cli import main
 from cft_trl.planning.hardware import read_hardware
-from cft_trl.planning.memory import GIB, Step, layer_bytes, plan_memory
+from cft_trl.planning.memory import GIB, MicroBatch, layer_bytes, plan_memory
 from cft_trl.planning.model_shape import PUBLISHED, _shape, model_shape
-from cft_trl.planning.plan import Run, make_plan
+from cft_trl.planning.plan import PlannedRun, make_plan
 from cft_trl.training.prefix_sharing.packs import lay_out
 
 
@@ -87,7 +87,7 @@ def test_layers_keep_what_is_planned(make_layers, family, packed, weights, arith
     inputs = {"input_ids": torch.arange(length)[None], "position_ids": positions}
     measured = saved_per_layer(lambda n, d: make_layers(n, d, family), dtype, autocast, **inputs)
     shape = _shape(make_layers(2, dtype, family).config, family)
-    step = Step(1, length, masked=packed, weights=weights, arithmetic=arithmetic)
+    step = MicroBatch(1, length, masked=packed, weights=weights, arithmetic=arithmetic)
     planned = layer_bytes(shape, step) * length
     if step.autocast:
         planned += 2 * shape.layer_matrices // shape.layers  # the copies, which `plan_memory` counts apart
@@ -113,7 +113,7 @@ def test_shared_layers_keep_what_is_planned(make_layers):
     del batch["labels"]
     measured = saved_per_layer(make, torch.float32, False, **batch)
     shape = _shape(make_layers(2, torch.float32).config, "llama")
-    step = Step(1, tokens, shared=280 / tokens, arithmetic="fp32", on_cpu=True)
+    step = MicroBatch(1, tokens, shared=280 / tokens, arithmetic="fp32", on_cpu=True)
     assert measured == pytest.approx(layer_bytes(shape, step) * tokens, rel=0.05)
 
 
@@ -138,7 +138,7 @@ SEVEN = "Qwen/Qwen2.5-7B"
 
 
 def memory(**fields):
-    return plan_memory(model_shape(SEVEN), Step(rows=8, length=2048, **fields))
+    return plan_memory(model_shape(SEVEN), MicroBatch(rows=8, length=2048, **fields))
 
 
 def test_zero3_divides_sixteen_bytes_a_parameter():
@@ -165,20 +165,22 @@ def test_each_measure_lowers_the_peak():
 
 def test_steps_and_tokens_are_the_published_ones():
     hardware, shape = read_hardware("8xH100"), model_shape(SEVEN)
-    run = Run(SEVEN, rows=50_000, max_length=2048, micro_batch=8, accumulation=8)
+    run = PlannedRun(SEVEN, rows=50_000, max_length=2048, micro_batch=8, accumulation=8)
     work = make_plan(run, shape, hardware).work
     assert (work.steps, work.batch, work.tokens) == (98, 512, 50_000 * 2048)
-    one_shot = Run(SEVEN, rows=600, max_length=4096, micro_batch=8, accumulation=8, epochs=50)
+    one_shot = PlannedRun(SEVEN, rows=600, max_length=4096, micro_batch=8, accumulation=8, epochs=50)
     assert make_plan(one_shot, shape, hardware).work.steps == 100
-    packed = Run(SEVEN, rows=50_000, max_length=2048, micro_batch=8, accumulation=8, packing=True, row_tokens=1024)
+    packed = PlannedRun(
+        SEVEN, rows=50_000, max_length=2048, micro_batch=8, accumulation=8, packing=True, row_tokens=1024
+    )
     assert make_plan(packed, shape, hardware).work.steps == 49
-    shared = make_plan(Run(**{**packed.__dict__, "sharing": 2.0}), shape, hardware)
+    shared = make_plan(PlannedRun(**{**packed.__dict__, "sharing": 2.0}), shape, hardware)
     assert shared.work.steps == 25
 
 
 def test_arithmetic_is_six_flops_a_parameter_and_token():
     shape = model_shape(SEVEN)
-    run = Run(SEVEN, rows=1000, max_length=16, micro_batch=1, targets=1.0, checkpointing=False)
+    run = PlannedRun(SEVEN, rows=1000, max_length=16, micro_batch=1, targets=1.0, checkpointing=False)
     time = make_plan(run, shape, read_hardware("H100")).time
     matrices = shape.layer_matrices + shape.head
     assert time.model_flops == pytest.approx(6 * matrices * 16_000, rel=0.001)
@@ -187,7 +189,7 @@ def test_arithmetic_is_six_flops_a_parameter_and_token():
 
 def test_slow_networks_limit_sharded_training():
     shape = model_shape("Qwen/Qwen2.5-32B-Instruct")
-    run = Run("32B", rows=64_000, max_length=2048, micro_batch=1)
+    run = PlannedRun("32B", rows=64_000, max_length=2048, micro_batch=1)
     assert make_plan(run, shape, read_hardware("8xH100")).time.limit == "arithmetic"
     assert make_plan(run, shape, read_hardware("64xH100")).time.limit == "communication"
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
+from cft_trl.evaluation.mt_bench import judge_turns, open_judge
 from cft_trl.generation.journal import Journal
 
 pytest.importorskip("openai")
@@ -160,7 +160,7 @@ def test_a_judge_that_refuses_gives_no_score(tmp_path):
         {"id": f"mt-bench-{n}.1", "text": f"text {n}", "meta": {"turns": [f"ask {n}"], "turn": 1}} for n in range(4)
     ]
     with refusing(400, NO_TEMPLATE, word="ask 3") as server, Journal(tmp_path) as journal:
-        judge = parse_judge(f"m@{server.url}")
+        judge = open_judge(f"m@{server.url}")
         with pytest.raises(CFTError, match="1 of 4 judgements were not answered"):
             judge_turns(rows, judge, journal)
         assert len(journal) == 3

@@ -24,7 +24,7 @@ from transformers import (
 
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
-from cft_trl.training.prefix_sharing.attention import _Plan, shared_prefix_attention, use_shared_attention
+from cft_trl.training.prefix_sharing.attention import _PackLayout, shared_prefix_attention, use_shared_attention
 from cft_trl.training.prefix_sharing.layout import position_ids, stretches
 from cft_trl.training.prefix_sharing.packs import best_fit, lay_out, pack_tree, share_dataset, shareable_tokens
 
@@ -272,7 +272,7 @@ def test_rows_of_one_pack_do_not_see_each_other():
 def test_the_gpu_block_mask_is_the_layout():
     pack = lay_out(make_rows())
     until = torch.tensor(pack["seen_until"])
-    plan = _Plan(until[None, None, None], stretches(until.tolist()))
+    plan = _PackLayout(until[None, None, None], stretches(until.tolist()))
     mask = create_mask(plan.flex().mask_mod, None, None, len(until), len(until), device="cpu")[0, 0]
     assert mask.tolist() == visible(pack).tolist()
 

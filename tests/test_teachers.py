@@ -12,13 +12,15 @@ from faulty_server import KEY, FaultyServer, answer_to
 
 from cft_trl.data.records import to_record
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.mt_bench import open_judge
 from cft_trl.generation.batch import BatchTeacher
 from cft_trl.generation.journal import Journal
 from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.names import ModelName, parse_endpoint_name, parse_model_name
 from cft_trl.generation.transformers_teacher import TransformersTeacher
 from cft_trl.generation.types import Counts, Request
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
-from cft_trl.synthesis.teachers import TeacherSpec, open_teachers, parse_teacher
+from cft_trl.synthesis.teachers import open_teachers
 
 pytest.importorskip("openai")
 
@@ -46,7 +48,7 @@ pytest.importorskip("openai")
     ],
 )
 def test_a_name_is_read(text, kind, model, url, env):
-    assert parse_teacher(text) == TeacherSpec(kind, model, model, url, env)
+    assert parse_model_name(text) == ModelName(kind, model, model, url, env)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_name_is_read(text, kind, model, url, env):
 )
 def test_a_name_that_says_nothing_known_is_refused_in_one_line(text, told):
     with pytest.raises(CFTError, match=told) as refused:
-        parse_teacher(text)
+        parse_model_name(text)
     assert "\n" not in str(refused.value)
 
 
@@ -85,15 +87,51 @@ def test_a_name_that_says_nothing_known_is_refused_in_one_line(text, told):
 )
 def test_a_key_in_a_name_is_refused_and_not_repeated(text):
     with pytest.raises(CFTError) as refused:
-        parse_teacher(text)
+        parse_model_name(text)
+    assert "planted" not in str(refused.value)
+
+
+@pytest.mark.parametrize("before", ["", "openai:"])
+@pytest.mark.parametrize(
+    ("text", "model", "url", "env"),
+    [
+        ("gpt-4o-2024-11-20", "gpt-4o-2024-11-20", None, "OPENAI_API_KEY"),
+        ("org/m:free@http://h:1/v1/", "org/m:free", "http://h:1/v1", "OPENAI_API_KEY"),
+        ("m@2024@https://h/v1#LAB_KEY", "m@2024", "https://h/v1", "LAB_KEY"),
+    ],
+)
+def test_who_is_always_at_an_endpoint_is_named_as_a_teacher_is(before, text, model, url, env):
+    assert parse_endpoint_name(before + text, "--judge") == ModelName("openai", model, model, url, env)
+    assert parse_endpoint_name(text, "--judge") == parse_model_name(f"openai:{text}")
+    judge = open_judge(before + text)
+    assert (judge.model, judge.base_url, judge.api_key_env) == (model, url, env)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no model"),
+        ("openai:", "no model"),
+        ("@http://h/v1", "no model before the '@'"),
+        ("m@localhost:8000/v1", "begins with http:// or https://"),
+        ("vllm:org/m", "asked at an endpoint"),
+        ("m@http://me:planted@h/v1", "user name or password"),
+        ("m@http://h/v1#sk-planted0123456789abcdef", "the NAME of the environment variable"),
+    ],
+)
+def test_a_judge_that_is_at_no_endpoint_is_refused_in_one_line(text, told):
+    with pytest.raises(CFTError, match=told) as refused:
+        open_judge(text)
+    assert str(refused.value).startswith("--judge ")
+    assert "\n" not in str(refused.value)
     assert "planted" not in str(refused.value)
 
 
 def test_a_folder_is_named_by_its_own_name_and_not_by_its_path(tmp_path):
     run = tmp_path / "my-run" / "checkpoint-40"
     run.mkdir(parents=True)
-    assert parse_teacher(f"vllm:{run}") == TeacherSpec("vllm", "my-run/checkpoint-40", str(run))
-    assert parse_teacher(f"transformers:{run.parent}/").model == "my-run"
+    assert parse_model_name(f"vllm:{run}") == ModelName("vllm", "my-run/checkpoint-40", str(run))
+    assert parse_model_name(f"transformers:{run.parent}/").model == "my-run"
 
 
 # ---- opened ----
@@ -127,7 +165,7 @@ def test_teachers_open_in_order_each_with_its_own_key_and_a_server_of_ours_with_
         monkeypatch.setenv("LAB_KEY", KEY)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "m").mkdir()
-        specs = [f"openai:m@{server.url}#LAB_KEY", "vllm:./m", "reference", parse_teacher(f"openai:m@{server.url}")]
+        specs = [f"openai:m@{server.url}#LAB_KEY", "vllm:./m", "reference", parse_model_name(f"openai:m@{server.url}")]
         teachers = open_teachers(specs, vllm_options=["--dtype", "float32"], max_concurrency=7, timeout=5.0)
         kinds = [type(teacher).__name__ for teacher in teachers]
         assert kinds == ["Teacher", "VllmTeacher", "ReferenceTeacher", "Teacher"]

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mode", type=lambda text: text.split(","), default=["direct"], help="direct (default), single_pass, two_stage"
     )
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
-    parser.add_argument("--judge", help="for mt-bench: MODEL, or MODEL@URL")
+    parser.add_argument("--judge", help="for mt-bench: MODEL, MODEL@URL or MODEL@URL#KEY_VARIABLE")
     parser.add_argument("--judge-extra", help="as --extra, for the judge")
     add_model_options(parser)
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")

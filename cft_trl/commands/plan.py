@@ -79,7 +79,7 @@ def run(argv: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16: bool) -> Any:
-    from cft_trl.planning.plan import Run
+    from cft_trl.planning.plan import PlannedRun
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16
     if config.max_length is None:
         raise CFTError("max_length is not set, so that a row may be of any length; give --max_length")
     packed = config.packing or bool(config.share_prefixes)
-    return Run(
+    return PlannedRun(
         model=model.model_name_or_path,
         rows=options.rows or _rows(script, config),
         max_length=config.max_length,

@@ -180,8 +180,8 @@ def unpublishable(record: Mapping[str, Any]) -> str | None:
     critique, verdict = record.get("critique"), record.get("verdict")
     if not critique:
         return "it has no critique"
-    if verdict != parse_verdict(critique):
-        return f"its verdict is {verdict!r} but its critique states {parse_verdict(critique)!r} (see with_verdict_line)"
+    if verdict != (stated := parse_verdict(critique)):
+        return f"its verdict is {verdict!r} but its critique states {stated!r} (see with_verdict_line)"
     if split_input(cft_input(query, response)) != (query, response):
         return r"its query holds the layout's separator '\n\nSolution:\n', so it would be read back cut in two"
     return None
@@ -377,8 +377,8 @@ def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) ->
 
 
 _RULES = (
-    "records.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_words.py", "verdict_forms.py",
-    "verdict_phrases.py", "reservations.py", "markup.py",
+    "records.py", "read_rows.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_words.py",
+    "verdict_forms.py", "verdict_phrases.py", "reservations.py", "markup.py",
 )  # fmt: skip
 
 

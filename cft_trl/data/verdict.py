@@ -34,7 +34,7 @@ from itertools import pairwise
 from cft_trl.data.markup import spoken
 from cft_trl.data.reservations import blame_is_limited, praise_is_limited, taken_back
 from cft_trl.data.verdict_forms import json_verdict, other_form
-from cft_trl.data.verdict_grammar import Said, Verdict, resolve, sentences, statements
+from cft_trl.data.verdict_grammar import Said, StatedVerdict, Verdict, resolve, sentences, statements
 from cft_trl.data.verdict_phrases import labelled_or_first, one_sentence, phrase
 from cft_trl.errors import CFTError
 
@@ -123,7 +123,7 @@ def parse_verdict(text: str | None) -> Verdict | None:
         >>> parse_verdict("Conclusion: right or wrong [END]") is None
         True
     """
-    found = _last(text)
+    found = stated_verdict(text)
     return found.verdict if found else None
 
 
@@ -144,8 +144,19 @@ def verdict_span(text: str | None) -> tuple[int, int] | None:
         >>> critique[start:end]
         'wrong'
     """
+    found = stated_verdict(text)
+    return (found.start, found.end) if found else None
+
+
+def stated_verdict(text: str | None) -> StatedVerdict | None:
+    r"""What `parse_verdict` and `verdict_span` say, from one reading; `None` where the critique states no verdict.
+
+    Example:
+        >>> stated_verdict("Step 2 drops a sign.\n\nConclusion: wrong [END]")
+        StatedVerdict(verdict='wrong', start=34, end=39)
+    """
     found = _last(text)
-    return (found.start, found.end) if found and found.verdict else None
+    return StatedVerdict(found.verdict, found.start, found.end) if found and found.verdict else None
 
 
 def with_verdict_line(critique: str, verdict: Verdict) -> str:
@@ -220,7 +231,7 @@ def to_verdict(value: object) -> Verdict | None:
     return _LABELS[key]
 
 
-# Training asks three times of each critique: the verdict, where it stands, whether it is the row's.
+# What a build or a publication asks of one critique, it asks several times in a row.
 @lru_cache(maxsize=2048)
 def _last(text: str | None) -> Said | None:
     """The last conclusion that counts (its verdict may be `None`: unclear), or `None` when there is none."""

@@ -56,7 +56,7 @@ _MACRO = re.compile(r"\\(?:boxed|fbox|text\w*|math\w*|emph|underline|quad|bf|rm|
 _FULL_STOPS = {".", "!", "?", ";"}
 
 
-class _Token(NamedTuple):
+class _Spelled(NamedTuple):
     word: str
     start: int
     end: int
@@ -67,6 +67,14 @@ class Said(NamedTuple):
 
     kind: str
     verdict: Verdict | None
+    start: int
+    end: int
+
+
+class StatedVerdict(NamedTuple):
+    """The verdict that a critique states, and the character offsets of the word or words that state it."""
+
+    verdict: Verdict
     start: int
     end: int
 
@@ -88,14 +96,14 @@ def resolve(said: list[Said]) -> Said | None:
     return wrong[0] if wrong else right[0] if right else None
 
 
-def sentences(text: str, start: int, end: int) -> list[list[_Token]]:
+def sentences(text: str, start: int, end: int) -> list[list[_Spelled]]:
     """The sentences between two offsets, as tokens without decoration; questions are left out.
 
     Args:
         text: The critique.
         start, end: The part of it that is read, in characters.
     """
-    found: list[list[_Token]] = [[]]
+    found: list[list[_Spelled]] = [[]]
     for match in _TOKEN.finditer(text, start, end):
         word = match[0].lower().translate(_PLAIN_SIGNS)
         if word in _FULL_STOPS:
@@ -108,11 +116,11 @@ def sentences(text: str, start: int, end: int) -> list[list[_Token]]:
             word = "|"
         if word in BREAKS or (word[-1].isalnum() and word[-1].isascii() and not _MACRO.match(word)):
             begin = match.start() + word.startswith("\\")
-            found[-1].append(_Token(word.lstrip("\\"), begin, match.end()))
+            found[-1].append(_Spelled(word.lstrip("\\"), begin, match.end()))
     return [sentence for sentence in found if sentence]
 
 
-def statements(tokens: list[_Token]) -> list[Said]:
+def statements(tokens: list[_Spelled]) -> list[Said]:
     """Everything a sentence says of the solution or of a part of it."""
     said: list[Said] = []
     for i, token in enumerate(tokens):
@@ -156,7 +164,7 @@ class _Word(NamedTuple):
 Governed = tuple[str | None, int | None]  # of what something is said (None: of nothing of ours), and where it is denied
 
 
-class _Rule(NamedTuple):
+class _WordRule(NamedTuple):
     """One way to stand in a sentence. The first rule of `GOVERNED` that applies reads the word."""
 
     name: str
@@ -182,14 +190,14 @@ def _attribute(word: _Word) -> Governed:
 
 # In order; each has its sentences in tests/verdict_rules.yaml.
 GOVERNED = (
-    _Rule("opens", lambda word: all(w in BREAKS for w in word.words[: word.governor + 1]), _opening),
-    _Rule(
+    _WordRule("opens", lambda word: all(w in BREAKS for w in word.words[: word.governor + 1]), _opening),
+    _WordRule(
         "part", lambda w: bool(w.noun) and KINDS[w.noun or ""] != "whole", lambda w: (KINDS[w.noun or ""], w.negation)
     ),
-    _Rule("reached", lambda word: bool(word.noun), _attribute),
-    _Rule("pronoun", lambda word: word.by in PRONOUN_COPULAS, lambda word: ("whole", word.negation)),
-    _Rule("predicate", lambda word: word.by in COPULAS or word.by == ":", _predicate),
-    _Rule(
+    _WordRule("reached", lambda word: bool(word.noun), _attribute),
+    _WordRule("pronoun", lambda word: word.by in PRONOUN_COPULAS, lambda word: ("whole", word.negation)),
+    _WordRule("predicate", lambda word: word.by in COPULAS or word.by == ":", _predicate),
+    _WordRule(
         "judged",  # "I find the solution incorrect"
         lambda word: KINDS.get(word.by) == "whole" and word.governor > 1 and _judges(word.words[: word.governor]),
         lambda word: ("whole", word.negation),
@@ -213,7 +221,7 @@ UNCLEAR: tuple[tuple[str, Callable[[_Word, int | None, Verdict], bool]], ...] = 
 )
 
 
-def _statement(tokens: list[_Token], i: int) -> Said | None:
+def _statement(tokens: list[_Spelled], i: int) -> Said | None:
     """What the verdict word `tokens[i]` says, and of what; None where it is an adjective of something else."""
     words = [token.word for token in tokens]
     noun = _described(words, i)

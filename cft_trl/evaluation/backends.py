@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
-from cft_trl.generation.open import BACKENDS, check_address, opened
+from cft_trl.generation.names import check_address
+from cft_trl.generation.open import BACKENDS, opened
 from cft_trl.models.identity import endpoint_identity
 from cft_trl.models.names import hub_commit, resolve_model
 

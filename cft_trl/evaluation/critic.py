@@ -35,6 +35,15 @@ def generate_verdicts(
 ) -> list[Judged]:
     """Lets the model critique each row, greedily -> one dict per row, as `judge` makes it.
 
+    Args:
+        model: a causal language model, in evaluation mode.
+        tokenizer: its tokenizer.
+        rows: with `query`, `response` and a `verdict`, "right" or "wrong".
+        prompt_preset: wording of the critique prompt the model was trained with.
+        max_new_tokens: limit per critique, in tokens.
+        batch_size: rows computed together.
+        on_progress: called with the number of rows that have been done since it was called last.
+
     Raises:
         CFTError: a row has no verdict to compare with.
     """

@@ -202,6 +202,11 @@ def read_generations(path: str | Path) -> list[Row]:
 def pass_at_k(n: int, right: int, k: int) -> float:
     """The chance that k of n samples, `right` of them right, hold a right one (unbiased; arXiv 2107.03374).
 
+    Args:
+        n: How many samples a problem has.
+        right: How many of them are right, 0 to n.
+        k: How many are drawn of them, 1 to n.
+
     Example:
         >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 2), pass_at_k(4, 3, 2)
         (0.25, 0.5, 1.0)

@@ -54,7 +54,13 @@ class Graded(SampleLevelComputation):
         self.found: dict[str, list[tuple[bool | None, Row]]] = {}
 
     def compute(self, responses: Sequence[ModelResponse], docs: Sequence[Doc], **_: Any) -> list[float]:
-        """The share of right texts, per doc."""
+        """The share of right texts, per doc.
+
+        Args:
+            responses: What the model wrote, one per doc; each holds all samples of it.
+            docs: lighteval's problems.
+            _: What else lighteval hands over; not looked at.
+        """
         self.judge(responses, docs)
         return [float(np.mean([bool(hit) for hit, _ in self.found[doc.id]])) for doc in docs]
 
@@ -72,7 +78,7 @@ class Graded(SampleLevelComputation):
             self.found[doc.id] = [next(results) for _ in response.final_text]
 
 
-class _Sampled(SamplingMetric, SampleLevelComputation):
+class _SampleScore(SamplingMetric, SampleLevelComputation):
     """avg@n, or pass@k, of the verdicts of a `Graded`; `n` and `k` are set by lighteval from the task's name."""
 
     def __init__(self, graded: Graded, passing: bool) -> None:
@@ -90,13 +96,13 @@ class _Sampled(SamplingMetric, SampleLevelComputation):
         return [pass_at_k(self.n, hits, self.k) if self.passing else hits / self.n for hits in right]
 
 
-class _Judged(SampleLevelComputation):
+class _JudgeScore(SampleLevelComputation):
     """MT-Bench's score of the first turn; lighteval's models have no second one (`cft eval` asks both)."""
 
     def compute(self, responses: Sequence[ModelResponse], docs: Sequence[Doc], **_: Any) -> list[float]:
         import tempfile
 
-        from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
+        from cft_trl.evaluation.mt_bench import judge_turns, open_judge
         from cft_trl.generation.journal import Journal
 
         judge = os.environ.get(JUDGE_VARIABLE)
@@ -107,7 +113,7 @@ class _Judged(SampleLevelComputation):
             row = json.loads(doc.specific["row"])
             rows.append({"id": f"{row['id']}.1", "text": response.final_text[0], "meta": {**row["meta"], "turn": 1}})
         with tempfile.TemporaryDirectory() as folder, Journal(folder) as journal:
-            scores = [judged["score"] for judged in judge_turns(rows, parse_judge(judge), journal)]
+            scores = [judged["score"] for judged in judge_turns(rows, open_judge(judge), journal)]
         return [float("nan") if score is None else score for score in scores]
 
 
@@ -147,12 +153,12 @@ def _metrics(benchmark: Benchmark, samples: int | None, graders: Sequence[str]) 
             higher_is_better=True,
             category=SamplingMethod.GENERATIVE,
             sample_level_fn=computed_by,
-            corpus_level_fn=np.nanmean if isinstance(computed_by, _Judged) else np.mean,
+            corpus_level_fn=np.nanmean if isinstance(computed_by, _JudgeScore) else np.mean,
             batched_compute=True,
         )
 
     if benchmark.answer == "judge" and samples is None:
-        return [metric("judge_turn_1", _Judged())]
+        return [metric("judge_turn_1", _JudgeScore())]
     if benchmark.answer not in ("math", "letter"):
         graders = ("strict",)
     graded = {grader: Graded(benchmark, grader) for grader in graders}
@@ -160,7 +166,7 @@ def _metrics(benchmark: Benchmark, samples: int | None, graders: Sequence[str]) 
         return [metric(grader, computed_by) for grader, computed_by in graded.items()]
     # lighteval sets n and k on the metrics that have an "@" in their name.
     return [
-        metric(f"{grader}_{kind}", _Sampled(computed_by, kind == "pass@k"))
+        metric(f"{grader}_{kind}", _SampleScore(computed_by, kind == "pass@k"))
         for grader, computed_by in graded.items()
         for kind in ("avg@n", "pass@k")
     ]

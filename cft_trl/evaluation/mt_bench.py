@@ -1,6 +1,6 @@
 r"""MT-Bench: two turns per question, each judged from 1 to 10 by a model behind any OpenAI-compatible endpoint.
 
-    judge = parse_judge("gpt-4o-2024-11-20")             # or "MODEL@http://localhost:8000/v1"
+    judge = open_judge("gpt-4o-2024-11-20")             # or "MODEL@http://localhost:8000/v1"
     judge_turns([{"id": "mt-bench-0.1", "text": "Hawaii …", "meta": {"turns": ["Compose …", "Rewrite …"], "turn": 1}}],
                 judge, journal)
     # [{"score": 7.0, "judgement": "Vivid, but …\nScore: 7"}]
@@ -15,12 +15,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.generate import requests_of
 from cft_trl.generation.journal import Journal, request_key
 from cft_trl.generation.journaled import Journaled
+from cft_trl.generation.names import parse_endpoint_name
 from cft_trl.generation.types import Generation
 
 SAMPLING: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 1024}
@@ -33,30 +33,33 @@ _INSTRUCTION = (
 _SCORE = re.compile(r"score\W{0,6}(\d{1,2}(?:\.\d+)?)\b(?!\s*%)", re.IGNORECASE)
 
 
-def parse_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
-    """ "MODEL" or "MODEL@URL" as an endpoint; `extra` as of `Endpoint`.
+def open_judge(text: str, extra: Mapping[str, Any] | None = None) -> Endpoint:
+    """Who judges, by a name as `cft_trl.generation.names` reads it, "MODEL" or "MODEL@URL"; `extra` as of `Endpoint`.
 
     Raises:
-        CFTError: No model before the "@", or an address that is none.
+        CFTError: The name says nothing that is known.
 
     Example:
-        >>> parse_judge("qwen@http://localhost:8000/v1").model
+        >>> open_judge("qwen@http://localhost:8000/v1").model
         'qwen'
     """
-    model, _, url = text.partition("@")
-    if not model or (url and not url.startswith(("http://", "https://"))) or ("@" in text and not url):
-        raise CFTError(f"--judge {text!r}: give MODEL, or MODEL@URL as in judge@http://localhost:8000/v1")
-    return Endpoint(model, url or None, extra=extra)
+    name = parse_endpoint_name(text, "--judge")
+    return Endpoint(name.model, name.base_url, name.key_env, extra=extra)
 
 
 def judge_identity(text: str) -> dict[str, Any]:
-    """What "MODEL" or "MODEL@URL" is, as far as its endpoint says."""
+    """What a judge by that name is, as far as its endpoint says.
+
+    Raises:
+        CFTError: The name says nothing that is known.
+    """
     from cft_trl.generation.endpoint_settings import true_url
     from cft_trl.generation.identities import bare_address, served_identity
     from cft_trl.models.identity import endpoint_identity
 
-    model, _, url = text.partition("@")
-    return served_identity(model, url or None) or endpoint_identity(bare_address(true_url(url or None)), model)
+    name = parse_endpoint_name(text, "--judge")
+    told = served_identity(name.model, name.base_url, name.key_env)
+    return told or endpoint_identity(bare_address(true_url(name.base_url)), name.model)
 
 
 def judge_messages(row: Mapping[str, Any], answers: Sequence[str]) -> list[dict[str, str]]:

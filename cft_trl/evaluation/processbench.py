@@ -77,7 +77,15 @@ def sampled_critic_rows(
 def whole_critic_rows(
     data: str = "processbench", subsets: Iterable[str] | None = None, limit: int | None = None
 ) -> dict[str, list[CriticRow]]:
-    """As `load_critic_rows`, before a limit takes its sample; of "arithmetic" at least as many as the limit."""
+    """As `load_critic_rows`, before a limit takes its sample; of "arithmetic" at least as many as the limit.
+
+    Args:
+        data, subsets: As for `load_critic_rows`.
+        limit: How many rows of each subset will be taken later.
+
+    Raises:
+        CFTError: As `load_critic_rows`; also subsets of what has none.
+    """
     from cft_trl.grading.revisions import note_read
 
     folder = Path(data).expanduser()
@@ -103,6 +111,11 @@ def whole_critic_rows(
 
 def from_processbench(row: Mapping[str, Any], where: str, subset: str) -> CriticRow:
     r"""One row of ProcessBench.
+
+    Args:
+        row: With `problem`, `steps` (texts) and `label`, the first wrong step counted from 0, or -1.
+        where: What errors begin with; also the id of a row without one.
+        subset: Which of ProcessBench's it is of.
 
     Raises:
         CFTError: A column is missing or its value makes no sense.

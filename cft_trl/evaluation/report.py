@@ -24,7 +24,14 @@ from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.published import PUBLISHED
 from cft_trl.evaluation.report_figures import FILTERS, PAPER, Report, graded_tasks
 from cft_trl.evaluation.report_html import to_html
-from cft_trl.evaluation.report_runs import Run, check_comparable, limit_of, read_run, read_settings, shared_tasks
+from cft_trl.evaluation.report_runs import (
+    EvaluatedRun,
+    check_comparable,
+    limit_of,
+    read_run,
+    read_settings,
+    shared_tasks,
+)
 from cft_trl.evaluation.significance import average_interval, compare, compare_averages, holm
 from cft_trl.grading.benchmarks import BENCHMARKS, SIX
 from cft_trl.progress import progress
@@ -138,7 +145,7 @@ def _names(folders: Sequence[Path], names: Sequence[str] | None) -> list[str]:
     return called
 
 
-def _about(run: Run) -> dict[str, Any]:
+def _about(run: EvaluatedRun) -> dict[str, Any]:
     told = run.settings
     keys = ("model", "revision", "identity", "run", "backend", "mode", "prompt", "limit", "sample", "samples",
             "temperature", "top_p", "seed", "graders", "grader", "judge", "problems", "machine", "versions", "date",
@@ -146,19 +153,19 @@ def _about(run: Run) -> dict[str, Any]:
     return {"name": run.name, "folder": str(run.folder), **{key: told[key] for key in keys if key in told}}
 
 
-def _scores(run: Run, task: str) -> dict[str, Any]:
+def _scores(run: EvaluatedRun, task: str) -> dict[str, Any]:
     summary = run.tasks[task].summary
     return {"problems": summary["problems"], "samples": summary["samples"], **summary["scores"],
             **({"pass_at_k": summary["pass_at_k"]} if "pass_at_k" in summary else {})}  # fmt: skip
 
 
-def _averaged(runs: Sequence[Run]) -> list[str]:
+def _averaged(runs: Sequence[EvaluatedRun]) -> list[str]:
     """What an average is over: the six where all runs have them, else every benchmark that all runs have."""
     shared = [task for task in shared_tasks(runs) if all("strict" in run.tasks[task].shares for run in runs)]
     return list(SIX) if set(SIX) <= set(shared) else shared
 
 
-def _averages(runs: Sequence[Run]) -> dict[str, Any]:
+def _averages(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
     tasks = _averaged(runs)
     if len(tasks) < 2:
         return {}
@@ -177,7 +184,7 @@ def _average_title(average: Mapping[str, Any]) -> str:
     return "average of the six" if average.get("six") else f"average of {len(average.get('of', ()))}"
 
 
-def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _differences(runs: Sequence[EvaluatedRun]) -> list[dict[str, Any]]:
     """Every pair of runs, the baseline's first; strict grader."""
     pairs = [(first, second) for at, first in enumerate(runs) for second in runs[at + 1 :]]
     averaged = _averaged(runs)
@@ -207,7 +214,7 @@ def _published(tasks: Sequence[str]) -> list[dict[str, Any]]:
     return [asdict(row) for row in PUBLISHED if row.model in models]
 
 
-def _lengths(run: Run, task: str) -> dict[str, Any]:
+def _lengths(run: EvaluatedRun, task: str) -> dict[str, Any]:
     import numpy as np
 
     of_task = run.tasks[task]
@@ -218,7 +225,7 @@ def _lengths(run: Run, task: str) -> dict[str, Any]:
     return found
 
 
-def _verdicts(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, Any]:
+def _verdicts(runs: Sequence[EvaluatedRun], tasks: Sequence[str]) -> dict[str, Any]:
     found = {
         task: {run.name: run.tasks[task].verdicts for run in runs if task in run.tasks and run.tasks[task].verdicts}
         for task in tasks
@@ -226,7 +233,7 @@ def _verdicts(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, Any]:
     return {task: of_task for task, of_task in found.items() if of_task}
 
 
-def _notes(runs: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[EvaluatedRun]) -> list[str]:
     """What a reader must know of these runs to read the figures rightly."""
     settings = runs[0].settings
     notes = []

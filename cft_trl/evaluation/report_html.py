@@ -41,6 +41,10 @@ def to_html(report: Report) -> str:
 def axis_ticks(low: float, high: float, steps: int = 5) -> list[float]:
     """Round numbers from at most `low` to at least `high`.
 
+    Args:
+        low, high: What the axis has to hold.
+        steps: At most so many spaces between two of them, but for the rounding at both ends.
+
     Example:
         >>> axis_ticks(0, 0.43)
         [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]

@@ -58,7 +58,7 @@ class TaskRun:
 
 
 @dataclass
-class Run:
+class EvaluatedRun:
     """An evaluation: its name in the report, its folder, `evaluation.json` and its tasks."""
 
     name: str
@@ -67,7 +67,7 @@ class Run:
     tasks: dict[str, TaskRun]
 
 
-def read_run(folder: str | Path, name: str, on_task: Callable[[], object] = lambda: None) -> Run:
+def read_run(folder: str | Path, name: str, on_task: Callable[[], object] = lambda: None) -> EvaluatedRun:
     """Reads an evaluation and counts its scores again.
 
     Args:
@@ -94,7 +94,7 @@ def read_run(folder: str | Path, name: str, on_task: Callable[[], object] = lamb
                 f"{folder}: evaluation.json has no readable scores of {task}; run `cft eval` again"
             ) from None
         on_task()
-    return Run(name, folder, settings, tasks)
+    return EvaluatedRun(name, folder, settings, tasks)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
     """Refuses runs that were not asked the same; the mode may differ, for what it gives is a question of its own.
 
     Raises:
@@ -157,12 +157,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
             _check_problems(first, other, task)
 
 
-def shared_tasks(runs: Sequence[Run]) -> list[str]:
+def shared_tasks(runs: Sequence[EvaluatedRun]) -> list[str]:
     """Benchmarks that all runs have, in the first run's order."""
     return [task for task in runs[0].tasks if all(task in run.tasks for run in runs)]
 
 
-def _asked(first: Run, other: Run) -> list[tuple[str, Any, Any]]:
+def _asked(first: EvaluatedRun, other: EvaluatedRun) -> list[tuple[str, Any, Any]]:
     a, b = first.settings, other.settings
     prompts = [key for key in dict.fromkeys([*a["prompt"], *b["prompt"]]) if key != "digest"]
     # The digest says that the prompts differ, not where; and another mode has another digest.
@@ -187,7 +187,7 @@ def limit_of(settings: Mapping[str, Any], task: str) -> int | None:
     return limit.get(task) if isinstance(limit, dict) else limit
 
 
-def _check_problems(first: Run, other: Run, task: str) -> None:
+def _check_problems(first: EvaluatedRun, other: EvaluatedRun, task: str) -> None:
     mine, theirs = first.tasks[task], other.tasks[task]
     pair = f"{first.name} ({first.folder}) and {other.name} ({other.folder}) differ in"
     if mine.problems != theirs.problems:

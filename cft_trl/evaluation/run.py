@@ -83,7 +83,12 @@ def run_evaluation(
 def evaluate_all(
     runs: Sequence[tuple[EvalSettings, Path]], backend: Backend, *, ask_again: bool = False
 ) -> list[dict[str, Any]]:
-    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked."""
+    """`run_evaluation` of several settings, each in its folder; all folders are looked at before anything is asked.
+
+    Args:
+        runs: Settings and folder of each.
+        backend, ask_again: As for `run_evaluation`, the same for all.
+    """
     prepared = [_prepare(settings, backend, output) for settings, output in runs]
     if ask_again:  # of all at once, so that a run that is killed in one of them goes on so in the others
         for run in prepared:
@@ -275,10 +280,10 @@ def _lines(
 
 
 def _judge(rows: list[Row], run: Prepared) -> None:
-    from cft_trl.evaluation.mt_bench import judge_turns, parse_judge
+    from cft_trl.evaluation.mt_bench import judge_turns, open_judge
 
     assert run.settings.judge is not None  # the settings want one for mt-bench
-    judge, who = parse_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
+    judge, who = open_judge(run.settings.judge, run.settings.judge_extra), run.claim.key_of(run.claim.told["judge"])
     with Journal(run.claim.folder / "journal", "judge") as journal, progress("judgements", len(rows)) as advance:
         run.claim.tell_whose("judge", run.claim.told["judge"])
         for row, found in zip(rows, judge_turns(rows, judge, journal, advance, who), strict=True):

@@ -105,6 +105,10 @@ def paired_interval(first_only: float, second_only: float, problems: int) -> tup
     Joins the Wilson intervals of the two shares, which cannot both be large (the method of variance estimates recovery,
     Zou and Donner 2008). Unlike a bootstrap it keeps its width where few problems tell the runs apart, or none.
 
+    Args:
+        first_only, second_only: How many problems only the one, only the other has right (of shares, their sums).
+        problems: How many there are.
+
     Example:
         >>> [round(bound, 3) for bound in paired_interval(2, 12, 100)], paired_interval(0, 0, 100)[1] > 0.03
         ([0.027, 0.18], True)
@@ -127,6 +131,11 @@ def resampled_means(
 
     A draw of n from few different values is a multinomial count of them: the same distribution as drawing each, in a
     thousandth of the time.
+
+    Args:
+        values: (n,), one number per problem.
+        rng: Where the draws come from.
+        resamples: How many means.
     """
     distinct, counts = np.unique(np.asarray(values, dtype=float), return_counts=True)
     drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)

@@ -66,6 +66,12 @@ class BatchTeacher(Teacher):
         The requests are gone through several times. An iterator is made a list; give something that can be iterated
         anew where there are more of them than memory holds.
 
+        Args:
+            requests: As there, but gone through several times.
+            kept: A journal on disk.
+            counts: As there.
+            in_order, window: Without effect: results are always in order, and all at once.
+
         Raises:
             CFTError: Batches outlive the run that asked, so `kept` has to be a journal on disk; as there otherwise.
         """

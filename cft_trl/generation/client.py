@@ -79,7 +79,7 @@ async def _ask(
     tasks: set[asyncio.Task] = set()
     ready: dict[int, tuple[Request, Generation]] = {}
     taken = given = 0  # requests read, results yielded
-    endpoint = _Endpoint(teacher, kept, counts)
+    endpoint = _AskedEndpoint(teacher, kept, counts)
     try:
         while True:
             while not exhausted and taken - given < window:
@@ -125,7 +125,7 @@ async def _ask(
         await endpoint.connection.close()
 
 
-class _Endpoint:
+class _AskedEndpoint:
     """One teacher's endpoint during one `ask`: its connection, the limiter, what the server has shown."""
 
     def __init__(self, teacher: Teacher, kept: Kept, counts: Counts) -> None:

@@ -41,12 +41,12 @@ def generate(model: Any, requests: Sequence[Request], on_result: OnResult | None
     """
     if hasattr(model, "write"):
         return model.write(requests, on_result)
-    asked = _Asked(model, len(requests), on_result)
+    asked = _Call(model, len(requests), on_result)
     run_async(asked.run([replace(request, tag=at) for at, request in enumerate(requests)]))
     return asked.finish()
 
 
-class _Asked:
+class _Call:
     """One call's requests to a model that answers as it can."""
 
     def __init__(self, model: Any, count: int, on_result: OnResult | None) -> None:
@@ -176,6 +176,11 @@ class Conversations:
     def stream(self, conversation: Sequence[Message], *, seed: int | None = None, **sampling: Any) -> Pieces:
         """Yields the text piece by piece; its pieces joined are the text. Arguments as for `generate`.
 
+        Args:
+            conversation: Messages `{"role", "content"}`.
+            seed: A number; None draws anew each time.
+            sampling: Of `requests_of`: `max_new_tokens`, `temperature`, `top_p` and `stop`.
+
         Returns:
             The `Generation`, as the generator's return value (`generation = yield from model.stream(...)`).
         """
@@ -183,7 +188,11 @@ class Conversations:
         return self.pieces(request)
 
     def pieces(self, request: Request) -> Pieces:
-        """As `stream`."""
+        """As `stream`.
+
+        Raises:
+            NotImplementedError: The model has no way to write piece by piece.
+        """
         raise NotImplementedError
 
 

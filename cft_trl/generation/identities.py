@@ -59,6 +59,12 @@ def transformers_identity(
 ) -> Identity:
     """What a model in this process is; its commit is None where the Hub does not say.
 
+    Args:
+        source: A folder or Hub id.
+        revision: Commit, tag or branch of a Hub id.
+        dtype: The number type as text; None is the one that `load_model` chooses.
+        adapter_base: Of an adapter, another base than the one it names.
+
     Raises:
         CFTError: There is no such model.
     """
@@ -73,6 +79,10 @@ def vllm_identity(
 ) -> Identity:
     """What a model on a server of ours is, with vLLM's options; its commit is None where the Hub does not say.
 
+    Args:
+        source, revision, adapter_base: As for `transformers_identity`.
+        options: vLLM's own, as on its command line; those that only spread the work do not count.
+
     Raises:
         CFTError: There is no such model.
     """
@@ -83,6 +93,11 @@ def served_identity(model: str, base_url: str | None = None, key_env: str = "OPE
     """What an endpoint's model is by its answer to `GET /v1/models`; None where it gives none.
 
     Asked each time: a server may be another one since.
+
+    Args:
+        model: Its name there.
+        base_url: The endpoint's address; None is OpenAI's own, or what the environment says.
+        key_env: The environment variable that holds the key.
     """
     url, key = true_url(base_url).rstrip("/"), os.environ.get(key_env, "")
     listed = None if url == OPENAI and not key else _listed(url, key)

@@ -259,7 +259,7 @@ def signed(result: Mapping[str, Any], who: str) -> dict[str, Any]:
 
 
 @dataclass
-class Kept:
+class AnswerCount:
     """How many answers of one teacher there are, and of which days; as text "312 answers of 2026-11-28"."""
 
     answers: int = 0
@@ -275,7 +275,7 @@ class Kept:
         return f"{self.answers:,} answer{'s' if self.answers > 1 else ''} of {days}"
 
 
-def kept_answers(folder: str | Path, stage: str) -> dict[str, Kept]:
+def kept_answers(folder: str | Path, stage: str) -> dict[str, AnswerCount]:
     """The answers in a stage's journals, those of all its tasks together, by who signed them.
 
     Only the ends of the lines are looked at: half a million of them a second.
@@ -284,7 +284,7 @@ def kept_answers(folder: str | Path, stage: str) -> dict[str, Kept]:
         folder: Where the journals lie.
         stage: Its name.
     """
-    found: dict[str, Kept] = {}
+    found: dict[str, AnswerCount] = {}
     for path in sorted(Path(folder).glob(f"{stage}*.jsonl")):
         if not re.fullmatch(rf"{stage}(?:-task-[\d-]+of-\d+)?", path.stem):
             continue
@@ -292,7 +292,7 @@ def kept_answers(folder: str | Path, stage: str) -> dict[str, Kept]:
             for line in lines:
                 if signed := _SIGNED.search(line, max(0, len(line) - _LONGEST_SIGNATURE)):
                     by = signed[1].decode()
-                    (found.get(by) or found.setdefault(by, Kept())).add(signed[2].decode())
+                    (found.get(by) or found.setdefault(by, AnswerCount())).add(signed[2].decode())
     return found
 
 

@@ -55,7 +55,11 @@ class Journaled:
 
     def ask(self, requests: Iterable[Request], *, counts: Counts | None = None, in_order: bool = False) -> Answers:
         """As `types.Model.ask`. The model keeps each result the moment it has it: it may be paid for, and answers that
-        wait for their turn would be lost with the process."""
+        wait for their turn would be lost with the process.
+
+        Args:
+            requests, counts, in_order: As there.
+        """
         return self.asked.ask(requests, self, counts=counts, in_order=in_order)
 
     def fill(self, requests: Sequence[Request], on_kept: Callable[[int], Any] = lambda count: None) -> None:

@@ -46,7 +46,7 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sampled:
+class _SamplingValues:
     """How a request is sampled; temperature and top_p default as the protocol says."""
 
     limit: int
@@ -55,7 +55,7 @@ class _Sampled:
     stop: tuple[str, ...]
 
     @classmethod
-    def of(cls, request: Request) -> _Sampled:
+    def of(cls, request: Request) -> _SamplingValues:
         get = request.sampling.get
         temperature, top_p = get("temperature", 1.0), get("top_p", 1.0)
         return cls(get("max_tokens") or MAX_TOKENS, temperature, top_p, stops_of(request.sampling))
@@ -115,7 +115,7 @@ class LocalModel(Conversations):
         cancelled: Callable[[], bool],
     ) -> None:
         """Fills in the results of the requests at some places, which are sampled alike."""
-        sampled = _Sampled.of(requests[places[0]])
+        sampled = _SamplingValues.of(requests[places[0]])
         rows = {at: self._row(requests[at].messages, sampled.limit) for at in places}
         if sampled.temperature > 0:
             self._seed(list(rows.values()), [_seed(requests[at]) for at in places])
@@ -149,7 +149,7 @@ class LocalModel(Conversations):
         Raises:
             CFTError: The conversation is longer than the model's context.
         """
-        sampled = _Sampled.of(request)
+        sampled = _SamplingValues.of(request)
         row, cancelled = self._row(request.messages, sampled.limit), threading.Event()
         queue: Queue[list[int] | Generation | BaseException] = Queue()
         if row.reason == "failed":
@@ -250,7 +250,7 @@ class LocalModel(Conversations):
         self,
         rows: Sequence[_Row],
         most: int,
-        sampled: _Sampled,
+        sampled: _SamplingValues,
         on_step: Callable[[Any], bool] | None = None,
     ) -> None:
         """Writes up to `most` tokens more of each row; `on_step` sees them, [rows, steps], and may end it."""

@@ -73,7 +73,13 @@ def critique(
 
 
 def solve(model: Any, tokenizer: Any, queries: Sequence[str], **kwargs: Any) -> list[str]:
-    """Answers each question directly: the inference mode `direct`, where no critique is asked for."""
+    """Answers each question directly: the inference mode `direct`, where no critique is asked for.
+
+    Args:
+        model, tokenizer: As for `generate`.
+        queries: The questions.
+        kwargs: Further arguments of `generate`.
+    """
     return generate(model, tokenizer, list(queries), **kwargs)
 
 
@@ -249,8 +255,19 @@ def stream_mode(
 ) -> Generator[Event, None, None]:
     """Answers one question in one of the modes, piece by piece; arguments as for `run_mode`.
 
+    Args:
+        generator: A model that writes piece by piece, here or behind an endpoint.
+        query: The question.
+        mode, system, prompt_preset, max_rounds, temperature: As for `run_mode`.
+        response: The solution to critique, for mode `critique`.
+        seed: A number; later rounds draw anew.
+        sampling: `max_new_tokens`, `top_p` and `stop` of `run_mode`.
+
     Yields:
         Events; the last is "end" and holds the outcome.
+
+    Raises:
+        CFTError: As `run_mode`.
     """
     _check_mode(mode, [query], None if response is None else [response])
     work = _work(mode, query, response, system, prompt_preset, max_rounds if temperature > 0 else 1)
@@ -274,6 +291,13 @@ def mode_conversation(
 ) -> list[dict[str, str]]:
     """What a mode asks first.
 
+    Args:
+        mode: One of `MODES`.
+        query: The question.
+        response: The solution to critique, for mode `critique`.
+        system: System turn before a question.
+        prompt_preset: Wording of the critique prompt.
+
     Example:
         >>> mode_conversation("direct", "2+2?", system="Be brief.")
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': '2+2?'}]
@@ -285,7 +309,7 @@ def mode_conversation(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class _NextText:
     """The next text that a mode needs: a "solution" or a "critique"."""
 
     kind: str
@@ -295,25 +319,25 @@ class _Ask:
 
 def _work(
     mode: str, query: str, response: str | None, system: str | None, preset: str, max_rounds: int
-) -> Generator[_Ask, Generation, Outcome]:
+) -> Generator[_NextText, Generation, Outcome]:
     """One question's way through a mode: yields what it asks for, is sent what was written, returns the outcome."""
     if mode == "critique":
-        made = yield _Ask("critique", 1, mode_conversation(mode, query, response, prompt_preset=preset))
+        made = yield _NextText("critique", 1, mode_conversation(mode, query, response, prompt_preset=preset))
         return _outcome(made, [Round(response or "", made.text, parse_verdict(made.text))], [made])
     first = mode_conversation(mode, query, system=system)
     if mode != "two_stage":
-        made = yield _Ask("solution", 1, first)
+        made = yield _NextText("solution", 1, first)
         return _outcome(made, [Round(made.text)], [made])
     rounds: list[Round] = []
     spent: list[Generation] = []
     while True:
-        solution = yield _Ask("solution", len(rounds) + 1, first)
+        solution = yield _NextText("solution", len(rounds) + 1, first)
         if solution.refused:
             return _outcome(solution, [*rounds, Round(solution.text)], [*spent, solution])
         start, end = spoken(solution.text)
         shown = solution.text[start:end].strip() or solution.text  # what a reader would get, without the thinking
         asked = mode_conversation("critique", query, shown, prompt_preset=preset)
-        critiqued = yield _Ask("critique", len(rounds) + 1, asked)
+        critiqued = yield _NextText("critique", len(rounds) + 1, asked)
         rounds.append(Round(solution.text, critiqued.text, parse_verdict(critiqued.text)))
         spent += [solution, critiqued]
         if critiqued.refused or rounds[-1].verdict == "right" or len(rounds) >= max_rounds:
@@ -339,7 +363,7 @@ def _outcome(final: Generation, rounds: list[Round], spent: list[Generation]) ->
     )
 
 
-def _events(ask: _Ask, pieces: Iterator[str]) -> Generator[Event, None, Generation]:
+def _events(ask: _NextText, pieces: Iterator[str]) -> Generator[Event, None, Generation]:
     while True:
         try:
             yield Event(ask.kind, ask.round, next(pieces))

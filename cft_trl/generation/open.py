@@ -7,7 +7,7 @@
     open_endpoint("m", "http://localhost:8000/v1")                   an `Endpoint`
     opened("vllm", "Qwen/Qwen2.5-7B-Instruct")                       a server, an `Endpoint` while it runs
 
-Builds name their models as "openai:m@URL", "vllm:m" or "transformers:m" (synthesis/teachers.py); those are loaded, or
+Builds name their models as "openai:m@URL", "vllm:m" or "transformers:m" (names.py); those are loaded, or
 their servers started, when they are first asked for something that is in no journal.
 """
 
@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cft_trl.errors import CFTError
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.local import LocalModel
+from cft_trl.generation.names import OPENAI_KEY, check_address
 
 BACKENDS = ("transformers", "vllm", "endpoint")
 
@@ -33,7 +33,7 @@ def opened(
     *,
     name: str | None = None,
     base_url: str | None = None,
-    api_key_env: str = "OPENAI_API_KEY",
+    api_key_env: str = OPENAI_KEY,
     revision: str | None = None,
     dtype: str | None = None,
     batch_size: int = 16,
@@ -130,7 +130,7 @@ def open_local(
 def open_endpoint(
     model: str,
     base_url: str | None,
-    api_key_env: str = "OPENAI_API_KEY",
+    api_key_env: str = OPENAI_KEY,
     *,
     concurrency: int = 64,
     timeout: float = 600.0,
@@ -138,18 +138,17 @@ def open_endpoint(
 ) -> Endpoint:
     """A model behind an endpoint, which is not asked yet.
 
+    Args:
+        model: Its name there.
+        base_url: The address; None is OpenAI's own.
+        api_key_env: The environment variable that holds the key.
+        concurrency: Requests in flight.
+        timeout: Seconds for one request.
+        extra: Further fields of each request (see `Endpoint`).
+
     Raises:
         CFTError: The address is none.
     """
     if base_url:
         check_address(base_url)
     return Endpoint(model, base_url, api_key_env, concurrency, timeout, extra=extra)
-
-
-def check_address(base_url: str) -> None:
-    """
-    Raises:
-        CFTError: It is no address.
-    """
-    if not base_url.startswith(("http://", "https://")):
-        raise CFTError(f"--base-url {base_url}: give an address such as http://localhost:8000/v1")

@@ -260,7 +260,11 @@ def completion_id(body: str) -> str | None:
 
 
 def read_error(error: BaseException) -> Trouble:
-    """Reads what the `openai` library raised; an exception of no known kind is raised again."""
+    """Reads what the `openai` library raised; an exception of no known kind is raised again.
+
+    Raises:
+        BaseException: What was given, where it is of no known kind.
+    """
     import openai
 
     cause = type(error.__cause__).__name__  # by name: the library may change its HTTP package, it has once

@@ -150,6 +150,11 @@ def _generation_config(source: str, revision: str | None) -> Any:
 def served_dtype(source: str, revision: str | None = None, dtype: str | None = None) -> str | None:
     """The number type that `serve` gives vLLM: the one asked for, here or in `CFT_VLLM_OPTIONS`, else the trained one.
 
+    Args:
+        source: A folder or Hub id.
+        revision: Commit, tag or branch of a Hub id.
+        dtype: The number type that is asked for, as text.
+
     Example:
         >>> served_dtype("no/model", dtype="bfloat16")
         'bfloat16'
@@ -189,5 +194,8 @@ def scoring_dtype(source: str, revision: str | None = None, dtype: str | None = 
     """The number type to load a model in for scores in this process: as asked for, and float32 where it was trained so.
 
     None leaves the rest to `load_model`: bfloat16 on a GPU, and float32 on a CPU, where it is the faster one.
+
+    Args:
+        source, revision, dtype: As for `served_dtype`.
     """
     return dtype or ("float32" if trained_dtype(source, revision) == "float32" else None)

@@ -70,6 +70,10 @@ class TransformersTeacher:
     ) -> Answers:
         """As `types.Model.ask`; results always come in the requests' order, a few batches at a time.
 
+        Args:
+            requests, kept, counts: As there.
+            in_order: Without effect, they always are.
+
         Raises:
             CFTError: The model cannot be loaded or does not fit into memory, or a request has a sampling parameter
                 that is not in `local.SAMPLING`.

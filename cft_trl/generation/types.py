@@ -181,7 +181,15 @@ class Kept(Protocol):
 
     def get(self, key: str) -> Generation | None: ...
 
-    def append(self, key: str, generation: Generation, again: bool = False) -> None: ...
+    def append(self, key: str, generation: Generation, again: bool = False) -> None:
+        """Keeps a generation.
+
+        Args:
+            key: Its request's.
+            generation: It.
+            again: Whether a later run is to ask again; this one does not.
+        """
+        ...
 
 
 class InMemory(dict[str, Generation]):

@@ -61,6 +61,9 @@ class VllmTeacher:
     ) -> Answers:
         """As `types.Model.ask`; `requests` are gone through twice, so they must be re-iterable.
 
+        Args:
+            requests, kept, counts, in_order: As there.
+
         Raises:
             CFTError: As there; or the server does not start.
         """

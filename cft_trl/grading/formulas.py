@@ -49,10 +49,10 @@ def parse(text: str) -> Node:
     """
     if len(text) > 2000:
         raise Unreadable("too long")
-    return _Parser(text).whole()
+    return _FormulaParser(text).whole()
 
 
-class _Parser(Tokens):
+class _FormulaParser(Tokens):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.depth = self.bars = 0
@@ -61,7 +61,7 @@ class _Parser(Tokens):
         if self.peek() == "{":
             return self.group("{", "}")
         text = self.raw_argument()
-        return _Parser(text).whole()
+        return _FormulaParser(text).whole()
 
     # ---- sums, products, powers ----
 
@@ -323,7 +323,7 @@ class _Parser(Tokens):
         above, below = self.raw_argument(), self.raw_argument()
         if name := derivative(above, below):
             return Node("sym", (), name)
-        return Node("div", (_Parser(above).whole(), _Parser(below).whole()))
+        return Node("div", (_FormulaParser(above).whole(), _FormulaParser(below).whole()))
 
     def root(self, name: str) -> Node:
         index = None

@@ -19,6 +19,7 @@ from typing import Any
 from cft_trl.data.digests import file_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.report_figures import bounds, percent, score_cell
+from cft_trl.generation.names import without_address
 from cft_trl.grading.benchmarks import BENCHMARKS
 from cft_trl.hub.model_card import base_model_name, public_name
 from cft_trl.models.identity import folder_identity, weight_files, what_changed
@@ -353,7 +354,7 @@ def _without_addresses(told: Mapping[str, Any]) -> dict[str, Any]:
     for name in {"identity", "judge_identity"} & found.keys():
         found[name] = {key: value for key, value in found[name].items() if key not in private}
     if isinstance(found.get("judge"), str):
-        found["judge"] = found["judge"].partition("@")[0]
+        found["judge"] = without_address(found["judge"])
     return found
 
 

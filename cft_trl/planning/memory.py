@@ -36,7 +36,7 @@ STRATEGIES = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp2")
 
 
 @dataclass(frozen=True)
-class Step:
+class MicroBatch:
     """One micro-batch on one device, and how the run is spread.
 
     Attributes:
@@ -120,7 +120,7 @@ class Memory:
         return sum(parts) + self.communication + self.runtime
 
 
-def layer_bytes(shape: ModelShape, step: Step) -> int:
+def layer_bytes(shape: ModelShape, step: MicroBatch) -> int:
     """Bytes per token that one layer keeps for its backward pass, its inputs among them.
 
     Counted in the order of Llama's layer: two norms (input, normalised, output for each), queries, keys, values and
@@ -143,7 +143,7 @@ def layer_bytes(shape: ModelShape, step: Step) -> int:
     return norms + mlp + attention + small
 
 
-def plan_memory(shape: ModelShape, step: Step, runtime: int = 0) -> Memory:
+def plan_memory(shape: ModelShape, step: MicroBatch, runtime: int = 0) -> Memory:
     """Memory of a step on the fullest device.
 
     Args:
@@ -200,7 +200,7 @@ def plan_memory(shape: ModelShape, step: Step, runtime: int = 0) -> Memory:
     )
 
 
-def _states(shape: ModelShape, step: Step, trained: int) -> tuple[int, int, int, int, int]:
+def _states(shape: ModelShape, step: MicroBatch, trained: int) -> tuple[int, int, int, int, int]:
     """-> bytes of weights, gradients, optimizer state, communication buffers, and what the optimizer's step adds."""
     n, frozen = step.devices, shape.parameters - trained
     if trained != shape.parameters:
@@ -228,7 +228,7 @@ def _states(shape: ModelShape, step: Step, trained: int) -> tuple[int, int, int,
     return everything, gradients, master * trained // n, 2 * bucket, in_step
 
 
-def _head(shape: ModelShape, step: Step, trained: int) -> tuple[int, int]:
+def _head(shape: ModelShape, step: MicroBatch, trained: int) -> tuple[int, int]:
     """-> bytes of the LM head's tiles and gradient, in the forward and in the backward pass."""
     width = 4 if step.arithmetic == "fp32" else 2
     scored = max(1, round(step.targets * step.tokens * step.shared))

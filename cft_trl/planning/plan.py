@@ -18,7 +18,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError
 from cft_trl.planning.hardware import Hardware
-from cft_trl.planning.memory import GIB, STRATEGIES, Memory, Step, plan_memory
+from cft_trl.planning.memory import GIB, STRATEGIES, Memory, MicroBatch, plan_memory
 from cft_trl.planning.model_shape import ModelShape
 
 # Rows of the published sets, which need no download to be known, and the share that right_only keeps (paper: 56%).
@@ -69,7 +69,7 @@ class Plan:
     model: str
     shape: ModelShape
     hardware: Hardware
-    step: Step
+    step: MicroBatch
     work: Work
     memory: Memory
     time: Time
@@ -87,7 +87,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """The settings of a run that a plan depends on; names as in the training settings.
 
     Attributes:
@@ -120,7 +120,7 @@ class Run:
     offload_weights: bool = False
 
 
-def make_plan(run: Run, shape: ModelShape, hardware: Hardware) -> Plan:
+def make_plan(run: PlannedRun, shape: ModelShape, hardware: Hardware) -> Plan:
     """Plans a run.
 
     Args:
@@ -134,7 +134,7 @@ def make_plan(run: Run, shape: ModelShape, hardware: Hardware) -> Plan:
     Example:
         >>> from cft_trl.planning.hardware import read_hardware
         >>> from cft_trl.planning.model_shape import model_shape
-        >>> run = Run("Qwen/Qwen2.5-7B", rows=50_000, max_length=2048, accumulation=8)
+        >>> run = PlannedRun("Qwen/Qwen2.5-7B", rows=50_000, max_length=2048, accumulation=8)
         >>> plan = make_plan(run, model_shape(run.model), read_hardware("8xH100"))
         >>> plan.work.steps, plan.work.tokens_per_step, plan.fits
         (98, 1048576, True)
@@ -147,12 +147,12 @@ def make_plan(run: Run, shape: ModelShape, hardware: Hardware) -> Plan:
     return plan if plan.fits else replace(plan, alternatives=tuple(_alternatives(run, shape, hardware)))
 
 
-def _step(run: Run, shape: ModelShape, hardware: Hardware) -> Step:
+def _step(run: PlannedRun, shape: ModelShape, hardware: Hardware) -> MicroBatch:
     strategy = run.strategy or ("zero3" if hardware.count > 1 else "single")
     if strategy not in STRATEGIES:
         raise CFTError(f"strategy {strategy}: unknown; give one of {', '.join(STRATEGIES)}")
     packed = run.packing or run.sharing > 1
-    return Step(
+    return MicroBatch(
         rows=run.micro_batch,
         length=(run.pack_length or run.max_length) if packed else run.max_length,
         targets=run.targets,
@@ -171,7 +171,7 @@ def _step(run: Run, shape: ModelShape, hardware: Hardware) -> Step:
     )
 
 
-def _work(run: Run, hardware: Hardware) -> Work:
+def _work(run: PlannedRun, hardware: Hardware) -> Work:
     packed = run.packing or run.sharing > 1
     row_tokens = run.row_tokens or run.max_length
     length = (run.pack_length or run.max_length) if packed else row_tokens
@@ -185,14 +185,14 @@ def _work(run: Run, hardware: Hardware) -> Work:
     )
 
 
-def _memory(shape: ModelShape, step: Step, hardware: Hardware) -> Memory:
+def _memory(shape: ModelShape, step: MicroBatch, hardware: Hardware) -> Memory:
     if hardware.on_cpu:
         return plan_memory(shape, step, PROCESS)
     memory = plan_memory(shape, step)
     return replace(memory, runtime=round(_CONTEXT + (_NCCL if step.devices > 1 else 0) + _FRAGMENTS * memory.peak))
 
 
-def _time(run: Run, shape: ModelShape, hardware: Hardware, step: Step, work: Work) -> Time:
+def _time(run: PlannedRun, shape: ModelShape, hardware: Hardware, step: MicroBatch, work: Work) -> Time:
     row_tokens = min(run.row_tokens or run.max_length, step.length)
     scored = work.tokens * step.targets * step.shared
     model, done = training_flops(shape, work.tokens, row_tokens, scored, step.checkpointing, step.trained is not None)
@@ -236,7 +236,7 @@ def training_flops(
     return factor * (layers + head), (factor + 2 * checkpointing) * layers + (factor + 2) * head
 
 
-def _exchanged(shape: ModelShape, step: Step) -> int:
+def _exchanged(shape: ModelShape, step: MicroBatch) -> int:
     """Bytes that each GPU sends (and receives) for a micro-batch: sharded weights, twice, and gradients."""
     width = 2 if step.arithmetic == "bf16" else 4
     trained = shape.parameters if step.trained is None else step.trained
@@ -245,13 +245,13 @@ def _exchanged(shape: ModelShape, step: Step) -> int:
     return width * trained if step.strategy == "zero2" else 0
 
 
-def _exchanged_per_step(shape: ModelShape, step: Step) -> int:
+def _exchanged_per_step(shape: ModelShape, step: MicroBatch) -> int:
     width = 2 if step.casts_weights else 4
     trained = shape.parameters if step.trained is None else step.trained
     return {"ddp": 2 * 4, "zero1": 3 * width, "zero2": width}.get(step.strategy, 0) * trained
 
 
-def _alternatives(run: Run, shape: ModelShape, hardware: Hardware) -> Iterator[str]:
+def _alternatives(run: PlannedRun, shape: ModelShape, hardware: Hardware) -> Iterator[str]:
     """What would fit: settings, the smallest change first; the fewest devices; adapters."""
     smaller = replace(run, micro_batch=1, accumulation=run.accumulation * run.micro_batch)
     candidates = [

@@ -178,7 +178,7 @@ def run_source(
     return report
 
 
-class _Judged(NamedTuple):
+class _Screened(NamedTuple):
     """A row of the corpus at position `at`; with a reason, only its record's id counts."""
 
     at: int
@@ -190,7 +190,7 @@ class _Judged(NamedTuple):
 _NOT_SAMPLED = "not sampled"
 
 
-def _sampled(rows: Iterator[_Judged], settings: SourceSettings, folder: Path) -> Iterator[_Judged]:
+def _sampled(rows: Iterator[_Screened], settings: SourceSettings, folder: Path) -> Iterator[_Screened]:
     """The rows up to the limit; for a random sample all rows, those not sampled with that reason."""
     if settings.limit is None:
         yield from rows
@@ -213,7 +213,7 @@ def _sampled(rows: Iterator[_Judged], settings: SourceSettings, folder: Path) ->
                 return
 
 
-def _random_sample(rows: Iterator[_Judged], limit: int, seed: int, scratch: IO[bytes]) -> Iterator[_Judged]:
+def _random_sample(rows: Iterator[_Screened], limit: int, seed: int, scratch: IO[bytes]) -> Iterator[_Screened]:
     """Every row that is among the best so far goes to the scratch file: in the end about limit x ln(rows / limit)."""
     best: list[tuple[int, int]] = []  # (-hash, -position), the worst first
     for row in rows:
@@ -230,13 +230,13 @@ def _random_sample(rows: Iterator[_Judged], limit: int, seed: int, scratch: IO[b
     scratch.seek(0)
     for line in scratch:
         at, record = json.loads(line)
-        yield _Judged(at, record, None if at in chosen else _NOT_SAMPLED)
+        yield _Screened(at, record, None if at in chosen else _NOT_SAMPLED)
 
 
-def _judged(settings: SourceSettings) -> Iterator[_Judged]:
+def _judged(settings: SourceSettings) -> Iterator[_Screened]:
     """Every row of the corpus as a record, or with the reason why it is none."""
     if settings.corpus == "arithmetic":
-        yield from (_Judged(at, record) for at, record in enumerate(_arithmetic(settings)))
+        yield from (_Screened(at, record) for at, record in enumerate(_arithmetic(settings)))
         return
     ids, texts = Seen(), Seen()
     unreadable, kept, at = "", 0, -1
@@ -255,7 +255,7 @@ def _judged(settings: SourceSettings) -> Iterator[_Judged]:
         if reason is None and settings.dedup and not texts.add(_text(record)):
             reason = "duplicate critique" if record["critique"] else "duplicate query"
         kept += reason is None
-        yield _Judged(at, record, reason, detail)
+        yield _Screened(at, record, reason, detail)
     if at < 0:
         raise CFTError(f"{_path(settings)}: it holds no rows")
     if unreadable and not kept:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.files import SUFFIXES, expand_glob, files_of_split, read_files
+from cft_trl.data.read_rows import mark_read, read_features
 from cft_trl.data.records import (
     COLUMNS,
     Record,
@@ -39,7 +40,7 @@ from cft_trl.models.identity import Identity, local_files_identity
 from cft_trl.sources.described import described_files, is_described
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, Features, IterableDataset
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 # The first rows are asked for a mapped column; a ragged file may leave it out of some.
@@ -56,6 +57,7 @@ def load_local(
     append_verdict: bool = False,
     streaming: bool = False,
     limit: int | None = None,
+    marked: bool = False,
 ) -> Dataset | IterableDataset:
     """Records from a file, a glob, a folder or a Hub id.
 
@@ -74,6 +76,7 @@ def load_local(
             A row without a critique, or without a verdict, is left as it is.
         streaming: Whether to return an `IterableDataset` that reads while it is iterated.
         limit: At most this many rows, from the beginning.
+        marked: Whether with the column that spares a training run a second reading (`cft_trl.data.read_rows`).
 
     Returns:
         A `datasets.Dataset` (or `IterableDataset`) with the columns `cft_trl.data.records.COLUMNS`, one row each.
@@ -96,7 +99,7 @@ def load_local(
     if limit is not None and limit < 1:
         raise CFTError(f"limit={limit}: give 1 or more, or None for all rows")
     where = str(path_or_hub_id)
-    options = {"columns": columns, "append_verdict": append_verdict}
+    options = {"columns": columns, "append_verdict": append_verdict, "marked": marked}
     found = _find_files(where, split, name, revision)
     if found is not None:
         files, options["labels"] = found
@@ -233,7 +236,7 @@ def _from_files(
         check_mapped(options["columns"], found, where)
     if streaming:
         stream = IterableDataset.from_generator(
-            _records, features=features(), gen_kwargs={"files": files, "options": options, "limit": None}
+            _records, features=_features(options), gen_kwargs={"files": files, "options": options, "limit": None}
         )
         return stream.take(limit) if limit else stream
     # The library caches what a generator gave under this name: it must change with the files and with our reading.
@@ -241,7 +244,7 @@ def _from_files(
     try:
         return Dataset.from_generator(
             _records,
-            features=features(),
+            features=_features(options),
             gen_kwargs={"files": files, "options": options, "limit": limit},
             fingerprint=key,
         )
@@ -251,10 +254,14 @@ def _from_files(
         raise
 
 
-def _records(files: list[str], options: dict[str, Any], limit: int | None) -> Iterator[Record]:
+def _features(options: Mapping[str, Any]) -> Features:
+    return read_features() if options["marked"] else features()
+
+
+def _records(files: list[str], options: dict[str, Any], limit: int | None) -> Iterator[Mapping[str, Any]]:
     labels, options = options["labels"], {name: value for name, value in options.items() if name != "labels"}
     for row, where in itertools.islice(read_files(files), limit):
-        yield local_record(with_class_names(row, labels) if isinstance(row, Mapping) else row, where, **options)
+        yield _read(with_class_names(row, labels) if isinstance(row, Mapping) else row, where, **options)
 
 
 def _from_library(
@@ -278,7 +285,7 @@ def _from_library(
         _indexed_record,
         with_indices=True,
         remove_columns=found,
-        features=features(),
+        features=_features(options),
         fn_kwargs={
             "source": where,
             "options": options,
@@ -287,7 +294,7 @@ def _from_library(
         },
         **cached,
     )
-    return data.select_columns(list(COLUMNS))
+    return data.select_columns(list(_features(options)))
 
 
 def _cached_as(fingerprint: str) -> dict[str, str]:
@@ -311,8 +318,13 @@ def _indexed_record(
     options: dict[str, Any],
     labels: dict[str, list[str]],
     rules: str,
-) -> Record:
-    return local_record(with_class_names(row, labels), f"{source}, row {index}", **options)
+) -> Mapping[str, Any]:
+    return _read(with_class_names(row, labels), f"{source}, row {index}", **options)
+
+
+def _read(row: Any, where: str, *, marked: bool, **options: Any) -> Mapping[str, Any]:
+    record = local_record(row, where, **options)
+    return mark_read(record) if marked else record
 
 
 def local_record(row: Any, where: str, *, columns: Mapping[str, str], append_verdict: bool) -> Record:

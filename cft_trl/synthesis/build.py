@@ -33,6 +33,7 @@ from cft_trl.environment import is_installed, require
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import key_of
 from cft_trl.generation.journal import kept_answers
+from cft_trl.generation.names import parse_model_name
 from cft_trl.grading.benchmarks import load_benchmark
 from cft_trl.sources.corpus import run_source
 from cft_trl.sources.decontaminate import run_decontaminate
@@ -46,7 +47,6 @@ from cft_trl.synthesis.prices import Prices, read_prices
 from cft_trl.synthesis.publish import run_publish
 from cft_trl.synthesis.recipe import STAGES, Recipe, plain, to_yaml
 from cft_trl.synthesis.run_stage import ASKING, ask_stage, teachers_of
-from cft_trl.synthesis.teachers import parse_teacher
 
 _TASKS = "tasks"  # in done.json: what the tasks' files in the folder are made from
 
@@ -137,7 +137,7 @@ def build(
     folder = Path(folder)
     if only is not None and only not in STAGES:
         raise CFTError(f"step {only!r}: unknown{nearest(only, STAGES)}; known: {', '.join(STAGES)}")
-    teachers = {parse_teacher(text).model: text for stage in ASKING for text in teachers_of(recipe, stage)}
+    teachers = {parse_model_name(text).model: text for stage in ASKING for text in teachers_of(recipe, stage)}
     check_writable(folder)
     with (
         locked(folder, "build", "give another --output"),
@@ -251,7 +251,7 @@ def with_cost(report: StageReport, job: Build) -> StageReport:
     """The report, with what the tokens of its teachers cost."""
     if not report.details.get("teachers"):
         return report
-    names = {parse_teacher(text).model: text for text in teachers_of(job.recipe, report.stage)}
+    names = {parse_model_name(text).model: text for text in teachers_of(job.recipe, report.stage)}
     report = copy.deepcopy(report)
     for model, sums in report.details["teachers"].items():
         tokens = sums.get("prompt_tokens") or 0, sums.get("completion_tokens") or 0

@@ -25,11 +25,11 @@ from cft_trl.generation.identities import (
     transformers_identity,
     vllm_identity,
 )
+from cft_trl.generation.names import ModelName, parse_model_name
 from cft_trl.models.identity import Identity, endpoint_identity, model_identity, what_changed
-from cft_trl.synthesis.teachers import TeacherSpec, parse_teacher
 
 
-def identity_now(spec: TeacherSpec, vllm_options: Sequence[str] = ()) -> Identity | None:
+def identity_now(spec: ModelName, vllm_options: Sequence[str] = ()) -> Identity | None:
     """What a teacher is at this moment; None for an endpoint or the Hub where it does not answer.
 
     Raises:
@@ -47,7 +47,7 @@ def identity_now(spec: TeacherSpec, vllm_options: Sequence[str] = ()) -> Identit
     return None if unknown else found
 
 
-def name_of(spec: TeacherSpec) -> str:
+def name_of(spec: ModelName) -> str:
     """A teacher as `teachers.json` knows it again: as a recipe writes it, without the variable of its key."""
     if spec.kind == "reference":
         return spec.kind
@@ -96,7 +96,7 @@ class KnownTeachers:
         Raises:
             CFTError: There is no such model, and this folder has never asked it.
         """
-        spec = parse_teacher(teacher)
+        spec = parse_model_name(teacher)
         name = name_of(spec)
         if name not in self._found:
             self._found[name] = self._find(spec, name)
@@ -104,7 +104,7 @@ class KnownTeachers:
         entry = self._entries.get(key_of(identity))
         return identity | ({"round": entry["round"]} if entry and entry["round"] else {})
 
-    def _find(self, spec: TeacherSpec, name: str) -> Identity:
+    def _find(self, spec: ModelName, name: str) -> Identity:
         last = self._last(name)
         try:
             now = identity_now(spec, self._options)
@@ -134,7 +134,7 @@ class KnownTeachers:
             CFTError: The disk is full.
         """
         for teacher in teachers:
-            name = name_of(parse_teacher(teacher))
+            name = name_of(parse_model_name(teacher))
             identity = {part: value for part, value in self.identity(teacher).items() if part != "round"}
             entry = self._entries.pop(key_of(identity), {"teacher": name, "identity": identity, "round": 0, "at": []})
             if name != entry["teacher"] and name not in entry["at"]:
@@ -166,7 +166,7 @@ class KnownTeachers:
         if not again:
             raise CFTError("--ask-again: this recipe asks nobody whose answers could be others; leave it out")
         self.save(again)
-        for key in {key_of(self._found[name_of(parse_teacher(teacher))]) for teacher in again}:
+        for key in {key_of(self._found[name_of(parse_model_name(teacher))]) for teacher in again}:
             self._entries[key]["round"] += 1
         self._write()
 
@@ -178,7 +178,7 @@ class KnownTeachers:
         """
         address, taken = bare_address(address), False
         for teacher in dict.fromkeys(teachers):
-            spec = parse_teacher(teacher)
+            spec = parse_model_name(teacher)
             there = [entry for entry in self._endpoints(spec.model) if entry["identity"]["address"] == address]
             if spec.kind != "openai" or not there:
                 continue
@@ -210,7 +210,7 @@ class KnownTeachers:
         """
         lines = []
         for teacher in dict.fromkeys(teachers):
-            spec, identity = parse_teacher(teacher), self.identity(teacher)
+            spec, identity = parse_model_name(teacher), self.identity(teacher)
             name, answers = name_of(spec), kept.get(key_of(identity)[:8])
             if told := self.changed.get(name):
                 then = f"its {answers} are used again, the rest is" if answers else "it is"
@@ -236,7 +236,7 @@ class KnownTeachers:
                 this round are left where they are and not used again.
         """
         for teacher in dict.fromkeys(teachers):
-            spec = parse_teacher(teacher)
+            spec = parse_model_name(teacher)
             then = self._found[name_of(spec)]
             now = identity_now(spec) if spec.kind == "openai" else None
             if now is not None and (told := what_changed(then, _moved(now, then))):
@@ -255,7 +255,7 @@ def told_nothing(identity: Mapping[str, Any]) -> bool:
     return set(identity) <= {"kind", "address", "name", "round"}
 
 
-def _unseen(spec: TeacherSpec) -> Identity:
+def _unseen(spec: ModelName) -> Identity:
     """A teacher that does not answer and has never been asked: an endpoint is its address, a Hub id its name."""
     if spec.kind == "openai":
         return endpoint_identity(bare_address(true_url(spec.base_url)), spec.model)

@@ -22,12 +22,12 @@ from typing import Any
 
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.data.teacher_prompts import answer_messages, critique_messages, refine_messages
+from cft_trl.generation.names import parse_model_name
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
 from cft_trl.synthesis.prices import Prices, dollars, read_prices, total
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.run_stage import ASKING, teachers_of
-from cft_trl.synthesis.teachers import parse_teacher
 
 EXPECTED = {"respond": 500, "critique": 500, "refine": 500}  # tokens of an answer, by stage: assumed, not measured
 _CHARS_PER_TOKEN = 4
@@ -76,7 +76,7 @@ def estimate(recipe: Recipe) -> Estimate:
     """
     for stage in ASKING:
         for teacher in teachers_of(recipe, stage):
-            parse_teacher(teacher)
+            parse_model_name(teacher)
     settings, exact = recipe.source, True
     if settings.limit is not None and settings.limit > _READ:
         settings, exact = replace(settings, limit=_READ, sample="first"), False

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from cft_trl.errors import CFTError
+from cft_trl.generation.names import without_address
 
 TABLE = "CFT_PRICES"  # the environment variable that names the user's own table
 
@@ -44,7 +45,7 @@ class Prices:
             >>> prices.date_of(["openai:a", "reference"]), prices.date_of(["openai:a", "openai:b"])
             ('2026-09-24', '2025-08-15')
         """
-        names = [model.partition("@")[0] for kind, _, model in (t.partition(":") for t in teachers) if kind == "openai"]
+        names = [without_address(model) for kind, _, model in (t.partition(":") for t in teachers) if kind == "openai"]
         return min((self.dates.get(name, self.date) for name in names if name in self.models), default=self.date)
 
     def cost(self, teacher: str, prompt_tokens: int, completion_tokens: int, batch: bool = False) -> float | None:
@@ -65,7 +66,7 @@ class Prices:
         kind, _, model = teacher.partition(":")
         if kind != "openai":
             return 0.0
-        price = self.models.get(model.partition("@")[0])
+        price = self.models.get(without_address(model))
         if price is None:
             return None
         dollars = (price[0] * prompt_tokens + price[1] * completion_tokens) / 1e6

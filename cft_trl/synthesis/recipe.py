@@ -165,14 +165,14 @@ def _read_yaml(text: str) -> Any:
     """YAML where only true and false are truth values: `agree: off` is the word."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class TrueAndFalse(yaml.SafeLoader):
         pass
 
-    Loader.yaml_implicit_resolvers = {
+    TrueAndFalse.yaml_implicit_resolvers = {
         first: [pair for pair in pairs if first in "tTfF" or pair[0] != "tag:yaml.org,2002:bool"]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    return yaml.load(text, Loader)
+    return yaml.load(text, TrueAndFalse)
 
 
 def _override(content: dict[str, Any], text: str) -> None:

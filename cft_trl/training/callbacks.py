@@ -242,6 +242,10 @@ def format_bar(logs: dict[str, Any], tokens_per_second: float | None = None) -> 
 def format_log(logs: dict[str, Any], step: int, steps: int) -> str:
     """A log entry as a line.
 
+    Args:
+        logs: What the trainer logs; the names of an evaluation's values share a prefix.
+        step, steps: The step it is logged at, of how many; 0 where there is no training.
+
     Example:
         >>> format_log({"eval_critique_loss": 0.31, "eval_verdict_accuracy": 0.5, "eval_runtime": 3}, 5, 10)
         '  step 5/10   held out: critique loss 0.310   verdict accuracy 50.0%'

@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.prefix_sharing.attention import why_not_shared
-from cft_trl.training.preparation import check_tokenizer
+from cft_trl.training.tokens import check_tokenizer
 
 if TYPE_CHECKING:
     from cft_trl.training.config import CFTConfig
@@ -48,6 +48,11 @@ _OF_THE_WEIGHTS = (
 
 def settle(args: Any, model: Any, peft_config: Any) -> str | None:
     """Before anything is read: refuses what cannot be, and gives up sharing where the model cannot; -> a line on that.
+
+    Args:
+        args: The `CFTConfig`; sharing may be given up in it.
+        model: What `CFTTrainer` is given: a name or a model.
+        peft_config: The adapter's settings, or None.
 
     Raises:
         CFTError: See `check_settings`.
@@ -137,6 +142,12 @@ def settle_sharing(args: Any, model: Any, config: Any, peft_config: Any) -> str 
 
     With a limit on a row's length it becomes `packing`; without one, and where an adapter of virtual tokens allows no
     packs at all, rows are padded.
+
+    Args:
+        args: The `CFTConfig`, which is changed.
+        model: A name or a model.
+        config: The model's configuration; None where it is not known.
+        peft_config: The adapter's settings, or None.
     """
     if args.share_prefixes != "auto":
         return None

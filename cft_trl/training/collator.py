@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cft_trl.data.prompts import Prompting
-from cft_trl.data.records import to_records
+from cft_trl.data.read_rows import read_row
 from cft_trl.errors import CFTError
 from cft_trl.training.encoded import NO_VERDICT
 from cft_trl.training.lengths import PreparationReport
@@ -124,7 +124,7 @@ class DataCollatorForCritique:
         return batch
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        columns = self.encoder(to_records(list(rows)))
+        columns = self.encoder([read_row(row, f"row {index}") for index, row in enumerate(rows)])
         self.report.add_columns(columns)
         features = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         features = [{name: row[name] for name in FEATURE_COLUMNS} for row in features if row["input_ids"]]

@@ -13,7 +13,7 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from datasets import Dataset, IterableDataset
 from cft_trl.data import prompts
 from cft_trl.data.layouts import find_layout
 from cft_trl.data.prompts import Prompting, to_prompt_completion
-from cft_trl.data.records import Record, class_names, code_digest, to_record, with_class_names
-from cft_trl.data.verdict import parse_verdict, verdict_span
+from cft_trl.data.read_rows import is_read, read_row, stated_in
+from cft_trl.data.records import class_names, code_digest, with_class_names
+from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
 from cft_trl.models import chat_templates
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
@@ -41,7 +42,7 @@ from cft_trl.training.encoded import (
     list_columns,
 )
 from cft_trl.training.lengths import KEPT, OVER_LENGTH, REWRITTEN, SHORTENED, PreparationReport
-from cft_trl.training.tokens import TextTokenizer, Tokenized
+from cft_trl.training.tokens import TextTokenizer, Tokenized, check_tokenizer, common_prefix
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,13 +54,18 @@ _STRIPS = (lambda text: text.lstrip("\n"), lambda text: text.strip("\n"), str.ls
 
 @dataclass(frozen=True)
 class _Texts:
-    """A row as text: what has no loss, prompt and target, the target as rendered, and where it starts in `full`."""
+    """A row as text: what has no loss, prompt and target, the target as rendered, and where it starts in `full`.
+
+    `cut`: how many characters the rendered target lacks at its beginning; `verdict`: what the critique in it states.
+    """
 
     prompt: str
     full: str
     target: str
     start: int
     trimmed: bool = False
+    cut: int = 0
+    verdict: StatedVerdict | None = None
 
 
 @dataclass
@@ -102,7 +108,7 @@ class RowEncoder:
     def template_tokens(self) -> int:
         """Tokens of a row whose texts are all empty: what the wording and the chat template cost."""
         blank = {"query": "", "response": "", "critique": "", "refinement": ""}
-        return len(self._tokenize([self._texts(blank).full])[0].ids)
+        return len(self._tokenize([self._texts(blank, None).full])[0].ids)
 
     def map_batch(
         self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
@@ -110,7 +116,7 @@ class RowEncoder:
         """For `Dataset.map(batched=True, with_indices=True)`: rows of any published layout, one output row for each.
 
         Args:
-            labels: names of the dataset's `ClassLabel` columns (`cft_trl.data.records.class_names`).
+            batch, indices, labels: as for `read_batch`.
 
         Returns:
             The columns of a call as an Arrow table, which `datasets` writes as it is.
@@ -119,16 +125,21 @@ class RowEncoder:
 
     def read_batch(
         self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int], labels: Mapping[str, list[str]]
-    ) -> list[Record]:
-        """Reads a batch of columns of any published layout as house rows, without `meta`. Arguments as `map_batch`."""
-        find_layout(batch, self.name)
+    ) -> list[Mapping[str, Any]]:
+        """A batch of columns of any published layout as rows that have been read (`data.read_rows`), without `meta`.
+
+        Args:
+            batch: column -> its values, one per row.
+            indices: the rows' numbers in their dataset, for messages.
+            labels: names of the dataset's `ClassLabel` columns (`cft_trl.data.records.class_names`).
+        """
+        if not is_read(batch):
+            find_layout(batch, self.name)
         # What a source or a teacher noted of the row is often its largest column; nothing here reads it.
-        columns = {name: batch[name] for name in batch if name != "meta"}
+        columns = {name: batch[name] if name != "meta" else [None] * len(indices) for name in batch}
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        return [
-            to_record(with_class_names(row, labels), f"{self.name}, row {i}")
-            for row, i in zip(rows, indices, strict=True)
-        ]
+        places = (f"{self.name}, row {i}" for i in indices)
+        return [read_row(with_class_names(row, labels), place) for row, place in zip(rows, places, strict=True)]
 
     def __getstate__(self) -> dict[str, Any]:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
@@ -142,13 +153,13 @@ class RowEncoder:
         """Encodes rows.
 
         Args:
-            rows: house rows (`cft_trl.data.records`).
+            rows: house rows (`cft_trl.data.records`), read already (`cft_trl.data.read_rows`) or made by hand.
             indices: the rows' numbers in their dataset, for messages.
 
         Returns:
             Columns, one entry per row: `input_ids`, `labels`, `verdict_mask` (lists of int, empty for a dropped
             row), `status` (`kept`, `shortened`, or why the row was dropped), `verdict` (`right`, `wrong`, `none`
-            as the target states it, or empty where the target is no critique), `length` and `target_tokens` (int),
+            as the critique states it, or empty where the target is no critique), `length` and `target_tokens` (int),
             `disagrees` (bool: the critique states the other verdict than the row's label), `end` (int: the end token's
             id, -1 for a dropped row), `altered` (the row's id where the chat template changes its target, else empty).
 
@@ -160,22 +171,29 @@ class RowEncoder:
     def _columns(
         self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int], token_columns: Callable[..., dict[str, Any]]
     ) -> dict[str, Any]:
+        stated = list(map(stated_in, rows))
         statuses = [self.prompting.unusable(row) or KEPT for row in rows]
         usable = [i for i, status in enumerate(statuses) if status == KEPT]
         items: list[Encoded | None] = [None] * len(rows)
-        for i, item in zip(usable, self._encode([self._texts(rows[i]) for i in usable]), strict=True):
+        for i, item in zip(usable, self._encode([self._texts(rows[i], stated[i]) for i in usable]), strict=True):
             items[i] = item
             if item is None:
                 statuses[i] = REWRITTEN
             elif self.max_length is not None and len(item.input_ids) > self.max_length:
-                items[i], statuses[i] = self._fit(rows[i], item, indices[i])
+                items[i], statuses[i] = self._fit(rows[i], stated[i], item, indices[i])
         return {
             **token_columns(items),
             "status": statuses,
-            "verdict": [self._stated(row) if item else "" for row, item in zip(rows, items, strict=True)],
+            "verdict": [
+                (said.verdict if said else "none") if item and self.prompting.objective == "cft" else ""
+                for said, item in zip(stated, items, strict=True)
+            ],
             "length": [len(item.input_ids) if item else 0 for item in items],
             "target_tokens": [item.end - item.start if item else 0 for item in items],
-            "disagrees": [bool(item) and self._disagrees(row) for row, item in zip(rows, items, strict=True)],
+            "disagrees": [
+                item is not None and said is not None and row.get("verdict") not in (None, said.verdict)
+                for row, said, item in zip(rows, stated, items, strict=True)
+            ],
             "end": [item.input_ids[item.end - 1] if item else -1 for item in items],
             "altered": [
                 str(row.get("id") or f"row {index}") if status == REWRITTEN or (item and item.trimmed) else ""
@@ -183,24 +201,23 @@ class RowEncoder:
             ],
         }
 
-    def _stated(self, row: Mapping[str, Any]) -> str:
-        return (parse_verdict(row["critique"]) or "none") if self.prompting.objective == "cft" else ""
-
-    def _disagrees(self, row: Mapping[str, Any]) -> bool:
-        stated = parse_verdict(row.get("critique"))
-        return None not in (stated, row.get("verdict")) and stated != row["verdict"]
-
-    def _texts(self, row: Mapping[str, Any], response: str | None = None) -> _Texts:
+    def _texts(self, row: Mapping[str, Any], stated: StatedVerdict | None, response: str | None = None) -> _Texts:
         if response is not None:
             row = {**row, "response": response}
         example = to_prompt_completion(row, self.prompting, self.chat)
-        if not self.chat:
+        if self.chat:
+            target = example["completion"][0]["content"]
+            full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
+            texts = self._place(full, target)
+        else:
             prompt, target = example["prompt"], example["completion"]
             eos = self.tokenizer.eos_token
-            target = target.removesuffix(eos)
-            return _Texts(prompt, prompt + target + eos, target, len(prompt))
-        full = self.tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
-        return self._place(full, example["completion"][0]["content"])
+            rendered = target.removesuffix(eos)
+            texts = _Texts(prompt, prompt + rendered + eos, rendered, len(prompt))
+        if stated is None or self.prompting.objective != "cft":
+            return texts
+        before = len(target) - len(row["critique"]) - texts.cut  # a target ends with its critique
+        return replace(texts, verdict=StatedVerdict(stated.verdict, stated.start + before, stated.end + before))
 
     def _place(self, full: str, target: str) -> _Texts:
         """Finds the target by what the template writes around it; `start` is -1 where it wrote something else.
@@ -214,7 +231,8 @@ class RowEncoder:
             for kept in (target, *(strip(target) for strip in _STRIPS)):
                 start = end - len(kept)
                 if full.endswith(kept, 0, end) and full.endswith(frame.lead, 0, start):
-                    return _Texts(full[: start - len(frame.written)], full, kept, start, trimmed=kept != target)
+                    prompt = full[: start - len(frame.written)]
+                    return _Texts(prompt, full, kept, start, kept != target, cut=target.find(kept))
         return _Texts("", full, target, -1)
 
     @cached_property
@@ -242,7 +260,7 @@ class RowEncoder:
         # a second pass and gives the same except where whitespace tokenises differently at a text's end.
         start = row.token_at(len(texts.prompt))
         if start is None:  # whitespace that belongs to no token
-            start = _common_prefix(self._tokenize([texts.prompt])[0].ids, ids)
+            start = common_prefix(self._tokenize([texts.prompt])[0].ids, ids)
         elif row.begins_before(start, len(texts.prompt)):
             start += 1  # line feeds of prompt and target in one token, which no generation begins with
         # The first special token after the target ends the turn. A template that writes none gets the tokenizer's
@@ -258,16 +276,17 @@ class RowEncoder:
             ids = [*ids, self.tokenizer.eos_token_id]
             end += 1
         verdict, verdict_class = range(0), NO_VERDICT
-        span = verdict_span(texts.target) if self.prompting.objective == "cft" else None
-        if span is not None:
-            first, last = (row.token_at(texts.start + at) for at in (span[0], span[1] - 1))
+        if texts.verdict is not None:
+            first, last = (row.token_at(texts.start + at) for at in (texts.verdict.start, texts.verdict.end - 1))
             assert first is not None  # a verdict is a word, and a word is in tokens
             assert last is not None
             verdict = range(first, last + 1)
-            verdict_class = RIGHT if parse_verdict(texts.target) == "right" else WRONG
+            verdict_class = RIGHT if texts.verdict.verdict == "right" else WRONG
         return Encoded(ids, start, end, verdict, verdict_class, texts.trimmed)
 
-    def _fit(self, row: Mapping[str, Any], item: Encoded, index: int) -> tuple[Encoded | None, str]:
+    def _fit(
+        self, row: Mapping[str, Any], stated: StatedVerdict | None, item: Encoded, index: int
+    ) -> tuple[Encoded | None, str]:
         """Applies the over-length policy to a row of more than `max_length` tokens."""
         length, most = len(item.input_ids), self.max_length
         assert most is not None  # without a limit no row is too long
@@ -281,7 +300,7 @@ class RowEncoder:
             return None, too_long
         if not self.prompting.shortens_response:
             return None, f"{too_long} (the response is the target, which is never cut)"
-        bare = self._encode([self._texts(row, "")])[0]
+        bare = self._encode([self._texts(row, stated, "")])[0]
         if bare is None or len(bare.input_ids) >= most:
             return None, f"{too_long} even without any response"
         offsets = self.tokenizer(row["response"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)[
@@ -293,7 +312,7 @@ class RowEncoder:
             keep -= length - most
             if keep < 1:
                 return None, f"{too_long} even without any response"
-            cut = self._encode([self._texts(row, row["response"][: offsets[keep - 1][1]])])[0]
+            cut = self._encode([self._texts(row, stated, row["response"][: offsets[keep - 1][1]])])[0]
             assert cut is not None  # the template kept this target before
             item, length = cut, len(cut.input_ids)
         return item, SHORTENED
@@ -303,24 +322,6 @@ class RowEncoder:
         return special_ids(self.tokenizer)
 
 
-def _common_prefix(first: list[int], second: list[int]) -> int:
-    """Number of leading ids the two have in common."""
-    if second[: len(first)] == first:
-        return len(first)
-    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-
-
-def check_tokenizer(tokenizer: Any) -> None:
-    """Raises `CFTError` for a tokenizer that rows cannot be prepared with: no end token, or no character offsets."""
-    if tokenizer.eos_token_id is None:
-        raise CFTError(
-            "the tokenizer has no end token, so the student would never learn to stop; "
-            "set tokenizer.eos_token (or eos_token in the config)"
-        )
-    if not getattr(tokenizer, "is_fast", False):
-        raise CFTError("the tokenizer is a slow one, without character offsets; load its fast class with AutoTokenizer")
-
-
 def prepare_dataset(
     dataset: Dataset | IterableDataset, encoder: RowEncoder, report: PreparationReport, num_proc: int | None = None
 ) -> Dataset | IterableDataset:
@@ -328,6 +329,12 @@ def prepare_dataset(
 
     A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in every process that reads them; the
     counts are those of its longest pass.
+
+    Args:
+        dataset: Rows.
+        encoder: Makes tokens of them.
+        report: Filled with what became of them.
+        num_proc: Processes that share the work; None is this one.
 
     Returns:
         The rows in use, with the columns `input_ids`, `labels` and `verdict_mask`.
@@ -391,10 +398,3 @@ def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: Prepa
 
 def _has_tokens(length: int) -> bool:
     return length > 0
-
-
-def map_kwargs(dataset: Dataset | IterableDataset, args: Any) -> dict[str, Any]:
-    """Of a dataset's `map` while rows are packed; a stream's knows neither."""
-    if isinstance(dataset, IterableDataset):
-        return {}
-    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}

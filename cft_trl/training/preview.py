@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from cft_trl.data.prompts import Prompting
-from cft_trl.data.records import to_record
+from cft_trl.data.read_rows import read_row
 from cft_trl.errors import CFTError
 from cft_trl.models.chat_templates import as_trained, turn_end_ids
 from cft_trl.training.encoded import RIGHT
@@ -25,6 +25,10 @@ _SHARING_ROWS = 1000
 
 def preview(script: Any, config: Any, model: Any, number: int) -> None:
     """Prints row `number` of the training rows: tokens with loss in green, the verdict in reverse.
+
+    Args:
+        script, config, model: The settings of a run, as `run_training` takes them.
+        number: Which row, counted from 0.
 
     Raises:
         CFTError: there is no such row, or anything that training would raise.
@@ -41,7 +45,7 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
     tokenizer = tokenizer_of(config, model)
     prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
     encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
-    record = to_record(row, f"train dataset, row {number}")
+    record = read_row(row, f"train dataset, row {number}")
     columns = {name: values[0] for name, values in encoder([record], [number]).items()}
 
     console = Console(highlight=False)
@@ -73,7 +77,7 @@ def _show_sharing(console: Any, rows: Any, encoder: RowEncoder, config: Any) -> 
 
     from cft_trl.training.prefix_sharing.packs import share_dataset
 
-    first = [to_record(row, "train dataset") for row in islice(rows, _SHARING_ROWS)]
+    first = [read_row(row, "train dataset") for row in islice(rows, _SHARING_ROWS)]
     features = encoder(first)
     used = [i for i, length in enumerate(features["length"]) if length]
     length = config.pack_length or config.max_length

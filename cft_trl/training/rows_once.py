@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from datasets import IterableDataset
+from datasets import Dataset, IterableDataset
 
 
 class WholeStream(torch.utils.data.IterableDataset):
@@ -71,7 +71,12 @@ def all_rows(args: Any, but_for: bool) -> Iterator[None]:
 
 
 def whole_stream(dataset: Any, total: int, endless: bool) -> Any:
-    """A stream as a `WholeStream`, another dataset as it is."""
+    """A stream as a `WholeStream`, another dataset as it is.
+
+    Args:
+        dataset: A prepared dataset.
+        total, endless: As for `WholeStream`.
+    """
     return WholeStream(dataset, total, endless) if isinstance(dataset, IterableDataset) else dataset
 
 
@@ -145,3 +150,10 @@ def take_loss_off(batch: Mapping[str, Any], kept: int) -> None:
     for name, without in (("labels", -100), ("shift_labels", -100), ("verdict_mask", 0)):
         if name in batch:
             batch[name][at] = without
+
+
+def map_kwargs(dataset: Dataset | IterableDataset, args: Any) -> dict[str, Any]:
+    """Of a dataset's `map` while rows are packed; a stream's knows neither."""
+    if isinstance(dataset, IterableDataset):
+        return {}
+    return {"num_proc": args.dataset_num_proc, "desc": "Packing"}

@@ -79,7 +79,13 @@ _WORTH_KEEPING = ("checkpoint-*", "*.safetensors", "_selected")
 
 
 def mark_checkpoint(checkpoint: Path, run: str, step: int) -> None:
-    """Says in a checkpoint's folder whose it is."""
+    """Says in a checkpoint's folder whose it is.
+
+    Args:
+        checkpoint: The folder.
+        run: The run's id.
+        step: The step it was saved at.
+    """
     write_text(checkpoint / MARK, json.dumps({"run": run, "step": step}))
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from cft_trl.data.folders import why_not_written, write_text
-from cft_trl.data.records import to_records
+from cft_trl.data.read_rows import mark_read, read_features, read_row, record_of
+from cft_trl.data.records import Record
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.models.adapters import refuse_adapter
@@ -43,6 +44,11 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     Leaves in `config.output_dir`: the model and tokenizer (or adapter), `settings.json`, `preparation.json`,
     `metrics.json`, `generations.jsonl` (with `generated_rows`), `training.png` (where matplotlib is installed) and the
     model card.
+
+    Args:
+        script: Which rows, and what is done beside training.
+        config: How it is trained, and where to.
+        model: Which model, with its adapter and quantisation.
 
     Raises:
         CFTError: see the classes it uses; and output_dir not writable, held by another run, or holding a dataset, the
@@ -165,6 +171,8 @@ def show_log_lines(trainer: CFTTrainer) -> None:
 def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
     """-> (training rows, rows held out or None): `Dataset` or, with `dataset_streaming`, `IterableDataset`.
 
+    Rows that have been read (`cft_trl.data.read_rows`): nothing that is made of them reads them again.
+
     Raises:
         CFTError: evaluation is asked for and nothing says on which rows; the data cannot be read.
     """
@@ -183,6 +191,7 @@ def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
         "columns": parse_columns(script.dataset_columns),
         "append_verdict": script.append_verdict,
         "streaming": script.dataset_streaming,
+        "marked": True,
     }
     limit = script.dataset_limit
     if evaluate and not script.eval_rows and _is_one_split(script):
@@ -216,14 +225,13 @@ def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tu
 def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
     from datasets import Dataset
 
-    from cft_trl.data.records import features
     from cft_trl.sources.arithmetic import arithmetic_records
 
     def rows(split: str, count: int) -> Dataset:
         records = arithmetic_records(
             count, seed=script.dataset_seed, levels=tuple(script.arithmetic_levels), split=split
         )
-        return Dataset.from_list(list(records), features=features())
+        return Dataset.from_list([mark_read(record) for record in records], features=read_features())
 
     train = rows(script.dataset_train_split, script.dataset_limit or 10_000)
     return train, rows("validation", script.eval_rows) if script.eval_rows else None
@@ -231,6 +239,9 @@ def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
 
 def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None:
     """`"verdict=label,query=problem"` or a mapping -> mapping of house column to the data's column.
+
+    Raises:
+        CFTError: Neither pairs nor a mapping of texts.
 
     Example:
         >>> parse_columns("verdict=label, query=problem")
@@ -270,8 +281,9 @@ def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:
         raise CFTError(f"generated_rows needs one process, here are {config.world_size}; set it to 0")
 
 
-def _rows_to_critique(eval_rows: Any, count: int) -> list[dict[str, Any]]:
-    rows = to_records(list(islice(eval_rows, count))) if count else []
+def _rows_to_critique(eval_rows: Any, count: int) -> list[Record]:
+    first = islice(eval_rows, count) if count else ()
+    rows = [record_of(read_row(row, f"held-out row {index}")) for index, row in enumerate(first)]
     missing = sum(row["verdict"] is None for row in rows)
     if missing:
         raise CFTError(
@@ -282,7 +294,11 @@ def _rows_to_critique(eval_rows: Any, count: int) -> list[dict[str, Any]]:
 
 
 def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:
-    """The tokenizer a run uses, with the end token and the template its settings give it."""
+    """The tokenizer a run uses, with the end token and the template its settings give it.
+
+    Raises:
+        CFTError: An end token that is not in the vocabulary, a template's file that is not there, or no tokenizer.
+    """
     tokenizer = load_tokenizer(
         model.model_name_or_path, revision=model.model_revision, trust_remote_code=config.trust_remote_code
     )
@@ -298,7 +314,7 @@ def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:
     return tokenizer
 
 
-def _score_generations(trainer: CFTTrainer, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _score_generations(trainer: CFTTrainer, rows: list[Record]) -> dict[str, Any]:
     from cft_trl.evaluation.critic import generate_verdicts, score_verdicts
     from cft_trl.progress import progress
 

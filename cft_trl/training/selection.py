@@ -181,6 +181,11 @@ class Selection:
             generations: By the place of their problem in the set.
             before: The checkpoint's point, whose answers these are added to; by default that of the curve.
 
+        Args:
+            step: The step the checkpoint was saved at.
+            checkpoint: Its folder.
+            generations: Its texts, one per row of `validation`.
+
         Raises:
             CFTError: An endpoint refused to write some of them: a refusal is no text, and a score of it would stay.
         """

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cft_trl.errors import CFTError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -129,3 +131,21 @@ class TextTokenizer:
         lengths[list(added)] = list(added.values())
         [found] = self._by_bytes([_PROBE], lengths)
         return lengths if found and found.ids == probe.ids else None
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises `CFTError` for a tokenizer that rows cannot be prepared with: no end token, or no character offsets."""
+    if tokenizer.eos_token_id is None:
+        raise CFTError(
+            "the tokenizer has no end token, so the student would never learn to stop; "
+            "set tokenizer.eos_token (or eos_token in the config)"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise CFTError("the tokenizer is a slow one, without character offsets; load its fast class with AutoTokenizer")
+
+
+def common_prefix(first: list[int], second: list[int]) -> int:
+    """Number of leading ids the two have in common."""
+    if second[: len(first)] == first:
+        return len(first)
+    return next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)

@@ -38,8 +38,8 @@ from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
 from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
-from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, map_kwargs, prepare_dataset
-from cft_trl.training.rows_once import all_rows, deal_out, told_repeats, whole_stream, without_repeats
+from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
+from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
 from cft_trl.training.trl_internals import fused_head
@@ -367,7 +367,13 @@ class CFTTrainer(SFTTrainer):
                     print(f"note: {note}", flush=True)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
-        """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub.run_card`)."""
+        """Writes the model card from this run into `args.output_dir` (see `cft_trl.hub.run_card`).
+
+        Args:
+            model_name: The title; by default `<base model>-<OBJECTIVE>`.
+            dataset_name: What the rows are called.
+            tags: Further tags of the card, one or a list.
+        """
         if not self.is_world_process_zero():
             return
         generated = {"generated": self.generated} if self.generated else {}

@@ -92,7 +92,14 @@ def _frame(tokenizer: Any) -> AnswerFrame | None:
 
 
 def turn_record(tokenizer: Any, ends: Sequence[int], dates: Mapping[str, str], model: Any) -> dict[str, Any]:
-    """What a run's record holds on its prompts and end tokens (see the top of this file)."""
+    """What a run's record holds on its prompts and end tokens (see the top of this file).
+
+    Args:
+        tokenizer: The one that rows are written with.
+        ends: The ids that end an answer.
+        dates: What the template's dates are frozen to.
+        model: The model that is trained.
+    """
     frame = _frame(tokenizer)
     return {
         "ends": dict(zip(tokenizer.convert_ids_to_tokens(list(ends)), ends, strict=True)),

@@ -36,7 +36,7 @@ def is_layout(attention_mask: torch.Tensor | None) -> bool:
 
 
 @dataclass
-class _Plan:
+class _PackLayout:
     """A pack's layout, with the masks that all layers use: read off the tensor once, not once per layer."""
 
     seen_until: torch.Tensor
@@ -72,14 +72,14 @@ class _Plan:
         return self.block_mask
 
 
-_last: tuple[Any, _Plan] | None = None
+_last: tuple[Any, _PackLayout] | None = None
 
 
-def _plan(seen_until: torch.Tensor) -> _Plan:
+def _plan(seen_until: torch.Tensor) -> _PackLayout:
     # Every layer is given the same tensor, and gradient checkpointing gives it again in the backward pass.
     global _last
     if _last is None or _last[0]() is not seen_until:
-        _last = ref(seen_until), _Plan(seen_until, stretches(seen_until.flatten().tolist()))
+        _last = ref(seen_until), _PackLayout(seen_until, stretches(seen_until.flatten().tolist()))
     return _last[1]
 
 
@@ -129,7 +129,12 @@ def shared_prefix_attention(
 
 
 def _by_stretches(
-    plan: _Plan, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float, scaling: float | None
+    plan: _PackLayout,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
 ) -> torch.Tensor:
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

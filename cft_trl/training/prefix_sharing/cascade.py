@@ -25,7 +25,12 @@ _KERNEL = "_scaled_dot_product_flash_attention_for_cpu"
 
 
 def can_cascade(query: torch.Tensor, value: torch.Tensor, dropout: float) -> bool:
-    """Whether the kernel takes these: it is a CPU's, without dropout, for heads of one size."""
+    """Whether the kernel takes these: it is a CPU's, without dropout, for heads of one size.
+
+    Args:
+        query, value: (batch, heads, length, size).
+        dropout: Of the attention's weights.
+    """
     return (
         query.device.type == "cpu"
         and dropout == 0

@@ -1,0 +1,74 @@
+"""Rows on their way into a training run: each is read once, and its verdict parsed once, whoever asks for it later.
+
+    {"id": "5c0e0d1c5e9f3b1a", "query": …, "critique": "6 x 7 is 42, not 43.\\n\\nConclusion: wrong [END]", …,
+     "_stated": {"verdict": "wrong", "start": 34, "end": 39}}
+
+is a record with one column more, which says what its critique concludes and where: `critique[34:39]` is "wrong". The
+column is null where a critique states nothing. Rows that have it are not read again; it is never published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cft_trl.data.records import COLUMNS, Record, features, to_record
+from cft_trl.data.verdict import stated_verdict
+from cft_trl.data.verdict_grammar import StatedVerdict
+
+if TYPE_CHECKING:
+    import datasets
+
+STATED = "_stated"
+_READ = {*COLUMNS, STATED}
+
+
+def read_features() -> datasets.Features:
+    """The `datasets.Features` of such rows: those of records, and the column more."""
+    from datasets import Features, Value
+
+    place = {"verdict": Value("string"), "start": Value("int32"), "end": Value("int32")}
+    return Features({**features(), STATED: place})
+
+
+def is_read(columns: Iterable[str]) -> bool:
+    """Whether rows with these columns have been read already."""
+    return set(columns) == _READ
+
+
+def mark_read(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as a row that needs no second reading.
+
+    Example:
+        >>> from cft_trl.data.records import make_record
+        >>> mark_read(make_record(query="6 x 7?", response="43", critique="No, 42.\\n\\nConclusion: wrong"))["_stated"]
+        {'verdict': 'wrong', 'start': 21, 'end': 26}
+    """
+    stated = stated_verdict(record["critique"])
+    return {**record, STATED: stated._asdict() if stated else None}
+
+
+def read_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A row of any known layout, or one that has been read, as a row that has been read.
+
+    Args:
+        row: The row's columns.
+        where: How errors name the row.
+
+    Raises:
+        CFTError: As `cft_trl.data.records.to_record`.
+    """
+    return row if isinstance(row, Mapping) and is_read(row) else mark_read(to_record(row, where))
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """The record in a row that has been read."""
+    return Record(**{column: row[column] for column in COLUMNS})  # type: ignore[typeddict-item]  # all of them
+
+
+def stated_in(row: Mapping[str, Any]) -> StatedVerdict | None:
+    """What a row's critique states: as it was read, or parsed now where the row was made by hand."""
+    if STATED not in row:
+        return stated_verdict(row.get("critique"))
+    stated = row[STATED]
+    return stated and StatedVerdict(**stated)
