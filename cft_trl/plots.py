@@ -10,6 +10,32 @@ from typing import Any
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#888888"
 
 
+def subplots(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]] | None:
+    """A figure and its axes, side by side; None where matplotlib is not installed.
+
+    Args:
+        count: How many axes.
+        size: Of the figure, in inches: (width, height).
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, count, figsize=size, constrained_layout=True, squeeze=False)
+    return figure, list(axes[0])
+
+
+def write_figure(figure: Any, path: Path) -> None:
+    """Writes a figure into a PNG and lets go of it."""
+    from matplotlib import pyplot as plt
+
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rate: float | None = None) -> bool:
     """Draws loss and verdict accuracy over steps from `trainer.state.log_history` into a PNG.
 
@@ -19,14 +45,9 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rat
     Returns:
         False, and nothing is drawn, where matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
+    if (plots := subplots(2, (11, 4))) is None:
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    figure, (left, right) = plots
     for name, colour, label in (
         ("critique_loss", BLUE, "training"),
         ("target_loss", BLUE, "training"),
@@ -49,8 +70,7 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rat
         axes.grid(alpha=0.25)
         if axes.has_data():
             axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    write_figure(figure, path)
     return True
 
 
@@ -60,18 +80,13 @@ def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
     Returns:
         False, and nothing is drawn, where matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
+    if (plots := subplots(1, (6.5, 4))) is None:
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
+    figure, [axes] = plots
     curve, winner = selection["curve"], selection["winner"]
     steps, scores = [point["step"] for point in curve], [point["score"] for point in curve]
     below = [point["score"] - point["interval_95"][0] for point in curve]
     above = [point["interval_95"][1] - point["score"] for point in curve]
-    figure, axes = plt.subplots(figsize=(6.5, 4), constrained_layout=True)
     axes.errorbar(steps, scores, yerr=[below, above], color=BLUE, marker="o", markersize=4, linewidth=1.4, capsize=3)
     axes.plot([winner["step"]], [winner["score"]], marker="o", markersize=9, color=ORANGE, linestyle="", label="best")
     if selection["majority_rate"] is not None:
@@ -80,8 +95,7 @@ def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
     axes.set(title=f"Checkpoints on {name}", xlabel="step", ylabel="share right, 95% interval")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    write_figure(figure, path)
     return True
 
 

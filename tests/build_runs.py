@@ -5,15 +5,17 @@ Fixtures: `recipe_file`, `recipe`, `folder`, `stages_run`, `no_plots`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import date
+from typing import Any
 
 import pytest
 from telling_server import TellingServer
 
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.synthesis import build as building
-from cft_trl.synthesis.recipe import read_recipe, to_recipe
+from cft_trl.synthesis.recipe import Recipe, read_recipe, to_recipe
 
 RECIPE = """\
 name: small
@@ -21,6 +23,11 @@ source: {corpus: arithmetic, limit: 40}
 critique: {teachers: reference}
 decontaminate: {benchmarks: none}
 """
+
+
+def with_settings(recipe: Recipe, stage: str, **values: Any) -> Recipe:
+    """A copy of a recipe with some of a stage's settings replaced."""
+    return dataclasses.replace(recipe, **{stage: dataclasses.replace(getattr(recipe, stage), **values)})
 
 
 @pytest.fixture

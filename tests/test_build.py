@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from build_runs import folder, recipe, recipe_file, stages_run
+from build_runs import folder, recipe, recipe_file, stages_run, with_settings
 from faulty_server import FaultyServer
 
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.errors import CFTError
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import build
-from cft_trl.synthesis.recipe import STAGES, read_recipe, to_recipe, with_settings
+from cft_trl.synthesis.recipe import STAGES, read_recipe, to_recipe
 
 __all__ = ["folder", "recipe", "recipe_file", "stages_run"]  # fixtures: used by their names
 

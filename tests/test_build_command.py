@@ -7,7 +7,7 @@ import os
 from unittest import mock
 
 import pytest
-from build_runs import folder, recipe, recipe_file
+from build_runs import folder, recipe, recipe_file, with_settings
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
@@ -17,7 +17,7 @@ from cft_trl.generation.types import Counts
 from cft_trl.synthesis.live import Live
 from cft_trl.synthesis.plan import estimate, tell
 from cft_trl.synthesis.prices import Prices, read_prices
-from cft_trl.synthesis.recipe import read_recipe, with_settings
+from cft_trl.synthesis.recipe import read_recipe
 
 __all__ = ["folder", "recipe", "recipe_file"]  # fixtures: used by their names
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from build_runs import ROOT, critiques, lines_of, no_plots, recipe_for, served, today
+from build_runs import ROOT, critiques, lines_of, no_plots, recipe_for, served, today, with_settings
 from telling_server import TellingServer
 
 from cft_trl.data.stage_files import stage_path
 from cft_trl.errors import CFTError
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import Spread, build
-from cft_trl.synthesis.recipe import read_recipe, with_settings
+from cft_trl.synthesis.recipe import read_recipe
 
 __all__ = ["no_plots"]  # a fixture: used by its name
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from build_runs import no_plots, recipe_for
+from build_runs import no_plots, recipe_for, with_settings
 from test_publish import make_rows, publish_rows
 
 from cft_trl.cli import main
@@ -17,7 +17,6 @@ from cft_trl.hub.upload import published_files
 from cft_trl.sources.local import load_local
 from cft_trl.synthesis import build as building
 from cft_trl.synthesis.build import build
-from cft_trl.synthesis.recipe import with_settings
 
 __all__ = ["no_plots"]  # a fixture: used by its name
 

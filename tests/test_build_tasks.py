@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from batch_server import BatchServer
+from build_runs import with_settings
 from faulty_server import KEY, FaultyServer
 
 from cft_trl.cli import main
 from cft_trl.data.stage_files import stage_path
 from cft_trl.errors import CFTError
 from cft_trl.synthesis.build import Spread, build, with_cost
-from cft_trl.synthesis.recipe import STAGES, to_recipe, with_settings
+from cft_trl.synthesis.recipe import STAGES, to_recipe
 
 RECIPE = to_recipe(
     {

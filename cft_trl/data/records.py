@@ -29,7 +29,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -151,7 +151,7 @@ def to_webinstruct_cft(records: Any) -> Any:
         >>> row["input"], row["output"]
         ('Question:\n6 x 7?\n\nSolution:\n43\n', 'Critique:\nNo.')
     """
-    return _convert(records, _webinstruct_row, "webinstruct_cft")
+    return _convert(records, partial(_published, layout="webinstruct_cft"), "webinstruct_cft")
 
 
 def to_messages(records: Any) -> Any:
@@ -164,7 +164,7 @@ def to_messages(records: Any) -> Any:
         >>> [message["role"] for message in row["messages"]]
         ['user', 'assistant']
     """
-    return _convert(records, _messages_row, "messages")
+    return _convert(records, partial(_published, layout="messages"), "messages")
 
 
 def unpublishable(record: Mapping[str, Any]) -> str | None:
@@ -294,30 +294,25 @@ def _build(fields: Mapping[str, Any], where: str) -> Record:
     return cast(Record, record)  # each column has been looked at
 
 
-def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
+def published_row(record: Mapping[str, Any], layout: str) -> dict[str, Any]:
+    """A record as a row of "webinstruct_cft" or "messages".
+
+    Args:
+        record: One that `unpublishable` has nothing against.
+        layout: Which of the two.
+    """
+    query, response, target = record["query"], record["response"], cft_completion(record["critique"])
+    if layout == "webinstruct_cft":
+        return {"instruction": CFT_INSTRUCTION, "input": cft_input(query, response), "output": target}
+    user = {"role": "user", "content": cft_user_turn(query, response)}
+    return {"messages": [user, {"role": "assistant", "content": target}]}
+
+
+def _published(row: Mapping[str, Any], where: str, layout: str) -> dict[str, Any]:
     record = to_record(row, where)
     if reason := unpublishable(record):
         raise CFTError(f"{where} (id {record['id']}) cannot be published: {reason}; mend the row or leave it out")
-    return record["query"], record["response"], record["critique"] or ""
-
-
-def _webinstruct_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    query, response, critique = _checked(row, where)
-    return {
-        "instruction": CFT_INSTRUCTION,
-        "input": cft_input(query, response),
-        "output": cft_completion(critique),
-    }
-
-
-def _messages_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    query, response, critique = _checked(row, where)
-    return {
-        "messages": [
-            {"role": "user", "content": cft_user_turn(query, response)},
-            {"role": "assistant", "content": cft_completion(critique)},
-        ]
-    }
+    return published_row(record, layout)
 
 
 def _convert(data: Any, function: Callable[[Any, str], Mapping[str, Any]], layout: str) -> Any:

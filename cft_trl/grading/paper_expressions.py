@@ -148,11 +148,6 @@ def _close(a: Any, b: Any, tolerance: float) -> bool:
         return bool(abs(a - b) <= tolerance * max(abs(a), abs(b), mpmath.mpf(10) ** -12))
 
 
-def library_equal(p: str, g: str) -> bool:
-    a, b = parse_expression(p), parse_expression(g)
-    return a is not None and b is not None and _library_compare(a, b)
-
-
 def _library_compare(prediction: Any, gold: Any) -> bool:
     """math-verify's own comparison, at 15 decimals instead of its 6."""
     from math_verify import verify

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cft_trl.grading.measures import changes, text_number, words_of
+from cft_trl.grading.measures import text_number, words_of
 from cft_trl.grading.structure import split_top, text_key
 
 Equal = Callable[[str, str], bool]
@@ -154,8 +154,3 @@ def is_text(answer: str) -> bool:
         return opened != "infty"
     # A sentence that holds a number: "Sally has 9 books".
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z' ,.$\d-]*", opened)) and sum(len(word) > 2 for word in words) > 2
-
-
-def changes_text(text: str) -> bool:
-    """Whether a text beside an answer changes what it says."""
-    return changes(words_of(text))

@@ -34,9 +34,8 @@ from cft_trl.data.records import (
     Record,
     layout_features,
     make_record,
-    to_messages,
+    published_row,
     to_record,
-    to_webinstruct_cft,
     unpublishable,
 )
 from cft_trl.errors import CFTError, nearest
@@ -50,7 +49,6 @@ COLUMNS_OF = {
 }
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
-_WRITERS = {"webinstruct_cft": to_webinstruct_cft, "messages": to_messages}
 _TEXTS: tuple[Literal["query", "response", "critique", "refinement", "verdict"], ...]
 _TEXTS = ("query", "response", "critique", "refinement", "verdict")
 
@@ -248,7 +246,7 @@ def converted(row: Any, where: str, to: str, layout: str | None = None) -> Mappi
         return original
     if reason := unpublishable(record):
         raise CFTError(f"{where}: {reason}")
-    return _WRITERS[to]([record])[0]
+    return published_row(record, to)
 
 
 def _with_original(record: Record, row: Mapping[str, Any]) -> Record:
@@ -256,7 +254,7 @@ def _with_original(record: Record, row: Mapping[str, Any]) -> Record:
     layout = next((name for name in COLUMNS_OF if all(column in row for column in COLUMNS_OF[name])), "records")
     if layout == "records" or record["refinement"]:  # no published row of critiques: plain, or CGD's
         return record
-    if not unpublishable(record) and _WRITERS[layout]([record])[0] == row:
+    if not unpublishable(record) and published_row(record, layout) == row:
         return record
     original = json.loads(json.dumps(dict(row), default=str))
     return make_record(**{**record, "meta": {**(record["meta"] or {}), "published": original}})

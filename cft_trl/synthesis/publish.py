@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from cft_trl.data.folders import without_folders, write_text
 from cft_trl.data.parquet import ShardWriter
-from cft_trl.data.records import layout_features, to_messages, to_webinstruct_cft, unpublishable
+from cft_trl.data.records import layout_features, published_row, unpublishable
 from cft_trl.data.settings import Count, Expected, Listed, Pattern, Texts, check_settings
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError
@@ -226,7 +226,7 @@ class Configs:
             if reason:
                 self.left_out.setdefault(layout, Counter())[reason] += 1
             else:
-                self._writer(layout, layout).row(_WRITERS[layout]([record])[0])
+                self._writer(layout, layout).row(published_row(record, layout))
 
     def close(self) -> list[Path]:
         """Ends all files and returns them."""
@@ -270,9 +270,6 @@ def config_name(source: str | None, teacher: str | None) -> str:
     """
     parts = (source or "no-source", teacher or "no-teacher")
     return "__".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") or "other" for part in parts)
-
-
-_WRITERS = {"webinstruct_cft": to_webinstruct_cft, "messages": to_messages}
 
 
 def _described(path: Path) -> dict[str, Any]:

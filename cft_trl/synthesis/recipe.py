@@ -131,20 +131,6 @@ def to_yaml(recipe: Recipe) -> str:
     return _USER.sub("//", text)
 
 
-def with_settings(recipe: Recipe, stage: str, **values: Any) -> Recipe:
-    """A copy with some of a stage's settings replaced.
-
-    Args:
-        recipe: Stays as it is.
-        stage: One of `STAGES`.
-        values: Of that stage's settings, by field.
-
-    Raises:
-        CFTError: A value that the stage refuses.
-    """
-    return dataclasses.replace(recipe, **{stage: dataclasses.replace(getattr(recipe, stage), **values)})
-
-
 def _load(path: Path) -> dict[str, Any]:
     import yaml
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cft_trl.plots import BLUE, GREY, ORANGE
+from cft_trl.plots import BLUE, GREY, ORANGE, subplots, write_figure
 
 TEXTS = ("query", "response", "critique", "refinement")
 VERDICTS = ("right", "wrong", "none")
@@ -161,15 +161,10 @@ def plot_statistics(statistics: Statistics, path: Path) -> bool:
     Returns:
         False, and nothing is drawn, where matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
+    if (plots := subplots(2, (11, 4))) is None:
         return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    figure, (left, right) = plots
     _verdict_bars(left, statistics)
     lengths = statistics.lengths
     shown = [(name, colour) for name, colour in (("response", GREY), ("critique", BLUE)) if lengths[name].counts]
@@ -181,8 +176,7 @@ def plot_statistics(statistics: Statistics, path: Path) -> bool:
     right.grid(alpha=0.25)
     if right.has_data():
         right.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    write_figure(figure, path)
     return True
 
 

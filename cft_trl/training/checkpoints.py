@@ -90,11 +90,6 @@ def numbered_checkpoints(output_dir: Path) -> list[Path]:
     return [path for _, path in sorted(numbered, reverse=True)]
 
 
-def whole_checkpoints(output_dir: Path) -> Iterator[Path]:
-    """The checkpoints that a run can go on from, the newest first; each is read when it is asked for."""
-    return (path for path in numbered_checkpoints(output_dir) if damage(path) is None)
-
-
 def newest_whole(output_dir: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that a run can go on from, or None, and a line on each newer one that is damaged.
 

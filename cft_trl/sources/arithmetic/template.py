@@ -158,14 +158,14 @@ class Template:
             unit = words.get(unit, unit)
             if value is None or value <= 0 or value == 1 or value > bounds.largest:
                 return None
-            if not is_clean(value, unit, bounds.decimals):
+            if not (isinstance(value, int) or is_clean(value, unit, bounds.decimals)):
                 return None
             found[name] = Operand(value, number, name)
-            step = Step(fill(label, numbers, words), operands[0], op, operands[1], value, unit)
+            step = Step(label, operands[0], op, operands[1], value, unit)
             if any(step.same_as(earlier) for earlier in solved):
                 return None  # two equal lines would make "the first wrong step" ambiguous
             solved.append(step)
-        return tuple(solved)
+        return tuple(step._replace(label=fill(step.label, numbers, words)) for step in solved)
 
 
 def fill(text: str, numbers: dict[str, Number], words: dict[str, str]) -> str:
