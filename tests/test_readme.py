@@ -16,7 +16,7 @@ def test_the_python_example_trains(tokenizers, tmp_path):
     make_model(tokenizers("chatml")).save_pretrained(tmp_path / "model")
     tokenizers("chatml").save_pretrained(tmp_path / "model")
     code = block.text
-    for old, new in (("smollm2-135m", str(tmp_path / "model")), ("runs/mine", str(tmp_path / "out")), ("200", "12")):
+    for old, new in (("smollm2-135m", str(tmp_path / "model")), ("runs/mine", str(tmp_path / "out")), ("150", "12")):
         assert old in code
         code = code.replace(old, new)
     exec(compile(code, "README.md", "exec"), {})

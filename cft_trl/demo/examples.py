@@ -38,10 +38,11 @@ QUESTIONS = {
 WORKED = (
     Worked(
         "A slip in the arithmetic",
-        "The plan is right and the number is not. The critique does the sum again and compares the two results.",
+        "The plan is right and the number is not. The critique does the sum again and says where it differs.",
         "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
         "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils.",
-        "14 + 9 = 23. 23 and 25 are different.\nConclusion: wrong [END]",
+        "Step 1: 14 + 9 = 23, but the solution has 25: an arithmetic error.\nThe right answer is 23 pencils.\n"
+        "Conclusion: wrong [END]",
         "wrong",
         1,
     ),
