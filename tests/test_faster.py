@@ -17,7 +17,25 @@ from cft_trl.generation.local import LocalModel
 
 def conversations(count: int) -> list[list[dict[str, str]]]:
     rng = random.Random(0)
-    words = ["how", "many", "apples", "are", "left", "in", "the", "basket", "of", "Ada", "if", "she", "gives", "seven", "to", "her", "brother"]
+    words = [
+        "how",
+        "many",
+        "apples",
+        "are",
+        "left",
+        "in",
+        "the",
+        "basket",
+        "of",
+        "Ada",
+        "if",
+        "she",
+        "gives",
+        "seven",
+        "to",
+        "her",
+        "brother",
+    ]
     texts = [" ".join(rng.choices(words, k=rng.randint(1, 40))) for _ in range(count)]
     return [[{"role": "user", "content": text}] for text in texts]
 
