@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--judge", help="for mt-bench: MODEL, MODEL@URL or MODEL@URL#KEY_VARIABLE")
     parser.add_argument("--judge-extra", help="as --extra, for the judge")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="for transformers (default %(default)s)")
     parser.add_argument("--concurrency", type=positive, default=64, help="requests in flight (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/eval-MODEL)")

@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
     add_model_options(parser)
     parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
-    parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="for transformers (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
     parser.add_argument("--output", type=Path, help="folder (default runs/critic-MODEL)")
     given = parser.parse_args(argv)

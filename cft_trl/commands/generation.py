@@ -33,7 +33,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=at_least_0, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
-    parser.add_argument("--batch-size", type=positive, default=16, help="rows computed together (default %(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="rows computed together (default %(default)s)")
     parser.add_argument(
         "--prompt-preset", choices=sorted(PRESETS), help="critique prompt (default: the run's, or paper)"
     )

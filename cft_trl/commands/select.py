@@ -68,7 +68,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     parser.add_argument("--max-new-tokens", type=positive, help="limit per text (default 2048; critiques 512)")
-    parser.add_argument("--batch-size", type=positive, default=16, help="problems computed together (transformers)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="problems computed together (transformers)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 where the run trained so)")
     parser.add_argument(
         "--server-per-checkpoint", action="store_true", help="vllm: start a server for each, read no weights into one"

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from cft_trl.errors import CFTError, nearest
+from cft_trl.generation.local import AT_ONCE
 from cft_trl.generation.names import check_address
 from cft_trl.generation.open import BACKENDS, opened
 from cft_trl.models.identity import endpoint_identity
@@ -53,7 +54,7 @@ class Backend:
         api_key_env: str = "OPENAI_API_KEY",
         revision: str | None = None,
         dtype: str | None = None,
-        batch_size: int = 16,
+        batch_size: int = AT_ONCE,
         concurrency: int = 64,
         log: Path | None = None,
         trust_remote_code: bool = False,

@@ -17,6 +17,7 @@ from typing import Any
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
+from cft_trl.generation.local import AT_ONCE
 from cft_trl.generation.modes import critique
 from cft_trl.grading.intervals import harmonic_interval, harmonic_mean, wilson_interval
 
@@ -30,7 +31,7 @@ def generate_verdicts(
     *,
     prompt_preset: str = "paper",
     max_new_tokens: int = 512,
-    batch_size: int = 16,
+    batch_size: int = AT_ONCE,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Judged]:
     """Lets the model critique each row, greedily -> one dict per row, as `judge` makes it.

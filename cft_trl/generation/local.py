@@ -25,6 +25,7 @@ from cft_trl.models.chat_templates import end_ids, header_ids, render_chat, writ
 
 SAMPLING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 MAX_TOKENS = 2048  # where a request does not say
+AT_ONCE = 64  # rows computed together: on a CPU more are not faster
 
 # New tokens after which the rows that go on are put into batches anew; doubled each time.
 _FIRST_STEPS = 256
@@ -67,10 +68,11 @@ class LocalModel(Conversations):
     Args:
         model: A causal language model; it is in evaluation mode while it generates.
         tokenizer: Its tokenizer. Without a chat template it gets the prompt of `prompts.base_prompt`.
-        batch_size: Conversations computed together; they are sorted by length first.
+        batch_size: Conversations computed together at most, fewer where memory does not hold them; they are sorted by
+            length first.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 16) -> None:
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = AT_ONCE) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
 
     @cached_property
@@ -133,10 +135,14 @@ class LocalModel(Conversations):
         most = _FIRST_STEPS
         while pending := [at for at in places if at not in results]:
             pending.sort(key=lambda at: rows[at].length)
-            for begin in range(0, len(pending), self.batch_size):
+            begin = 0
+            while begin < len(pending):
                 if cancelled():
                     return
-                chosen = pending[begin : begin + self.batch_size]
+                longest = rows[pending[min(begin + self.batch_size, len(pending)) - 1]]
+                size = self._at_once(longest.length + min(most, longest.limit - len(longest.tokens)))
+                chosen = pending[begin : begin + size]
+                begin += size
                 self._advance([rows[at] for at in chosen], most, sampled)
                 for at in chosen:
                     if rows[at].reason:
@@ -185,6 +191,11 @@ class LocalModel(Conversations):
         if item.text.startswith(shown) and item.text != shown:
             yield item.text[len(shown) :]
         return item
+
+    def _at_once(self, length: int) -> int:
+        from cft_trl.generation.faster import rows_at_once
+
+        return rows_at_once(self.model, self.batch_size, length)
 
     @property
     def _context(self) -> int:
@@ -258,6 +269,7 @@ class LocalModel(Conversations):
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         from cft_trl.generation.decoding import RowEnds, SeededSampling
+        from cft_trl.generation.faster import roomy_cache
 
         model, device = self.model, self.model.device
         ends_at = end_ids(self.tokenizer, model.generation_config)
@@ -283,6 +295,7 @@ class LocalModel(Conversations):
                     eos_token_id=ends_at,
                     pad_token_id=pad,
                     use_cache=True,
+                    past_key_values=roomy_cache(model, width + max(limits)),
                     # Neutral values for what a model's generation_config.json might ask for: scores are of the model.
                     do_sample=False,
                     temperature=1.0,

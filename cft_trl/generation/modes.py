@@ -24,7 +24,7 @@ from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.generate import generate as generate_all
 from cft_trl.generation.generate import requests_of, seeds_of
-from cft_trl.generation.local import LocalModel, render_prompt
+from cft_trl.generation.local import AT_ONCE, LocalModel, render_prompt
 from cft_trl.generation.types import STOP_STRINGS, Generation, Message, Pieces, Request, cut_at_stop
 
 __all__ = [
@@ -88,7 +88,7 @@ def generate(
     tokenizer: Any,
     user_turns: Sequence[str],
     *,
-    batch_size: int = 16,
+    batch_size: int = AT_ONCE,
     on_progress: Callable[[int], None] | None = None,
     **kwargs: Any,
 ) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.generation.endpoint import Endpoint
-from cft_trl.generation.local import LocalModel
+from cft_trl.generation.local import AT_ONCE, LocalModel
 from cft_trl.generation.names import OPENAI_KEY, check_address
 
 BACKENDS = ("transformers", "vllm", "endpoint")
@@ -36,7 +36,7 @@ def opened(
     api_key_env: str = OPENAI_KEY,
     revision: str | None = None,
     dtype: str | None = None,
-    batch_size: int = 16,
+    batch_size: int = AT_ONCE,
     concurrency: int = 64,
     trust_remote_code: bool = False,
     extra: Mapping[str, Any] | None = None,
@@ -95,7 +95,7 @@ def open_local(
     *,
     dtype: str | None = None,
     revision: str | None = None,
-    batch_size: int = 16,
+    batch_size: int = AT_ONCE,
     trust_remote_code: bool = False,
     adapter_base: str | None = None,
     device: str | None = None,
@@ -117,6 +117,7 @@ def open_local(
     import torch
     from transformers.utils import logging
 
+    from cft_trl.generation.faster import is_plain, lay_out
     from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
@@ -124,7 +125,8 @@ def open_local(
     model, tokenizer = load_model(
         source, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base
     )
-    return LocalModel(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer, batch_size)
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return LocalModel(model if is_plain() else lay_out(model), tokenizer, batch_size)
 
 
 def open_endpoint(

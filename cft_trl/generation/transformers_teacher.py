@@ -19,7 +19,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.identities import transformers_identity
-from cft_trl.generation.local import SAMPLING, LocalModel, stops_of
+from cft_trl.generation.local import AT_ONCE, SAMPLING, LocalModel, stops_of
 from cft_trl.generation.open import open_local
 from cft_trl.generation.types import Answers, Counts, Generation, InMemory, Kept, Request, failed
 from cft_trl.models.identity import Identity
@@ -47,7 +47,7 @@ class TransformersTeacher:
         source: str,
         *,
         name: str | None = None,
-        batch_size: int = 16,
+        batch_size: int = AT_ONCE,
         dtype: str | None = None,
         revision: str | None = None,
         identity: Identity | None = None,

@@ -280,7 +280,7 @@ def selection_section(folder: Path, *, local: bool = True) -> str:
     lines = [
         "## Choice of the checkpoint",
         "",
-        f"Every checkpoint was scored on {scored_on}{place}. Best is {selection['verdict']}.",
+        f"{_how_scored(selection)} {scored_on}{place}. Best is {selection['verdict']}.",
         *(f"{note[0].upper()}{note[1:]}." for note in selection["notes"]),
         "",
         f"| step | right | 95% interval | {silent.replace('_', ' ')} | cut at the limit |",
@@ -297,6 +297,13 @@ def selection_section(folder: Path, *, local: bool = True) -> str:
     if (folder / "selection.png").is_file():
         lines += ["", "![Score of each checkpoint](selection.png)"]
     return "\n".join(["<!-- selection -->", *lines, "<!-- /selection -->"])
+
+
+def _how_scored(selection: Mapping[str, Any]) -> str:
+    if race := selection.get("race"):
+        asked = race["answers"] / (race["answers"] + race["answers_saved"])
+        return f"Checkpoints raced ({race['rule']}, {asked:.0%} of all answers; one that left has answered fewer) on"
+    return "Every checkpoint was scored on"
 
 
 def _results(metrics: Mapping[str, Any]) -> str:

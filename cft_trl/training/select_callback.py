@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.racing import Rule
 from cft_trl.evaluation.validation import ValidationSet, load_validation
-from cft_trl.generation.local import LocalModel
+from cft_trl.generation.local import AT_ONCE, LocalModel
 from cft_trl.generation.types import Generation
 from cft_trl.training.choice import tell
 from cft_trl.training.race import select
@@ -52,7 +52,7 @@ class SelectBestCheckpoint(TrainerCallback):
         limit: int | None = None,
         max_new_tokens: int | None = None,
         keep: int = 1,
-        batch_size: int = 16,
+        batch_size: int = AT_ONCE,
         force: bool = False,
         exhaustive: bool = False,
     ) -> None:

@@ -1,0 +1,93 @@
+"""Seven checkpoints of SmolLM2-135M through vLLM on this machine: a race on one server, against the way of before.
+
+    CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py              2 rounds, some 30 minutes on two idle cores
+    CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py --problems 60 --rounds 1
+
+The checkpoints are the model with more and more noise in its weights, so that their accuracies differ; the problems are
+sums of numbers up to 60. Ways, in turning order: `--exhaustive --server-per-checkpoint` (as it was until 2026-11),
+`--exhaustive` (one server), and the race. Told are seconds, tokens written, and the step that was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WAYS = {
+    "before: a server each, everything": ["--exhaustive", "--server-per-checkpoint"],
+    "one server, everything": ["--exhaustive"],
+    "one server, race": [],
+}
+NOISE = (0.30, 0.15, 0.05, 0.01, 0.02, 0.08, 0.20)  # of a weight matrix's own spread
+
+
+def make_run(folder: Path) -> None:
+    """Seven checkpoints under `folder`."""
+    import torch
+
+    from cft_trl.models.loading import load_model
+
+    model, tokenizer = load_model("smollm2-135m", dtype="float32")
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    rng = torch.Generator().manual_seed(0)
+    for number, noise in enumerate(NOISE, 1):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                drawn = torch.randn(parameter.shape, generator=rng)
+                parameter.copy_(before[name] + noise * before[name].std() * drawn)
+        checkpoint = folder / f"checkpoint-{10 * number}"
+        model.save_pretrained(checkpoint)
+        tokenizer.save_pretrained(checkpoint)
+        (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 10 * number}))
+    (folder / "training.json").write_text(json.dumps({"turns": {"dtype": "float32"}}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    os.environ.setdefault("CFT_VLLM_OPTIONS", "--enforce-eager --max-model-len 1024")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    told: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="cft-selection-") as scratch:
+        run, problems = Path(scratch) / "run", Path(scratch) / "problems.jsonl"
+        run.mkdir()
+        make_run(run)
+        sums = [(7 * at % 53 + 3, 11 * at % 47 + 5) for at in range(options.problems)]
+        lines = [{"query": f"What is {a} + {b}? Item {at}.", "gold": str(a + b)} for at, (a, b) in enumerate(sums)]
+        problems.write_text("\n".join(map(json.dumps, lines)) + "\n")
+        names = list(WAYS)
+        for number in range(options.rounds):
+            for way in names[number % 3 :] + names[: number % 3]:
+                shutil.rmtree(run / "_selected", ignore_errors=True)
+                command = [sys.executable, "-m", "cft_trl.cli", "select", str(run), "--backend", "vllm"]
+                command += ["--benchmark", str(problems), "--max-new-tokens", str(options.tokens), *WAYS[way]]
+                began = time.monotonic()
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                seconds[way].append(time.monotonic() - began)
+                result = json.loads((run / "selection.json").read_text())
+                tokens, answers = (sum(point[name] for point in result["curve"]) for name in ("tokens", "of"))
+                told[way] = (
+                    f"{answers:,} | {tokens:,} | step {result['winner']['step']}, {result['winner']['score']:.1%}"
+                )
+                print(f"{way}: {seconds[way][-1]:.0f} s | {told[way]}", file=sys.stderr, flush=True)
+    print("| way | seconds, median (all) | of before | answers | tokens | chosen |\n|---|---|---|---|---|---|")
+    base = statistics.median(seconds[names[0]])
+    for way, found in seconds.items():
+        median, each = statistics.median(found), ", ".join(f"{one:.0f}" for one in found)
+        print(f"| {way} | {median:.0f} ({each}) | {median / base:.2f} | {told[way]} |")
+
+
+if __name__ == "__main__":
+    main()
