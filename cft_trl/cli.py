@@ -21,6 +21,7 @@ from cft_trl.errors import CFTError, nearest
 COMMANDS = {
     "quickstart": "a trained model in minutes, on a CPU",
     "build": "a dataset of critiques from questions and a teacher",
+    "browse": "rows of critiques to look through in the browser before they are trusted",
     "train": "critique fine-tuning from a YAML file; any field can follow: --learning_rate 1e-5",
     "preview": "one row as the model sees it",
     "plan": "memory, time and energy of a run on given hardware, before it is started",

