@@ -17,6 +17,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
+from cft_trl.data import records
 from cft_trl.data.records import features, make_record, to_records
 from cft_trl.data.stage_files import RowFile, StageReport, read_report, stage_path
 from cft_trl.errors import CFTError
@@ -68,6 +69,13 @@ def contents(folder) -> dict[str, str]:
         for path in sorted(Path(folder).rglob("*"))
         if path.is_file() and "stages" not in path.parts
     }
+
+
+def test_a_record_is_published_without_being_read_again(tmp_path, monkeypatch):
+    rows = make_rows()
+    monkeypatch.setattr(records, "_build", lambda *_: pytest.fail("a record was read as a row of unknown layout"))
+    report = publish_rows(tmp_path / "out", rows)
+    assert report.details["configs"]["webinstruct_cft"] == report.details["configs"]["messages"] == 16
 
 
 def test_every_configuration_gives_its_rows_back(tmp_path):
