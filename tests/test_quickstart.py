@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import math
 import re
 from collections import Counter
-from itertools import pairwise
 
 import pytest
+from conftest import REPOSITORY
 
 from cft_trl.commands import quickstart_run as quickstart
 from cft_trl.commands import quickstart_shown as shown
@@ -24,6 +24,12 @@ DEFAULT = quickstart.QuickstartSettings()
 @pytest.fixture(scope="module")
 def rows() -> dict[str, list[dict]]:
     return make_rows(rows=DEFAULT.rows, solutions=DEFAULT.solutions, heldout=DEFAULT.eval_rows, seed=DEFAULT.seed)
+
+
+@pytest.fixture
+def seeds_script(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    return importlib.import_module("quickstart_seeds")
 
 
 # ---- the rows --------------------------------------------------------------------------------------------------------
@@ -66,30 +72,10 @@ def test_the_solutions_to_imitate_are_right(rows):
     assert all(grade_many((row["refinement"], row["reference_answer"]) for row in rows["solve"]))
 
 
-def words_of(row: dict) -> set[str]:
-    """What a reader who does not calculate sees: words, numbers, signs, pairs of neighbours, and the lengths."""
-    words = re.findall(r"\w+|[^\w\s]", f"{row['query']} ; {row['response']}".lower())
-    lengths = {f"length {len(row['response'])}", f"lines {row['response'].count(chr(10))}"}
-    return {*words, *map(" ".join, pairwise(words)), *lengths}
-
-
-def surface_accuracy(train: list[dict], test: list[dict]) -> float:
-    """Naive Bayes over `words_of`: how often it tells the verdict."""
-    counts = {verdict: Counter() for verdict in ("right", "wrong")}
-    for row in train:
-        counts[row["verdict"]].update(words_of(row))
-    totals = Counter(row["verdict"] for row in train)
-
-    def score(row: dict, verdict: str) -> float:
-        return sum(math.log((counts[verdict][word] + 1) / (totals[verdict] + 2)) for word in words_of(row))
-
-    return sum((score(row, "right") > score(row, "wrong")) == (row["verdict"] == "right") for row in test) / len(test)
-
-
-def test_no_surface_tells_right_from_wrong():
+def test_no_surface_tells_right_from_wrong(seeds_script):
     """On more held-out rows than the quickstart has: with 120, chance alone reaches 60% now and then."""
     made = make_rows(rows=2000, solutions=1, heldout=1000, seed=0)
-    assert surface_accuracy(made["train"], made["heldout"]) <= 0.6
+    assert seeds_script.surface_accuracy(made["train"], made["heldout"]) <= 0.6
     longest = sorted(len(row["response"]) for row in made["train"])
     best = 0.0
     for limit in set(longest):
@@ -98,7 +84,7 @@ def test_no_surface_tells_right_from_wrong():
     assert best <= 0.6
     # The measure itself sees a marker where there is one.
     marked = [{**row, "response": row["response"] + "!" * (row["verdict"] == "wrong")} for row in made["train"]]
-    assert surface_accuracy(marked[:1500], marked[1500:]) > 0.75
+    assert seeds_script.surface_accuracy(marked[:1500], marked[1500:]) > 0.75
 
 
 def test_pairs_are_a_right_and_a_wrong_solution_of_one_problem():
@@ -234,3 +220,19 @@ def test_solving_is_graded_strictly(monkeypatch):
     )
     rows = [{"id": name, "query": "7 and 5?", "reference_answer": "12"} for name in "ab"]
     assert [one["right"] for one in shown.solve_strictly(None, None, rows)] == [True, False]
+
+
+def test_the_table_of_seeds_has_each_seed(seeds_script, tokenizers, tiny_model, tmp_path, capsys, monkeypatch):
+    tiny_model(tokenizers("chatml")).save_pretrained(tmp_path / "model")
+    tokenizers("chatml").save_pretrained(tmp_path / "model")
+    words = (
+        f"--seeds 4 5 --model {tmp_path / 'model'} --output {tmp_path / 'runs'} --rows 8 --solutions 2 --eval-rows 4"
+    )
+    monkeypatch.setattr("sys.argv", ["quickstart_seeds.py", *words.split(), "--no-save"])
+    seeds_script.main()
+    told = capsys.readouterr().out.partition("2 seeds")[2]
+    lines = [line.split(" | ") for line in told.splitlines() if line.startswith(("| 4 |", "| 5 |"))]
+    assert len(lines) == 2
+    for line in lines:
+        assert len(line) == 10
+        assert all(re.search(r"/4; ", line[place]) for place in (1, 2, 6, 7))

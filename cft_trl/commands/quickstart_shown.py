@@ -141,8 +141,8 @@ def print_summary(output: Path, metrics: dict[str, Any]) -> None:
     )
     console.print(
         f"""
-It has learnt to judge and to solve problems of one step, and nothing else: it was trained on critiques and solutions
-of such problems. The model is in {output} (AutoModelForCausalLM.from_pretrained loads it), its card in
+It was trained on critiques and solutions of problems of one step: the table says how well it does these, and of others
+it knows nothing. The model is in {output} (AutoModelForCausalLM.from_pretrained loads it), its card in
 {output}/README.md, the curves in {output}/training.png, all it wrote in {output}/after.json.
 Three things to try next:
 

@@ -3,8 +3,8 @@ r"""What can be clicked: questions, solutions to critique, and the five worked e
     WORKED[0].title       # "A slip in the arithmetic"
     WORKED[0].solution    # "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils."
 
-The first of each list is of the kind that `cft quickstart` trains a small model on, and that this model gets right; the
-next ones are of the kind of recipes/smollm2-135m, the last asks for more than 135 million parameters can give.
+The first of each list is of the kind that `cft quickstart` trains a small model on, the next ones of the kind of
+recipes/smollm2-135m; the last asks for more than 135 million parameters can give.
 """
 
 from __future__ import annotations
