@@ -92,7 +92,7 @@ def _make(folder: Path, place: World, size: Size) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     rows = base_rows(place, size)
-    tokenizer = train_tokenizer(rows, list(pool(place, 0, 500)), size.vocabulary)
+    tokenizer = train_tokenizer(rows, list(pool(place, 0, min(500, size.base_rows))), size.vocabulary)
     start = folder.with_name(f".{folder.name}.start")
     shutil.rmtree(start, ignore_errors=True)
     torch.manual_seed(0)
