@@ -13,6 +13,7 @@ and kept:
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from contextlib import ExitStack
@@ -117,7 +118,8 @@ def _make(folder: Path, place: World, size: Size) -> None:
         [Part("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.batch,
         max_length=size.max_length, where="the base",
     )  # fmt: skip
-    fit(str(start), taken, folder, size, learning_rate=size.base_learning_rate, seed=0, objective="sft")
+    saving = dataclasses.replace(size, save_steps=size.save_steps or 0.1)  # it takes longer than any arm
+    fit(str(start), taken, folder, saving, learning_rate=size.base_learning_rate, seed=0, objective="sft")
     shutil.rmtree(start)
 
 
