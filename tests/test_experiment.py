@@ -81,7 +81,7 @@ def test_every_arm_is_trained_at_every_seed_in_both_views_and_tested_alike(whole
     ]
     for row in rows:
         if row["arm"] != "base":
-            budget = {"tokens": ("target_tokens", 500, 60), "rows": ("rows", 6, 0)}[row["view"]]
+            budget = {"tokens": ("target_tokens", 500, 100), "rows": ("rows", 6, 0)}[row["view"]]
             assert abs(row[budget[0]] - budget[1]) <= budget[2], row
             assert row["learning_rate"] in experiment.learning_rates
     problems = parquet.read_table(output / "problems.parquet").to_pylist()

@@ -159,7 +159,8 @@ class Size:
         generated_together: answers written at once.
         threads: of a CPU; results are the same bit for bit only where this is.
         device: `cpu` or `gpu`.
-        save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds.
+        save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
+            base from scratch saves them in any case.
     """
 
     model: str = "scratch"
