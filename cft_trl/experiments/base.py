@@ -13,6 +13,7 @@ and kept:
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from contextlib import ExitStack
@@ -92,7 +93,7 @@ def _make(folder: Path, place: World, size: Size) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     rows = base_rows(place, size)
-    tokenizer = train_tokenizer(rows, list(pool(place, 0, 500)), size.vocabulary)
+    tokenizer = train_tokenizer(rows, list(pool(place, 0, min(500, size.base_rows))), size.vocabulary)
     start = folder.with_name(f".{folder.name}.start")
     shutil.rmtree(start, ignore_errors=True)
     torch.manual_seed(0)
@@ -117,7 +118,8 @@ def _make(folder: Path, place: World, size: Size) -> None:
         [Part("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.batch,
         max_length=size.max_length, where="the base",
     )  # fmt: skip
-    fit(str(start), taken, folder, size, learning_rate=size.base_learning_rate, seed=0, objective="sft")
+    saving = dataclasses.replace(size, save_steps=size.save_steps or 0.1)  # it takes longer than any arm
+    fit(str(start), taken, folder, saving, learning_rate=size.base_learning_rate, seed=0, objective="sft")
     shutil.rmtree(start)
 
 

@@ -159,7 +159,8 @@ class Size:
         generated_together: answers written at once.
         threads: of a CPU; results are the same bit for bit only where this is.
         device: `cpu` or `gpu`.
-        save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds.
+        save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
+            base from scratch saves them in any case.
     """
 
     model: str = "scratch"
@@ -231,6 +232,28 @@ class Experiment:
         if self.baseline not in self.arms:
             near = nearest(self.baseline, list(self.arms))
             raise CFTError(f"experiment.baseline={self.baseline!r}: no arm of that name{near}")
+        if self.world.source == "files":
+            _check_files(self.arms)
+
+
+def _check_files(arms: Mapping[str, Arm]) -> None:
+    """Rows from files have one response of a question, one critique of that, and no other answer.
+
+    Raises:
+        CFTError: An arm asks for more.
+    """
+    for name, arm in arms.items():
+        refined = arm.train == "cgd" or (
+            arm.train not in ("cft", "nothing") and arm.target in ("reference", "distilled")
+        )
+        for what, asked in (
+            ("refinements or reference solutions", refined),
+            ("several responses of a question", arm.responses > 1),
+            ("several critiques of a response", arm.critiques > 1),
+            (f"critiques with a {arm.noise_kind}", arm.noise > 0 and arm.noise_kind != "verdict"),
+        ):
+            if asked:
+                raise CFTError(f"experiment.arms.{name}: world.source files has no {what}; give source arithmetic")
 
 
 def read_experiment(path: str | Path) -> Experiment:
