@@ -264,7 +264,7 @@ def _staged(folder: Path, untied: bool) -> Iterator[Path]:
             with safe_open(file, "pt") as weights:
                 places |= dict.fromkeys(weights.keys(), f"part-{file.name}")
                 if places.get(_EMBEDDING) == f"part-{file.name}":
-                    save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / places[_HEAD])
+                    save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / places[_HEAD], {"format": "pt"})
         (scratch / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
         yield scratch
     except OSError as error:
