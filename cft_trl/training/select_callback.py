@@ -70,7 +70,8 @@ class SelectBestCheckpoint(TrainerCallback):
             self._selection(args).forget_after(state.global_step)
 
     def on_save(self, args, state, control, model=None, processing_class=None, **kwargs):
-        limit, opened = self.validation.max_new_tokens, {}
+        limit = self.validation.max_new_tokens
+        opened: dict[int, LocalModel] = {}
         with ExitStack() as models:
 
             def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Generation]:
@@ -81,7 +82,8 @@ class SelectBestCheckpoint(TrainerCallback):
                     opened.clear()
                     models.close()
                     copy = whole_copy(checkpoint, getattr(args, "hf_deepspeed_config", None))
-                    opened[step] = LocalModel(*models.enter_context(copy), self.batch_size)
+                    loaded, tokenizer = models.enter_context(copy)
+                    opened[step] = LocalModel(loaded, tokenizer, self.batch_size)
                 return opened[step].generate(conversations, max_new_tokens=limit)
 
             select(self._selection(args), generate, on_point=lambda point: print(tell(point), flush=True))
