@@ -47,6 +47,9 @@ def lay_out(model: Any) -> Any:
 class _RoomyLayer(DynamicLayer):
     """A cache of one layer that is written into memory it already has; transformers' own copies all of it each time."""
 
+    keys: Any
+    values: Any
+
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room = room

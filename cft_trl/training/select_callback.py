@@ -70,8 +70,7 @@ class SelectBestCheckpoint(TrainerCallback):
             self._selection(args).forget_after(state.global_step)
 
     def on_save(self, args, state, control, model=None, processing_class=None, **kwargs):
-        limit = self.validation.max_new_tokens
-        opened: dict[int, LocalModel] = {}
+        limit, opened = self.validation.max_new_tokens, {}
         with ExitStack() as models:
 
             def generate(step: int, checkpoint: Path, conversations: list[Any]) -> list[Generation]:
