@@ -212,10 +212,9 @@ def test_vllm_scores_in_the_trained_type_and_all_adapters_on_one_server(run, mon
         for step in (2, 4, 10):
             (run / f"checkpoint-{step}" / "adapter_config.json").write_text("{}")
     words = ["select", str(run), "--benchmark", "arithmetic-critic", "--limit", "3", "--backend", "vllm"]
+    words += [] if adapters else ["--server-per-checkpoint"]
     assert main(words) == 0
-    folders = {step: str(run / f"checkpoint-{step}") for step in (2, 4, 10)}
-    names = "step" if adapters else "checkpoint"
-    each = [{f"{names}-{step}": folder} for step, folder in folders.items()]
+    each = [{f"checkpoint-{step}": str(run / f"checkpoint-{step}")} for step in (2, 4, 10)]
     assert [sources for sources, _ in served] == (
         [{k: v for one in each for k, v in one.items()}] if adapters else each
     )

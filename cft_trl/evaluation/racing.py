@@ -171,7 +171,8 @@ def leaving(
     """
     if len(standings) <= keep:
         return {}
-    leader, found = leader_of(standings, dealt), {}
+    leader = leader_of(standings, dealt)
+    found: dict[int, dict[str, Any]] = {}
     running = [standing for standing in standings if not standing.complete and standing is not leader]
     unseen = len(leader.right) - len(dealt)
     for standing in sorted(running, key=lambda s: (s.hits(dealt), -s.step)):  # the worst first

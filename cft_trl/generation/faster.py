@@ -36,15 +36,19 @@ def lay_out(model: Any) -> Any:
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     for module in model.modules():
-        weight = getattr(module, "weight", None)
-        # Subclasses may read their weight in ways of their own.
-        if type(module) is nn.Linear and module is not head and weight.dtype == torch.float32 and not weight.is_cuda:
+        if type(module) is not nn.Linear or module is head:  # a subclass may read its weight in a way of its own
+            continue
+        weight = module.weight
+        if weight.dtype == torch.float32 and weight.device.type == "cpu":
             weight.data = weight.data.t().contiguous().t()
     return model
 
 
 class _RoomyLayer(DynamicLayer):
     """A cache of one layer that is written into memory it already has; transformers' own copies all of it each time."""
+
+    keys: Any
+    values: Any
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -59,15 +63,13 @@ class _RoomyLayer(DynamicLayer):
         end = begin + key_states.shape[-2]
         if not self._kept or not self._is_mine() or end > self._kept[0].shape[-2]:
             room = max(end, self.room)
-            made = []
-            for old, new in ((self.keys, key_states), (self.values, value_states)):
-                made.append(new.new_empty((*new.shape[:-2], room, new.shape[-1])))
-                if begin:
-                    made[-1][..., :begin, :] = old
+            made = [new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in (key_states, value_states)]
+            if begin:
+                made[0][..., :begin, :], made[1][..., :begin, :] = self.keys, self.values
             self._kept = made
         for kept, new in zip(self._kept, (key_states, value_states), strict=True):
             kept[..., begin:end, :] = new
-        self.keys, self.values = (kept[..., :end, :] for kept in self._kept)
+        self.keys, self.values = self._kept[0][..., :end, :], self._kept[1][..., :end, :]
         return self.keys, self.values
 
     def _is_mine(self) -> bool:

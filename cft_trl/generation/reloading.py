@@ -39,6 +39,7 @@ from cft_trl.models.identity import own_identity
 from cft_trl.models.loading import load_model, load_tokenizer
 
 _TIMEOUT_S = 1800.0  # for reading weights from a slow disk
+_INDEX = "model.safetensors.index.json"
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Of log-probabilities, on average over a text: rounding of float32 is some 1e-6, of bfloat16 some 1e-2.
 _LEAST = 1e-4
@@ -116,7 +117,7 @@ class _Server:
     ) -> None:
         self.sources, self.opened = sources, opened
         self.dtype = served_dtype(next(iter(sources.values())), dtype=dtype)
-        self.asking = {"extra": extra, "max_concurrency": concurrency}
+        self.asking: dict[str, Any] = {"extra": extra, "max_concurrency": concurrency}
         self.loaded: str | None = None
         self.first = ""
         self.told: dict[str, list[float]] = {}  # what the server says of the probe, by model
@@ -250,17 +251,21 @@ def _staged(folder: Path, untied: bool) -> Iterator[Path]:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    scratch = Path(tempfile.mkdtemp(prefix="cft-untied-"))
+    scratch = Path(tempfile.mkdtemp(prefix=f"cft-untied-{folder.name}-"))
     try:
         for file in folder.iterdir():
-            if file.is_file() and file.name not in ("config.json", "model.safetensors.index.json"):
+            if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", _INDEX):
                 (scratch / file.name).symlink_to(file.resolve())
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         (scratch / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}), encoding="utf-8")
+        places = {_HEAD: "part-head.safetensors"}  # by an index, since a file of the usual name would be read alone
         for file in folder.glob("*.safetensors"):
+            (scratch / f"part-{file.name}").symlink_to(file.resolve())
             with safe_open(file, "pt") as weights:
-                if _EMBEDDING in set(weights.keys()):
-                    save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / "head.safetensors")
+                places |= dict.fromkeys(weights.keys(), f"part-{file.name}")
+                if places.get(_EMBEDDING) == f"part-{file.name}":
+                    save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / places[_HEAD], {"format": "pt"})
+        (scratch / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
         yield scratch
     except OSError as error:
         raise CFTError(f"{scratch}: the model's head cannot be written there ({error.strerror or error})") from None

@@ -73,8 +73,9 @@ def select(
                     on_point(point)
         if process.is_main_process and todo and end < problems:
             told = _leave(selection, order[:end], len(todo))
-            for point in told["left"] if on_point else ():
-                on_point(point)
+            for point in told["left"]:
+                if on_point:
+                    on_point(point)
             if on_round:
                 on_round(told)
     return selection.finish() if process.is_main_process else {}

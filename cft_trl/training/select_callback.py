@@ -81,7 +81,8 @@ class SelectBestCheckpoint(TrainerCallback):
                     opened.clear()
                     models.close()
                     copy = whole_copy(checkpoint, getattr(args, "hf_deepspeed_config", None))
-                    opened[step] = LocalModel(*models.enter_context(copy), self.batch_size)
+                    loaded, tokenizer = models.enter_context(copy)
+                    opened[step] = LocalModel(loaded, tokenizer, self.batch_size)
                 return opened[step].generate(conversations, max_new_tokens=limit)
 
             select(self._selection(args), generate, on_point=lambda point: print(tell(point), flush=True))

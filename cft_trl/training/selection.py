@@ -207,7 +207,7 @@ class Selection:
         right = ["-"] * len(rows)
         for at, line in lines.items():
             right[at] = "1" if line["hit"] else "0"
-        tokens = [line.get("tokens") for line in lines.values()]
+        tokens: list[Any] = [line.get("tokens") for line in lines.values()]
         point = {
             "step": step,
             **(joined(before, summary) if before else summary),
