@@ -112,9 +112,10 @@ def test_the_page(rows, width, scheme):
     with (
         served(rows) as url,
         browser() as chromium,
-        chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context,
+        chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True) as context,
     ):
         page = context.new_page()
+        page.set_default_timeout(120_000)
         errors, asked = [], []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))

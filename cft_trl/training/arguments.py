@@ -27,6 +27,12 @@ class CFTScriptArguments(ScriptArguments):
             `math-validation`, `arithmetic-critic` or a file (see `cft select --help`).
         select_limit: a seeded sample of so many of its problems.
         select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
+        early_stopping_patience: ends training after so many evaluations in a row (of `selection`: checkpoints) that
+            were no better than the best before them; the model that is saved is the last, `select_benchmark` keeps
+            the best.
+        early_stopping_on: what has to get better: `loss`, `verdict_accuracy`, or `selection`, the score of
+            `select_benchmark`.
+        early_stopping_threshold: by so much it has to be better to count.
     """
 
     dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
@@ -40,4 +46,9 @@ class CFTScriptArguments(ScriptArguments):
     select_benchmark: str | None = field(default=None, metadata={"help": "Score checkpoints on it, keep the best."})
     select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
     select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "End training after so many evaluations without a better one."}
+    )
+    early_stopping_on: str = field(default="loss", metadata={"help": "loss, verdict_accuracy or selection."})
+    early_stopping_threshold: float = field(default=0.0, metadata={"help": "Better by so much, to count."})
     resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})

@@ -62,12 +62,13 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
 def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adapter: Any, output: Path) -> CFTTrainer:
     from cft_trl.plots import plot_training
+    from cft_trl.training.early_stopping import early_stopping
     from cft_trl.training.selection import selection_callbacks
     from cft_trl.training.trainer import CFTTrainer
 
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
-    callbacks = selection_callbacks(script, config)
+    callbacks = [*selection_callbacks(script, config), *early_stopping(script, config)]
     tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.
     settings = _settings(script, config, model)
