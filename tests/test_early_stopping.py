@@ -19,7 +19,8 @@ from cft_trl.training.early_stopping import StopEarly, early_stopping, stale_sin
     ("values", "more", "patience", "threshold", "best"),
     [([1.0, 0.9, 0.8], False, 1, 0.0, None), ([1.0, 0.9, 0.9], False, 1, 0.0, 1),
      ([1.0, 1.1, 0.9], False, 2, 0.0, None), ([1.0, 1.1, 1.0], False, 2, 0.0, 0),
-     ([0.1, 0.5, 0.4, 0.5], True, 2, 0.0, 1), ([1.0, 0.99, 0.98], False, 2, 0.1, 0), ([], True, 1, 0.0, None), ([0.3], True, 1, 0.0, None)],
+     ([0.1, 0.5, 0.4, 0.5], True, 2, 0.0, 1), ([1.0, 0.99, 0.98], False, 2, 0.1, 0),
+     ([], True, 1, 0.0, None), ([0.3], True, 1, 0.0, None)],
 )  # fmt: skip
 def test_what_counts_as_better(values, more, patience, threshold, best):
     points = [(10 * at, value) for at, value in enumerate(values)]

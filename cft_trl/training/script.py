@@ -54,6 +54,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     refuse_adapter(model.model_name_or_path, model.model_revision)
     _check_numbers(script, config)
     adapter = lora_config(model)
+    check_kernels(model)
     output = Path(config.output_dir)
     check_output(output, script.dataset_name, model.model_name_or_path)
     with held_folder(output):
@@ -149,6 +150,20 @@ def lora_config(model: ModelConfig) -> Any:
     if isinstance(modules, str) and re.fullmatch(r"[\w.]+", modules):
         model.lora_target_modules = [modules]
     return get_peft_config(model)
+
+
+def check_kernels(model: ModelConfig) -> None:
+    """Asks for what is loaded with the model, before anything is.
+
+    Raises:
+        CFTError: The settings need a library that is not installed.
+    """
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(model, name):
+            require("gpu", f"{name}=true", "bitsandbytes")
+    attention = model.attn_implementation or ""
+    if "/" in attention:  # a repository of kernels
+        require("gpu", f"attn_implementation={attention}", "kernels")
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:
