@@ -79,8 +79,9 @@ def check_settings(args: Any, model: Any, config: Any, peft_config: Any) -> None
         )
     if args.use_liger_kernel:
         require("gpu", "use_liger_kernel=true", "liger_kernel")
-    if "bnb" in str(args.optim) or "8bit" in str(args.optim):
-        require("gpu", f"optim={getattr(args.optim, 'value', args.optim)}", "bitsandbytes")
+    optim = str(getattr(args.optim, "value", args.optim))
+    if "bnb" in optim or optim.startswith("paged_") or ("8bit" in optim and "torch" not in optim):
+        require("gpu", f"optim={optim}", "bitsandbytes")
     if _learns_prompts(model, peft_config):
         _check_prompt_learning(args)
     positions = positions_of(config)
