@@ -46,7 +46,11 @@ VARIABLES = {
 }
 
 # Distributions whose name is not their module's.
-_DISTRIBUTIONS = {"math_verify": "math-verify", "latex2sympy2_extended": "latex2sympy2_extended"}
+_DISTRIBUTIONS = {
+    "liger_kernel": "liger-kernel",
+    "math_verify": "math-verify",
+    "latex2sympy2_extended": "latex2sympy2_extended",
+}
 
 
 def is_installed(module: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MAX_CHARS = 600
+_ALIKE, _PART = 0.65, 4  # less alike a name is a wrong guess, which misleads more than none
 
 
 def one_line(text: object) -> str:
@@ -27,9 +28,16 @@ def nearest(word: str, known: Iterable[object]) -> str:
     Example:
         >>> nearest("lable", ["label", "query"])
         " (did you mean 'label'?)"
+        >>> nearest("epochs", ["num_train_epochs", "save_steps"]), nearest("early_stop_patience", ["learning_rate"])
+        (" (did you mean 'num_train_epochs'?)", '')
     """
-    match = get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    names = [str(name) for name in known]
+    match = get_close_matches(word, names, n=1, cutoff=_ALIKE)
+    # A part that was meant for the whole: "epochs", "batch_size".
+    part = word.lstrip("-")
+    parts = [name for name in names if len(part) >= _PART and (name.startswith(part) or name.endswith(f"_{part}"))]
+    found = match or parts[:1]
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 class CFTError(ValueError):

@@ -33,7 +33,7 @@ def refused(tokenizer, make_config, rows, capsys):
 @pytest.mark.parametrize(("settings", "said"), [
     ({"fp16": True}, "fp16=true does nothing on a CPU"),
     ({"eval_packing": True}, "eval_packing=true without packing"),
-    ({"use_liger_kernel": True}, "needs the package liger-kernel"),
+    ({"use_liger_kernel": True}, "needs liger-kernel, which is not installed"),
     ({"max_length": 4097}, "max_length=4097 is more than the model's 4096 positions"),
 ])  # fmt: skip
 def test_before_rows_are_prepared(refused, settings, said, capsys):

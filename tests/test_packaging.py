@@ -78,6 +78,9 @@ def test_no_link_of_the_package_page_leads_nowhere(source, monkeypatch):
         assert (REPOSITORY / path.partition("#")[0]).exists()
 
 
+TRAIN = "train --model_name_or_path RUN --dataset_name arithmetic --output_dir out --use_cpu true --bf16 false"
+
+
 def test_the_package_says_that_it_is_typed():
     assert (REPOSITORY / "cft_trl" / "py.typed").is_file()
 
@@ -88,6 +91,10 @@ def test_the_package_says_that_it_is_typed():
         ("mpmath", "select RUN --benchmark problems.jsonl", "grade"),
         ("lighteval", "eval RUN --tasks gsm8k:2", "eval"),
         ("peft", "train --model_name_or_path RUN --dataset_name arithmetic --use_peft true --output_dir out", "lora"),
+        ("bitsandbytes", f"{TRAIN} --load_in_4bit true --use_peft true", "gpu"),
+        ("bitsandbytes", f"{TRAIN} --optim adamw_bnb_8bit", "gpu"),
+        ("liger_kernel", f"{TRAIN} --use_liger_kernel true", "gpu"),
+        ("kernels", f"{TRAIN} --attn_implementation kernels-community/flash-attn3", "gpu"),
         ("openai", "solve name --base-url http://127.0.0.1:9/v1 Why?", "synth"),
         ("gradio", "demo --model RUN", "space"),
     ],

@@ -208,8 +208,8 @@ def read_completion(reply: Any) -> Generation | Trouble:
     usage = usage if isinstance(usage, dict) else {}
     prompt_tokens, completion_tokens = (read_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
     text = _SURROGATE.sub("\ufffd", text)
-    told = {"fingerprint": _fingerprint(reply), "choices": read_choices(choice.get("logprobs"))}
-    return Generation(text, ended, prompt_tokens, completion_tokens, **told)
+    mark, choices = _fingerprint(reply), read_choices(choice.get("logprobs"))
+    return Generation(text, ended, prompt_tokens, completion_tokens, fingerprint=mark, choices=choices)
 
 
 def _fingerprint(reply: Any) -> str | None:

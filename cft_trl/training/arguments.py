@@ -29,6 +29,12 @@ class CFTScriptArguments(ScriptArguments):
         select_keep: how many of the best checkpoints are kept, beside what `save_total_limit` keeps.
         select_exhaustive: every checkpoint answers all of its problems; otherwise one that will hardly be the best any
             more stops after 25, 37, 56, … of them, by an exact test against the best so far (see `cft select --help`).
+        early_stopping_patience: ends training after so many evaluations in a row (of `selection`: checkpoints) that
+            were no better than the best before them; the model that is saved is the last, `select_benchmark` keeps
+            the best.
+        early_stopping_on: what has to get better: `loss`, `verdict_accuracy`, or `selection`, the score of
+            `select_benchmark`.
+        early_stopping_threshold: by so much it has to be better to count.
     """
 
     dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
@@ -43,4 +49,9 @@ class CFTScriptArguments(ScriptArguments):
     select_limit: int | None = field(default=None, metadata={"help": "Use so many of its problems."})
     select_keep: int = field(default=1, metadata={"help": "Keep so many of the best checkpoints."})
     select_exhaustive: bool = field(default=False, metadata={"help": "Score each checkpoint on all problems."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "End training after so many evaluations without a better one."}
+    )
+    early_stopping_on: str = field(default="loss", metadata={"help": "loss, verdict_accuracy or selection."})
+    early_stopping_threshold: float = field(default=0.0, metadata={"help": "Better by so much, to count."})
     resume: bool = field(default=True, metadata={"help": "Go on from the newest complete checkpoint."})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 
+from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.prefix_sharing.attention import why_not_shared
@@ -82,12 +83,10 @@ def check_settings(args: Any, model: Any, config: Any, peft_config: Any) -> None
             "eval_packing=true without packing: the rows of a pack would see each other; set packing=true too"
         )
     if args.use_liger_kernel:
-        from transformers.utils import is_liger_kernel_available
-
-        if not is_liger_kernel_available():
-            raise CFTError(
-                "use_liger_kernel=true needs the package liger-kernel (pip install liger-kernel); leave it off"
-            )
+        require("gpu", "use_liger_kernel=true", "liger_kernel")
+    optim = str(getattr(args.optim, "value", args.optim))
+    if "bnb" in optim or optim.startswith("paged_") or ("8bit" in optim and "torch" not in optim):
+        require("gpu", f"optim={optim}", "bitsandbytes")
     if _learns_prompts(model, peft_config):
         _check_prompt_learning(args)
     positions = positions_of(config)

@@ -60,6 +60,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     refuse_adapter(model.model_name_or_path, model.model_revision)
     _check_numbers(script, config)
     adapter = lora_config(model)
+    check_kernels(model)
     output = Path(config.output_dir)
     check_output(output, script.dataset_name, model.model_name_or_path)
     with held_folder(output):
@@ -68,12 +69,13 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
 
 def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adapter: Any, output: Path) -> CFTTrainer:
     from cft_trl.plots import plot_training
+    from cft_trl.training.early_stopping import early_stopping
     from cft_trl.training.select_callback import selection_callbacks
     from cft_trl.training.trainer import CFTTrainer
 
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
     to_critique = _rows_to_critique(eval_rows, script.generated_rows)
-    callbacks = selection_callbacks(script, config)
+    callbacks = [*selection_callbacks(script, config), *early_stopping(script, config)]
     tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.
     settings = _settings(script, config, model)
@@ -155,6 +157,20 @@ def lora_config(model: ModelConfig) -> Any:
     if isinstance(modules, str) and re.fullmatch(r"[\w.]+", modules):
         model.lora_target_modules = [modules]
     return get_peft_config(model)
+
+
+def check_kernels(model: ModelConfig) -> None:
+    """Asks for what is loaded with the model, before anything is.
+
+    Raises:
+        CFTError: The settings need a library that is not installed.
+    """
+    for name in ("load_in_4bit", "load_in_8bit"):
+        if getattr(model, name):
+            require("gpu", f"{name}=true", "bitsandbytes")
+    attention = model.attn_implementation or ""
+    if "/" in attention:  # a repository of kernels
+        require("gpu", f"attn_implementation={attention}", "kernels")
 
 
 def show_log_lines(trainer: CFTTrainer) -> None:
