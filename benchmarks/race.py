@@ -23,7 +23,7 @@ from functools import cache
 import numpy as np
 
 from cft_trl.evaluation import racing
-from cft_trl.evaluation.racing import Rule, Standing, leader_of, leaving
+from cft_trl.evaluation.racing import LeavingRule, Standing, leader_of, leaving
 
 SPREAD, OWN, NOISE = 3.0, 1.5, 0.01
 CURVES = ("rise", "peak", "slow", "flat")
@@ -58,7 +58,7 @@ def draw(kind: str, checkpoints: int, problems: int, rng: np.random.Generator) -
     return accuracy, rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
 
 
-def race(hits: np.ndarray, rule: Rule) -> tuple[int, int]:
+def race(hits: np.ndarray, rule: LeavingRule) -> tuple[int, int]:
     """-> the checkpoint that is chosen, and how many answers were asked for."""
     checkpoints, problems = hits.shape
     texts = ["".join("01"[int(hit)] for hit in row) for row in hits]
@@ -73,7 +73,7 @@ def race(hits: np.ndarray, rule: Rule) -> tuple[int, int]:
     return leader_of(standings, dealt).step, asked
 
 
-def measure(job: tuple[str, int, int, Rule, int, int]) -> list[tuple[float, float, bool, float, float]]:
+def measure(job: tuple[str, int, int, LeavingRule, int, int]) -> list[tuple[float, float, bool, float, float]]:
     """For each draw: true accuracy lost, share of the answers, same choice, validation score lost, what exhaustive
     asking itself loses against the truly best one."""
     kind, checkpoints, problems, rule, draws, seed = job
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--curves", nargs="+", choices=CURVES, default=CURVES)
     options = parser.parse_args()
-    rules = [Rule(), Rule(0.05), Rule(0.05, "race")]
+    rules = [LeavingRule(), LeavingRule(0.05), LeavingRule(0.05, "race")]
     columns = "curve", "rule", "asked", "accuracy lost, points", "same choice", "2 points of score lost", "(exhaustive)"
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     with ProcessPoolExecutor(options.workers) as pool:

@@ -9,15 +9,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from cft_trl.sources.arithmetic import (
-    KINDS,
-    TEMPLATES,
-    arithmetic_records,
-    corrupt,
-    problems,
-    right_solution,
-    write,
-)
+from cft_trl.sources.arithmetic import KINDS, TEMPLATES, arithmetic_records, corrupt, problems, right_solution, write
 from cft_trl.sources.arithmetic.english import plural, quantity
 from cft_trl.sources.arithmetic.numbers import exact
 

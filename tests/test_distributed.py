@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -155,15 +156,11 @@ def environment_of(folder: Path) -> dict[str, str]:
     """The variables of a launch whose files are in `folder`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "MASTER_", "FSDP_"))}
     return {
-        **kept,
-        "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
+        **kept, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "",
+        "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
         # DeepSpeed compiles here: in the user's cache it would wait forever for the lock of a run that was killed.
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(folder.parent / "torch_extensions")),
-    }
+    }  # fmt: skip
 
 
 def start(words: list[str], folder: Path, python: Sequence[str] = (sys.executable,)) -> subprocess.Popen:
@@ -206,12 +203,10 @@ def launch_words(launcher: list, folder: Path, tiny: Path, settings: dict, witne
 @functools.cache
 def warm() -> list[str]:
     """The words that start a Python which has imported already; its server lives as long as this process."""
-    folder = tempfile.mkdtemp()
-    server = warm_python.Server(folder, environment_of(Path(folder)))
-    server.__enter__()
-    atexit.register(shutil.rmtree, folder)
-    atexit.register(server.__exit__)
-    return server.python
+    held = ExitStack()
+    atexit.register(held.close)
+    folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+    return held.enter_context(warm_python.Server(folder, environment_of(folder))).python
 
 
 def launch(launcher: list, folder: Path, tiny: Path, **settings) -> Run:

@@ -65,6 +65,7 @@ def test_a_metric_that_is_not_told_ends_in_a_line(make_config, tokenizer, rows):
 
 def test_the_selection_score_is_read_from_its_file(tmp_path):
     curve = [{"step": step, "score": score} for step, score in ((2, 0.4), (4, 0.6), (6, 0.5), (8, 0.6), (10, 0.9))]
+    curve[2] |= {"score": 0.7, "left": {"after": 25, "against": 4}}  # of a few problems, of which step 4 had more
     (tmp_path / "selection.json").write_text(json.dumps({"curve": curve}))
     control = SimpleNamespace(should_training_stop=False)
     for step, stops in ((4, False), (6, False), (8, True)):

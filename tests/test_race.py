@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cft_trl.cli import main
 from cft_trl.evaluation import racing
-from cft_trl.evaluation.racing import Rule, Standing, beaten, deal, leader_of, leaving
+from cft_trl.evaluation.racing import LeavingRule, Standing, beaten, deal, leader_of, leaving
 from cft_trl.evaluation.significance import mcnemar
 from cft_trl.evaluation.validation import load_validation
 from cft_trl.generation.types import Generation
@@ -51,7 +51,7 @@ def standings(hits: list[list[bool]], end: int) -> list[Standing]:
     ]
 
 
-def run(hits: list[list[bool]], rule: Rule, keep: int = 1) -> tuple[int, dict[int, int]]:
+def run(hits: list[list[bool]], rule: LeavingRule, keep: int = 1) -> tuple[int, dict[int, int]]:
     """-> the winner, and by checkpoint after how many problems it left."""
     problems, left = len(hits[0]), {}
     for end in rule.rounds(problems):
@@ -72,7 +72,7 @@ TABLES = st.integers(0, 2**32).map(
 @settings(max_examples=60, deadline=None)
 @given(TABLES, st.sampled_from([0.01, 0.125, 0.6]), st.integers(1, 3))
 def test_who_left_never_wins_and_the_best_of_those_that_stayed_does(hits, error, keep):
-    winner, left = run(hits, Rule(error), keep)
+    winner, left = run(hits, LeavingRule(error), keep)
     assert winner not in left
     stayed = [at for at in range(len(hits)) if at not in left]
     assert len(stayed) >= keep
@@ -83,14 +83,14 @@ def test_who_left_never_wins_and_the_best_of_those_that_stayed_does(hits, error,
 @given(TABLES)
 def test_at_error_0_nobody_leaves(hits):
     best = min(range(len(hits)), key=lambda at: (-sum(hits[at]), at))
-    assert run(hits, Rule(0)) == (best, {})
+    assert run(hits, LeavingRule(0)) == (best, {})
     for end in (25, 56, 119):  # and not for want of rounds
         assert leaving(standings(hits, end), range(end), 0.0) == {}
 
 
 def test_the_level_of_a_race_holds_for_the_race():
     """Equal checkpoints: the one that would have most right leaves in as many races as the level says, at most."""
-    rng, rule, gone = random.Random(1), Rule(0.3, "race"), 0
+    rng, rule, gone = random.Random(1), LeavingRule(0.3, "race"), 0
     for _ in range(60):
         difficulty = [rng.random() for _ in range(80)]
         hits = [[rng.random() < rate for rate in difficulty] for _ in range(5)]
@@ -159,7 +159,7 @@ def critic_set(limit: int = 90):
 def test_a_race_asks_less_and_what_stays_is_what_exhaustive_asking_finds(raced, tmp_path):
     validation = critic_set()
     everything = Answers(validation)
-    whole = select(Selection(raced, validation, rule=Rule(0)), everything)
+    whole = select(Selection(raced, validation, rule=LeavingRule(0)), everything)
     assert len(everything.asked) == 5 * 90
     assert "race" not in whole
     for path in raced.glob("_selected/*/step-*"):
@@ -191,7 +191,7 @@ def test_a_race_asks_less_and_what_stays_is_what_exhaustive_asking_finds(raced, 
     assert select(Selection(raced, validation), again) == result
     assert again.asked == []
     more = Answers(validation)  # and from the race to everything
-    assert select(Selection(raced, validation, rule=Rule(0)), more) == whole
+    assert select(Selection(raced, validation, rule=LeavingRule(0)), more) == whole
     assert sorted(more.asked + answers.asked) == sorted(everything.asked)
 
 
@@ -285,7 +285,7 @@ def test_the_benchmark_runs_the_rule_itself(capsys, monkeypatch):
     import race as benchmark
 
     hits = benchmark.draw("slow", 8, 100, __import__("numpy").random.default_rng(0))[1]
-    chosen, asked = benchmark.race(hits, Rule())
-    winner, left = run(hits.tolist(), Rule())
+    chosen, asked = benchmark.race(hits, LeavingRule())
+    winner, left = run(hits.tolist(), LeavingRule())
     assert (chosen, asked) == (winner, sum(left.get(at, 100) for at in range(8)))
     sys.modules.pop("race")

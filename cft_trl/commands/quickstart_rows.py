@@ -52,6 +52,12 @@ def build_rows(folder: Path, *, rows: int, solutions: int, heldout: int, seed: i
 def make_rows(*, rows: int, solutions: int, heldout: int, seed: int) -> dict[str, list[dict[str, Any]]]:
     """As `build_rows`, in memory.
 
+    Args:
+        rows: Critiques to train on, two for each problem.
+        solutions: Right solutions to train on.
+        heldout: Held-out problems.
+        seed: Of the problems and of the errors in them.
+
     Example:
         >>> made = make_rows(rows=2, solutions=1, heldout=1, seed=0)
         >>> [row["verdict"] for row in made["solve"]], sorted(row["verdict"] for row in made["train"])
@@ -76,6 +82,13 @@ def prepare_mixture(
     critiques: list[dict[str, Any]], solutions: list[dict[str, Any]], tokenizer: Any, max_length: int, seed: int
 ) -> tuple[Dataset, dict[str, PreparationReport]]:
     """The training rows as tokens: critiques in the prompt of a critic, solutions in that of a solver.
+
+    Args:
+        critiques: Records whose critique is the target.
+        solutions: Records whose refinement, a right solution, is the target.
+        tokenizer: The model's.
+        max_length: Tokens a row may have; a longer one is an error.
+        seed: Of the order.
 
     Returns:
         A tokenised dataset, as `CFTTrainer` takes it, and "train" and "solutions" -> what became of the rows.

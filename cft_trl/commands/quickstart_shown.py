@@ -79,7 +79,17 @@ def evaluate(trainer: Any, heldout: Sequence[dict[str, Any]], generated: int, sa
 
 
 def solve_strictly(model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]], **kwargs: Any) -> list[dict[str, Any]]:
-    """Solves the questions greedily -> `id`, `reference_answer`, `solution`, and whether strict calls it `right`."""
+    """Solves the questions greedily and grades strictly.
+
+    Args:
+        model: On its device.
+        tokenizer: Its tokenizer.
+        rows: Records with `id`, `query` and `reference_answer`.
+        kwargs: Other arguments of `generation.modes.solve`.
+
+    Returns:
+        One for each row: `id`, `reference_answer`, `solution`, and whether it is `right`.
+    """
     from cft_trl.generation.modes import solve
     from cft_trl.grading.grade import grade_many
 

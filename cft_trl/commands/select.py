@@ -11,7 +11,7 @@ from typing import Any
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, share
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.racing import ERROR, Rule
+from cft_trl.evaluation.racing import ERROR, LeavingRule
 from cft_trl.models.adapters import OPTION_HELP
 
 HELP = """\
@@ -100,7 +100,7 @@ def run(argv: list[str]) -> int:
     )
     preset = options.prompt_preset or trained_preset(str(options.run))
     how = _generator(options), _address(options), options.adapter_base
-    rule = Rule(0.0) if options.exhaustive else Rule(options.error, options.error_of)
+    rule = LeavingRule(0.0) if options.exhaustive else LeavingRule(options.error, options.error_of)
     selection = Selection(options.run, validation, preset, options.keep, *how, rule=rule)
     for note in validation.notes:
         print(f"note: {note}")

@@ -144,6 +144,11 @@ def _length(asked: Mapping[str, str], name: str) -> int | None:
 def make_server(rows: Rows, host: str, port: int) -> ThreadingHTTPServer:
     """A server that is bound and not yet running; its port is `server_address[1]`.
 
+    Args:
+        rows: What it shows.
+        host: Address to listen on.
+        port: 0 for any that is free.
+
     Raises:
         CFTError: The address cannot be had.
     """

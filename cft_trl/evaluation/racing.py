@@ -27,7 +27,7 @@ _REST = 1.1  # what is left is no round of its own where it is less than a tenth
 
 
 @dataclass(frozen=True)
-class Rule:
+class LeavingRule:
     """When a checkpoint leaves.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rule:
         """How many problems a checkpoint has answered after each round.
 
         Example:
-            >>> Rule().rounds(500), Rule().rounds(30), Rule(0).rounds(500)
+            >>> LeavingRule().rounds(500), LeavingRule().rounds(30), LeavingRule(0).rounds(500)
             ([25, 37, 56, 84, 126, 189, 284, 427, 500], [25, 30], [500])
         """
         ends, end = [], float(_FIRST)
@@ -62,7 +62,7 @@ class Rule:
         """The level of one comparison.
 
         Example:
-            >>> Rule(0.05).level(49, 500), round(Rule(0.05, "race").level(49, 500), 6)
+            >>> LeavingRule(0.05).level(49, 500), round(LeavingRule(0.05, "race").level(49, 500), 6)
             (0.05, 0.00013)
         """
         if self.of == "comparison":
@@ -185,7 +185,7 @@ def leaving(
     return found
 
 
-def race_of(curve: Sequence[Mapping[str, Any]], rule: Rule, problems: int) -> dict[str, Any]:
+def race_of(curve: Sequence[Mapping[str, Any]], rule: LeavingRule, problems: int) -> dict[str, Any]:
     """What a race cost and saved, from the points of its curve.
 
     Args:
@@ -200,7 +200,7 @@ def race_of(curve: Sequence[Mapping[str, Any]], rule: Rule, problems: int) -> di
     Example:
         >>> left = {"after": 25, "against": 2}
         >>> points = [{"step": 1, "of": 25, "tokens": 50, "left": left}, {"step": 2, "of": 100, "tokens": 200}]
-        >>> told = race_of(points, Rule(), 100)
+        >>> told = race_of(points, LeavingRule(), 100)
         >>> told["answers_saved"], told["tokens_saved"], told["rounds"][0]
         (75, 150, {'problems': 25, 'checkpoints': 2, 'left': [1]})
     """

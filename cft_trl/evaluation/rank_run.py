@@ -122,7 +122,15 @@ def ask_for_odds(
 def critique_requests(
     model: Any, query: str, response: str, settings: RankSettings, keys: Sequence[str] | None = None
 ) -> list[Request]:
-    """The requests for one response's critiques."""
+    """The requests for one response's critiques.
+
+    Args:
+        model: Who is asked.
+        query: The question.
+        response: The response to it.
+        settings: How many critiques, and how they are sampled.
+        keys: Their names in the journal, one for each critique; None without one.
+    """
     messages = chat_messages(
         Prompting("cft", preset=settings.prompt_preset).user_turn({"query": query, "response": response})
     )

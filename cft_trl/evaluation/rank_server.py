@@ -76,7 +76,11 @@ class Scorer:
         return {"object": "list", "model": self.name, "data": data, "usage": usage}
 
     def rerank(self, body: Any) -> dict[str, Any]:
-        """`/v1/rerank`; raises as `score`."""
+        """`/v1/rerank`.
+
+        Raises:
+            BadRequest: As for `score`, or top_n is no whole number from 1.
+        """
         query, documents, settings = self._asked(body, "documents", None)
         top = body.get("top_n")
         if top is not None and (not isinstance(top, int) or isinstance(top, bool) or top < 1):

@@ -33,7 +33,7 @@ RESULT = "result.json"
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """What all arms share.
 
     Attributes:
@@ -55,12 +55,23 @@ class Place:
 
 
 def result_path(output: Path, arm: str, seed: int) -> Path:
-    """Where the result of an arm at a seed is, or will be."""
+    """Where the result of an arm at a seed is, or will be.
+
+    Args:
+        output: The experiment's folder.
+        arm: The arm's name.
+        seed: Its seed.
+    """
     return output / "arms" / arm / f"seed-{seed}" / RESULT
 
 
-def run_arm(place: Place, name: str, seed: int) -> dict[str, Any]:
+def run_arm(place: Workspace, name: str, seed: int) -> dict[str, Any]:
     """Does what is not done yet of one arm at one seed; returns its result.
+
+    Args:
+        place: The experiment and its folder.
+        name: The arm's name.
+        seed: Its seed.
 
     Raises:
         CFTError: The pool is too small, a test problem is in it, or as what it calls.
@@ -84,7 +95,7 @@ def run_arm(place: Place, name: str, seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Run:
-    place: Place
+    place: Workspace
     name: str
     arm: Arm
     seed: int
@@ -204,6 +215,11 @@ class _Run:
 
 def check_apart(who: str, taken: Sequence[Taken], held_out: Sequence[Row]) -> None:
     """Sees that no problem that is tested or validated with is trained on.
+
+    Args:
+        who: The arm and its seed, as a message names them.
+        taken: What is trained on.
+        held_out: The problems that may not be among it.
 
     Raises:
         CFTError: One is; the message names it.

@@ -26,7 +26,7 @@ from cft_trl.errors import CFTError
 from cft_trl.experiments import fit as fit_module
 from cft_trl.experiments import mixtures, settings, world
 from cft_trl.experiments.fit import DONE, fit
-from cft_trl.experiments.mixtures import PRESET, Budget, Part, Row, take
+from cft_trl.experiments.mixtures import PRESET, Budget, Ingredient, Row, take
 from cft_trl.experiments.settings import Size, World, as_plain
 from cft_trl.experiments.world import base_rows, pool
 
@@ -67,7 +67,14 @@ def base_model(name: str, place: World, size: Size) -> str:
 
 
 def hold(held: ExitStack, folder: Path, what: str, name: str) -> None:
-    """Holds a lock until `held` ends; waits where another process has it."""
+    """Holds a lock until `held` ends; waits where another process has it.
+
+    Args:
+        held: The context that ends with it.
+        folder: The folder that is locked.
+        what: What is at work there, as a message calls it.
+        name: The lock's file.
+    """
     told = False
     while True:
         try:
@@ -115,7 +122,7 @@ def _make(folder: Path, place: World, size: Size) -> None:
     model.save_pretrained(start)
     tokenizer.save_pretrained(start)
     taken = take(
-        [Part("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.batch,
+        [Ingredient("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.batch,
         max_length=size.max_length, where="the base",
     )  # fmt: skip
     saving = dataclasses.replace(size, save_steps=size.save_steps or 0.1)  # it takes longer than any arm

@@ -22,7 +22,7 @@ from cft_trl.data.digests import package_digest
 from cft_trl.data.folders import check_writable, locked, read_json, write_text
 from cft_trl.errors import CFTError, nearest
 from cft_trl.experiments import world
-from cft_trl.experiments.arms import Place, result_path, run_arm
+from cft_trl.experiments.arms import Workspace, result_path, run_arm
 from cft_trl.experiments.base import base_model, hold
 from cft_trl.experiments.files import file_rows, why_absent
 from cft_trl.experiments.mixtures import Row
@@ -162,7 +162,7 @@ def _settle(size: Size) -> None:
         torch.set_num_threads(size.threads)
 
 
-def _place(output: Path, experiment: Experiment, size: Size, say: Callable[[str], None]) -> Place:
+def _place(output: Path, experiment: Experiment, size: Size, say: Callable[[str], None]) -> Workspace:
     def read(name: str) -> list[Row]:
         return [json.loads(line) for line in (output / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
@@ -174,4 +174,4 @@ def _place(output: Path, experiment: Experiment, size: Size, say: Callable[[str]
     def base(name: str) -> str:
         return base_model(name, experiment.world, size)
 
-    return Place(experiment, size, output, pools, read("test"), read("validation"), base, say)
+    return Workspace(experiment, size, output, pools, read("test"), read("validation"), base, say)

@@ -1,6 +1,6 @@
 """What an arm is trained on: its rows out of a pool, as tokens, up to a budget.
 
-    stages = arm_parts(Arm(train="cft+sft"), pool)         # [[Part("cft", rows), Part("sft", rows)]]
+    stages = arm_parts(Arm(train="cft+sft"), pool)         # [[Ingredient("cft", rows), Ingredient("sft", rows)]]
     taken = take(stages[0], tokenizer, Budget("tokens", 24000), ...)
     taken.columns["input_ids"], taken.target_tokens        # 412 rows, 24,004 tokens with loss
 
@@ -33,7 +33,7 @@ _OTHER = {"right": "wrong", "wrong": "right"}
 
 
 @dataclass(frozen=True)
-class Part:
+class Ingredient:
     """Rows of one objective; `target` is an `sft_target` of `cft_trl.data.prompts`."""
 
     objective: str
@@ -74,7 +74,7 @@ class Taken:
 # ---- which rows ------------------------------------------------------------------------------------------------------
 
 
-def arm_parts(arm: Arm, pool: Sequence[Row]) -> list[list[Part]]:
+def arm_parts(arm: Arm, pool: Sequence[Row]) -> list[list[Ingredient]]:
     """The stages of an arm, each the parts it mixes; parts of one arm have no question in common.
 
     Raises:
@@ -89,15 +89,15 @@ def arm_parts(arm: Arm, pool: Sequence[Row]) -> list[list[Part]]:
     return [[critiques, answers]] if arm.train == "cft+sft" else [[critiques], [answers]]
 
 
-def _part(arm: Arm, objective: str, pool: Sequence[Row]) -> Part:
+def _part(arm: Arm, objective: str, pool: Sequence[Row]) -> Ingredient:
     rows = list(_responses(arm, pool))
     if objective != "sft":
-        return Part(objective, "response", list(_critiques(arm, rows)))
+        return Ingredient(objective, "response", list(_critiques(arm, rows)))
     if arm.target == "verified":
         rows = [row for row in rows if row["verdict"] == "right"]
     elif arm.target == "reference":
         rows = [{**row, "response": row["meta"]["reference"]} for row in rows]
-    return Part("sft", "refinement" if arm.target == "distilled" else "response", rows)
+    return Ingredient("sft", "refinement" if arm.target == "distilled" else "response", rows)
 
 
 def _responses(arm: Arm, pool: Sequence[Row]) -> Iterator[Row]:
@@ -172,7 +172,7 @@ def _spoilt(kind: str, row: Row, text: str | None) -> str:
 
 
 def take(
-    parts: Sequence[Part], tokenizer: Any, budget: Budget, *, seed: int, batch: int, max_length: int, where: str
+    parts: Sequence[Ingredient], tokenizer: Any, budget: Budget, *, seed: int, batch: int, max_length: int, where: str
 ) -> Taken:
     """Encodes the first rows of each part up to its share of the budget, and puts them into the order of training.
 
@@ -202,7 +202,7 @@ def take(
     )
 
 
-def _taken(part: Part, tokenizer: Any, budget: Budget, max_length: int, where: str) -> list[dict[str, Any]]:
+def _taken(part: Ingredient, tokenizer: Any, budget: Budget, max_length: int, where: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     tokens = 0
     for row in _encoded(part, tokenizer, max_length):
@@ -223,7 +223,7 @@ def _taken(part: Part, tokenizer: Any, budget: Budget, max_length: int, where: s
     )
 
 
-def _encoded(part: Part, tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:
+def _encoded(part: Ingredient, tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:
     from cft_trl.training.preparation import RowEncoder
 
     encoder = RowEncoder(tokenizer, Prompting(part.objective, part.target, PRESET), max_length, "drop")

@@ -44,6 +44,11 @@ TESTED = ("solving", "critic")  # the others are probes of form
 def collect(experiment: Experiment, preset: str, output: Path) -> Tables:
     """Writes both Parquet files; returns the tables.
 
+    Args:
+        experiment: As its file says.
+        preset: "cpu" or "gpu".
+        output: The experiment's folder.
+
     Raises:
         CFTError: An arm is missing, or two seeds of an arm were trained on the same.
     """

@@ -56,6 +56,9 @@ class Arm:
         responses: responses per question, at most four.
         critiques: critiques per response, worded differently.
         model: another base than the experiment's: a folder or Hub id.
+
+    Raises:
+        CFTError: A value is out of range, or the noise, responses or target do not fit the other settings.
     """
 
     train: Literal["nothing", "sft", "cft", "cgd", "cft+sft", "cft then sft"] = "cft"
@@ -96,6 +99,9 @@ class World:
         critic_tests: of `files`: a folder with ProcessBench's files.
         subsets: of `files`: which of them.
         solving_tests: of `files`: benchmarks whose problems are to be solved; CFT_BENCHMARKS_DIR says where they are.
+
+    Raises:
+        CFTError: A value is out of range, or levels, templates or files do not fit one another.
     """
 
     source: Literal["arithmetic", "files"] = "arithmetic"
@@ -161,6 +167,9 @@ class Size:
         device: `cpu` or `gpu`.
         save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
             base from scratch saves them in any case.
+
+    Raises:
+        CFTError: A value is out of range, the vocabulary too small, or the width no multiple of 32.
     """
 
     model: str = "scratch"
@@ -206,6 +215,9 @@ class Experiment:
         learning_rates: three, of which each arm has the best on validation, at each seed.
         choose_by: what is best: accuracy at `solving`, as a `critic`, or the mean of `both`.
         world, cpu, gpu: see `World`, `Size`.
+
+    Raises:
+        CFTError: A value is out of range, or names, seeds, learning rates, arms or baseline do not fit one another.
     """
 
     name: str

@@ -200,7 +200,16 @@ class _Server:
 
 
 def log_probs(source: str, tokens: list[int], dtype: str | None) -> list[float]:
-    """What a model gives each token but the first, by transformers on the CPU (the GPU is the server's)."""
+    """What a model gives each token but the first, by transformers on the CPU (the GPU is the server's).
+
+    Args:
+        source: The model's folder or Hub id.
+        tokens: Ids, n of them.
+        dtype: "float32", "bfloat16" or "float16"; anything else is taken as "float32".
+
+    Returns:
+        n - 1 natural logarithms.
+    """
     import torch
 
     model, _ = load_model(source, dtype=dtype if dtype in ("float32", "bfloat16", "float16") else "float32")

@@ -77,7 +77,13 @@ def serve(
 
 
 def asking_of(source: str, tokenizer: Any, revision: str | None = None) -> dict[str, Any]:
-    """How a model of ours behind a vLLM server is asked: fields of its `Endpoint`."""
+    """How a model of ours behind a vLLM server is asked: fields of its `Endpoint`.
+
+    Args:
+        source: Its folder or Hub id.
+        tokenizer: Its tokenizer, whose chat template the server uses.
+        revision: Commit, tag or branch of a Hub id.
+    """
     return {
         "stop_token_ids": end_ids(tokenizer, _generation_config(source, revision)),
         "header": written_before(tokenizer),

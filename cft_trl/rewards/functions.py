@@ -81,6 +81,11 @@ def solution_reward(
 ) -> Rewards:
     r"""1.0 for a solution whose final answer is right, strictly graded; of task "solve". Else as `refinement_reward`.
 
+    Args:
+        completions: One for each prompt: a text, or messages of which the last is taken.
+        task: The rows' tasks; None where all are "solve".
+        reference_answer: The right final answers.
+
     Example:
         >>> solution_reward([[{"role": "assistant", "content": r"\boxed{42}"}], "43"], None, ["42", "42"])
         [1.0, 0.0]

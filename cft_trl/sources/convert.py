@@ -169,7 +169,10 @@ def convert_for_trl(
         to: One of `trl_layouts.LAYOUTS`.
         options: As the layout's function there takes them; None is its default.
 
-    Other arguments, return value and errors are those of `convert`; all rows are in memory at once, for their answers
+    Raises:
+        CFTError: As `convert`; and options that do not fit the layout.
+
+    Other arguments and the return value are those of `convert`; all rows are in memory at once, for their answers
     are graded and several make one.
     """
     from cft_trl.sources.trl_layouts import converter

@@ -11,6 +11,7 @@ What was measured before is read from the run's own history, so that a run that 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,13 @@ def stale_since(
 
 
 def _selected(run: Path, upto: int) -> list[tuple[int, float]]:
-    """The scores of the checkpoints up to a step."""
+    """The scores of the checkpoints up to a step; one that left the race was beaten, whatever its few problems say."""
     try:
         told: Mapping[str, Any] = json.loads((run / SELECTION_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return sorted((point["step"], point["score"]) for point in told["curve"] if point["step"] <= upto)
+    points = [point for point in told["curve"] if point["step"] <= upto]
+    return sorted((point["step"], -math.inf if point.get("left") else point["score"]) for point in points)
 
 
 def early_stopping(script: Any, config: Any) -> list[StopEarly]:

@@ -7,7 +7,7 @@
 
 What a checkpoint has answered is written down after each round, so a race that was killed goes on there. One that was
 saved after others had come to the end (while training) runs against the best of them, which is asked nothing more.
-`Rule(0)` is no race: all checkpoints answer everything.
+`LeavingRule(0)` is no race: all checkpoints answer everything.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from cft_trl.errors import CFTError
-from cft_trl.evaluation.racing import Rule
+from cft_trl.evaluation.racing import LeavingRule
 from cft_trl.evaluation.validation import ValidationSet, load_validation
 from cft_trl.generation.local import AT_ONCE, LocalModel
 from cft_trl.generation.types import Generation
@@ -35,7 +35,7 @@ class SelectBestCheckpoint(TrainerCallback):
         keep: How many of the best are kept, beside what `save_total_limit` keeps.
         batch_size: Problems computed together.
         exhaustive: Every checkpoint answers every problem; otherwise one leaves that will not be the best any more, by
-            the `Rule` of evaluation/racing.py.
+            the `LeavingRule` of evaluation/racing.py.
 
     Raises:
         CFTError: As `load_validation`; when training begins, that nothing will be saved.
@@ -61,7 +61,7 @@ class SelectBestCheckpoint(TrainerCallback):
         if isinstance(validation, str):
             validation = load_validation(validation, limit, max_new_tokens=max_new_tokens, force=force)
         self.validation, self.keep, self.batch_size = validation, keep, batch_size
-        self.rule = Rule(0) if exhaustive else Rule()
+        self.rule = LeavingRule(0) if exhaustive else LeavingRule()
 
     def on_train_begin(self, args, state, control, **kwargs):
         if args.save_strategy == "no":

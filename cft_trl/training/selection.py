@@ -28,7 +28,7 @@ from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
 from cft_trl.data.records import code_digest
 from cft_trl.evaluation.backends import not_answered
-from cft_trl.evaluation.racing import Rule, race_of
+from cft_trl.evaluation.racing import LeavingRule, race_of
 from cft_trl.evaluation.validation import ValidationSet, joined
 from cft_trl.generation.types import Generation
 from cft_trl.grading.grader_version import grader_version
@@ -63,7 +63,7 @@ class Selection:
     generator: str = "transformers"
     address: str | None = None
     adapter_base: str | None = None
-    rule: Rule = field(default_factory=Rule)
+    rule: LeavingRule = field(default_factory=LeavingRule)
 
     @property
     def settings(self) -> dict[str, Any]:
