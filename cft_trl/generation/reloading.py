@@ -10,7 +10,7 @@ its own machine with VLLM_SERVER_DEV_MODE=1; the cache of prefixes, which is of 
 Whether all weights were read is not believed but looked at: the first model that is switched to is held against
 transformers, by the log-probabilities of one text, with the difference of the first model (loaded at the start) as the
 measure; every later return to a model against what the server itself said of it before. So vLLM 0.32 on a CPU was seen
-to keep the old head of a model whose head is its embedding (findings/vllm-cpu-reload-keeps-tied-head.sh). There such a
+to keep the old head of a model whose head is its embedding. There such a
 model is served as one whose head is its own, from a folder of links beside which the head lies as a file.
 
 Where it cannot be done (no such call, another tokenizer or shape, a check that fails) each model gets a server of its
