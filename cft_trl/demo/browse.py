@@ -49,7 +49,7 @@ class Rows:
         for begin in range(0, len(records), _BATCH):
             batch = records[begin : begin + _BATCH]
             # A row's own verdict may be its critique's: the truth is a grade or a label.
-            known = truths([{**row, "verdict": None} for row in batch])  # type: ignore[typeddict-item] # still a record
+            known = truths([{**row, "verdict": None} for row in batch])
             self.facts += [_facts(row, truth) for row, truth in zip(batch, known, strict=True)]
             advance(len(batch))
 
@@ -86,6 +86,7 @@ class Rows:
         least, most = (_length(asked, name) for name in ("least", "most"))
         text = asked.get("text", "").lower()
         exact = {name: asked[name] for name in ("verdict", "teacher", "agrees") if asked.get(name)}
+        texts: Sequence[Mapping[str, Any]] = self.records
         return [
             at
             for at, fact in enumerate(self.facts)
@@ -93,7 +94,7 @@ class Rows:
             and (asked.get("contradicts") != "yes" or fact["contradicts"])
             and (least is None or fact["length"] >= least)
             and (most is None or fact["length"] <= most)
-            and (not text or any(text in (self.records[at][name] or "").lower() for name in _SEARCHED))
+            and (not text or any(text in (texts[at][name] or "").lower() for name in _SEARCHED))
         ]
 
     def row(self, at: int) -> dict[str, Any]:
