@@ -222,6 +222,7 @@ def test_solving_is_graded_strictly(monkeypatch):
     assert [one["right"] for one in shown.solve_strictly(None, None, rows)] == [True, False]
 
 
+@pytest.mark.slow
 def test_the_table_of_seeds_has_each_seed(seeds_script, tokenizers, tiny_model, tmp_path, capsys, monkeypatch):
     tiny_model(tokenizers("chatml")).save_pretrained(tmp_path / "model")
     tokenizers("chatml").save_pretrained(tmp_path / "model")

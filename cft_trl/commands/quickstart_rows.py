@@ -65,7 +65,7 @@ def make_rows(*, rows: int, solutions: int, heldout: int, seed: int) -> dict[str
     """
     from cft_trl.sources.arithmetic import arithmetic_records
 
-    common = {"seed": seed, "levels": LEVELS, "kinds": KINDS, "brief": True}
+    common: dict[str, Any] = {"seed": seed, "levels": LEVELS, "kinds": KINDS, "brief": True}
     rows += rows % 2
     # One stream of problems for both, so that none is in both: two rows of each, of which solving takes the right one.
     trained = list(arithmetic_records(rows + 2 * solutions, split="train", pairs=True, **common))

@@ -44,7 +44,7 @@ def evaluate(trainer: Any, heldout: Sequence[dict[str, Any]], generated: int, sa
     chosen = list(heldout[:generated])
     say(f"Evaluating {when}: {len(chosen)} held-out problems, a critique and a solution of each, written freely")
     with progress("texts", 2 * len(chosen)) as advance:
-        written = {"batch_size": _BATCH, "on_progress": advance}
+        written: dict[str, Any] = {"batch_size": _BATCH, "on_progress": advance}
         judged = generate_verdicts(
             trainer.model,
             trainer.processing_class,
