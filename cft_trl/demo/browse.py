@@ -155,7 +155,7 @@ def make_server(rows: Rows, host: str, port: int) -> ThreadingHTTPServer:
     """
     page = resources.files("cft_trl").joinpath("templates/browse.html").read_bytes()
 
-    class Handler(BaseHTTPRequestHandler):
+    class PageHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -191,7 +191,7 @@ def make_server(rows: Rows, host: str, port: int) -> ThreadingHTTPServer:
             """Says nothing: a line for each row that is looked at helps nobody."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = ThreadingHTTPServer((host, port), PageHandler)
     except (OSError, OverflowError) as error:
         raise CFTError(f"{host}:{port} cannot be listened on ({error}); give another --host or --port") from None
     server.daemon_threads = True
