@@ -4,7 +4,7 @@
     python benchmarks/grading_counts.py --against ../before
     python benchmarks/grading_counts.py --against ../before --cases grading.jsonl     and cases of your own
 
-The pairs are those of tests/grading_*.py: written by hand, most of them at known weak
+The pairs are those of tests/grading/grading_*.py: written by hand, most of them at known weak
 spots, so the shares say nothing of ordinary answers. Cases are JSON lines with `text`, `gold` and `right`.
 """
 
@@ -29,7 +29,7 @@ print(json.dumps(grade_many([tuple(pair) for pair in json.load(sys.stdin)])))
 
 def pairs_by_kind(cases: list[Path]) -> dict[str, list[tuple[str, str, bool]]]:
     """The title of each set -> its (text, gold, right)."""
-    sys.path.insert(0, str(HERE / "tests"))
+    sys.path.insert(0, str(HERE / "tests" / "grading"))
     from grading_kinds import ANNOUNCED, EQUAL_KINDS
     from grading_kinds_unequal import UNEQUAL_KINDS
     from grading_operators import EQUAL_OPERATORS, UNEQUAL_OPERATORS

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.extend(str(Path(__file__).parents[1] / "tests" / room) for room in ("data", "evaluation"))
 
 from first_error_forms import MISSED, MORE, STEPS
 from test_first_error import FORMS

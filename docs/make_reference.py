@@ -1,6 +1,6 @@
 """Writes docs/reference.md, docs/commands.md and hub_datasets/recipe.schema.json from the code: they say what it does.
 
-    python docs/make_reference.py            # tests/test_docs.py fails where these files are not what this writes
+    python docs/make_reference.py            # tests/house/test_docs.py fails where these files are not what this writes
 
 The settings' descriptions are the metadata of their fields; the recipe's keys are described in the docstrings of the
 stages' settings, under "Attributes:".

@@ -18,6 +18,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parent.parent
+# The folders that tests and what they share lie in, for a process that imports some of them.
+TEST_FOLDERS = os.pathsep.join(map(str, [REPOSITORY / "tests", *sorted((REPOSITORY / "tests").glob("*/"))]))
 SHARED_DATA = Path(os.environ.get("CFT_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 
 CHATML = (

@@ -7,7 +7,7 @@ One-step problems of the embedded arithmetic source (level 0), all from template
     data/heldout.jsonl    problems that neither file has, one solution each, half of them wrong
 
 A wrong solution miscalculates, takes the wrong operation, or misreads a number, and is written in the style of a right
-one: its length and its words tell nothing (`tests/test_quickstart.py` measures how little).
+one: its length and its words tell nothing (`tests/commands/test_quickstart.py` measures how little).
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def _attribute(word: _Word) -> Governed:
     return kind, word.negation if denied is None else denied
 
 
-# In order; each has its sentences in tests/verdict_rules.yaml.
+# In order; each has its sentences in tests/data/verdict_rules.yaml.
 GOVERNED = (
     _WordRule("opens", lambda word: all(w in BREAKS for w in word.words[: word.governor + 1]), _opening),
     _WordRule(

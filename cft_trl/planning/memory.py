@@ -7,7 +7,8 @@
     optimizer           + gradients
 
 What a layer keeps for its backward is counted tensor by tensor as transformers 5 computes Llama's layer, to which
-Qwen2's, Mistral's and Qwen3's are equal but for small terms; `tests/test_plan.py` compares with what autograd saves.
+Qwen2's, Mistral's and Qwen3's are equal but for small terms; `tests/planning/test_plan.py` compares with what
+autograd saves.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
     FSDP2, bf16                                outputs are rounded to bf16: losses lose digits (off by 2e-3)
     FSDP2 and ZeRO-2, tied head                saved twice, once as the embeddings and once as the head
 
-Seen with torch 2.13, accelerate 1.15, peft 0.21 and TRL 1.16; `tests/test_fsdp2.py` has two processes do each.
+Seen with torch 2.13, accelerate 1.15, peft 0.21 and TRL 1.16; `tests/training/test_fsdp2.py` has two processes do each.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def test_a_misspelt_key_names_the_nearest(tmp_path, recipe_file, call):
     assert "unknown key 'teacher' (did you mean 'teachers'?)" in told
 
 
-@pytest.mark.slow  # tests/test_build.py does it in one process
+@pytest.mark.slow  # tests/synthesis/test_build.py does it in one process
 def test_two_builds_in_one_folder_at_once(tmp_path, recipe_file):
     with FaultyServer(delay=0.2) as server:
         command = arguments(recipe_file, tmp_path / "out", server.url, "--max-concurrency", "4")

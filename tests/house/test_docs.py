@@ -150,7 +150,9 @@ def test_each_line_of_what_begins_anew_has_its_test(generator):
     for line in generator.begin_anew():
         assert set(line) == {"command", "changed", "then", "test"}
         file, _, name = line["test"].partition("::")
-        assert re.search(rf"^(?:async )?def {name}\(", (REPOSITORY / "tests" / file).read_text(), re.MULTILINE), line
+        assert re.search(
+            rf"^(?:async )?def {name}\(", next((REPOSITORY / "tests").rglob(file)).read_text(), re.MULTILINE
+        ), line
 
 
 def test_the_reference_knows_every_column_exit_code_and_command(generator):

@@ -2,7 +2,7 @@
 
 As a script, this file is the recipe with a witness. Every process leaves what it was part of in FOLDER/rank0.json, …:
 
-    accelerate launch … tests/test_distributed.py FOLDER [--fsdp2-on-cpu] recipes/cft.py --config run.yaml
+    accelerate launch … tests/training/test_distributed.py FOLDER [--fsdp2-on-cpu] recipes/cft.py --config run.yaml
     {"world": 2, "kind": "DEEPSPEED", "model": "DeepSpeedEngine", "zero_stage": 3, "dtensors": 0, …}
 
 Measured after 4 steps of AdamW at 1e-3 in fp32, two processes against one: losses within 2e-7 and gradient norms
@@ -32,7 +32,7 @@ import pytest
 import warm_python
 from datasets import Dataset
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 LAUNCHERS = REPOSITORY / "recipes" / "accelerate"
 
 LOSS, GRADIENT, WEIGHT = 1e-6, 1e-4, 3e-5
@@ -197,7 +197,7 @@ def launch_words(launcher: list, folder: Path, tiny: Path, settings: dict, witne
     if not witnessed:
         return [*launcher, *script]
     patch = ["--fsdp2-on-cpu"] if any("fsdp" in str(word) for word in launcher) else []
-    return [*launcher, "tests/test_distributed.py", folder / "evidence", *patch, *script]
+    return [*launcher, "tests/training/test_distributed.py", folder / "evidence", *patch, *script]
 
 
 @functools.cache

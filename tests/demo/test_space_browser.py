@@ -1,6 +1,7 @@
 """The page in a real browser: each tab, stopping, hostile texts, the keyboard, a phone. Skipped where there is none.
 
-`CFT_SCREENSHOTS=docs/images python -m pytest tests/test_space_browser_real.py -m slow` saves what the tabs look like.
+`CFT_SCREENSHOTS=docs/images python -m pytest tests/demo/test_space_browser_real.py -m slow` saves what the tabs look
+like.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     GET  /v1/files/file-2/content                           -> {"custom_id": ..., "response": {...}, "error": null} ...
 
 Answers are those of faulty_server.py, and so are the words in a question that make it fail; `ONCE-500` fails the first
-time only. `python tests/batch_server.py` prints its port and serves for at most an hour.
+time only. `python tests/generation/batch_server.py` prints its port and serves for at most an hour.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 As a script, this file is that of test_distributed.py, with a loss spoilt in one process:
 
-    accelerate launch … tests/test_distributed_safety.py RANK STEP FOLDER [--fsdp2-on-cpu] recipes/cft.py --config …
+    accelerate launch … tests/training/test_distributed_safety.py RANK STEP FOLDER [--fsdp2-on-cpu] recipes/cft.py …
 
 FOLDER/spoilt.json then holds what that process was part of when its loss became NaN.
 """
@@ -30,7 +30,7 @@ from test_distributed import (  # fmt: skip
     witness,
 )
 
-SCRIPT = "tests/test_distributed_safety.py"
+SCRIPT = "tests/training/test_distributed_safety.py"
 SHARDED = ("zero3", "fsdp2")
 
 
@@ -83,7 +83,7 @@ def ended(words: list, folder: Path) -> str:
 def test_a_loss_that_is_nan_in_one_process_ends_all_at_its_step(tiny, tmp_path, backend, rank):
     launcher, batches = settings(backend)
     words = launch_words(launcher, tmp_path, tiny, batches)
-    at = words.index("tests/test_distributed.py")
+    at = words.index("tests/training/test_distributed.py")
     words[at : at + 1] = [SCRIPT, rank, 4]
     line = ended(words, tmp_path)
     found = json.loads((tmp_path / "evidence" / "spoilt.json").read_text())

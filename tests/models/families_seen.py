@@ -1,7 +1,7 @@
 """What trained models give back, family by family; what vLLM gave back is the last column of docs/models.md.
 
-    python tests/families_seen.py OUT qwen3 gpt-oss --modes padded lora --ask generate critique vllm
-    python tests/families_seen.py OUT --table                      # of all that OUT/seen.jsonl holds
+    python tests/models/families_seen.py OUT qwen3 gpt-oss --modes padded lora --ask generate critique vllm
+    python tests/models/families_seen.py OUT --table                      # of all that OUT/seen.jsonl holds
 
 A model of two layers learns two critiques by heart (`families.overfit`), is saved, and asked from its folder by
 transformers' plain `generate`, by the command `cft critique`, and behind vLLM. What comes back is the critique to the

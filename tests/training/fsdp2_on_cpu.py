@@ -1,6 +1,6 @@
 """For tests only: lets FSDP2 shard a model over CPU processes, which accelerate does over GPUs alone.
 
-    accelerate launch --config_file recipes/accelerate/fsdp2.yaml … tests/test_distributed.py … (see there)
+    accelerate launch --config_file recipes/accelerate/fsdp2.yaml … tests/training/test_distributed.py … (see there)
 
 PyTorch's side of FSDP2 works with gloo; accelerate just never chooses it where the processes are of type MULTI_CPU.
 """

@@ -70,7 +70,7 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process():
         "import json; from cft_trl.sources.arithmetic import arithmetic_records;"
         "print('\\n'.join(json.dumps(row) for row in arithmetic_records(200, seed=5)))"
     )
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     outputs = []
     for hash_seed in ("1", "2"):
         env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": root}

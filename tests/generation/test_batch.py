@@ -10,10 +10,10 @@ import sys
 import time
 import traceback
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
+from conftest import TEST_FOLDERS
 from faulty_server import FaultyServer, answer_to
 
 from cft_trl.data.stage_files import RowFile, stage_path
@@ -28,8 +28,6 @@ from cft_trl.generation.types import Counts, Request
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 
 pytest.importorskip("openai")
-
-TESTS = str(Path(__file__).parent)
 
 
 def teacher_at(server, **fields) -> BatchTeacher:
@@ -189,8 +187,8 @@ def test_an_endpoint_without_batches_and_a_lost_batch_are_told_in_one_line(serve
 
 # The process that hands in, to be killed: it asks the server at argv[1] and keeps its journal in argv[2].
 ASKER = """
-import sys
-sys.path.insert(0, sys.argv[3])
+import os, sys
+sys.path[:0] = sys.argv[3].split(os.pathsep)
 import test_batch
 class Server: url = sys.argv[1]
 test_batch.run(Server, test_batch.questions(30), sys.argv[2])
@@ -198,7 +196,7 @@ test_batch.run(Server, test_batch.questions(30), sys.argv[2])
 
 
 def killed_when(server, folder, condition) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ASKER, server.url, str(folder), TESTS])
+    process = subprocess.Popen([sys.executable, "-c", ASKER, server.url, str(folder), TEST_FOLDERS])
     deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, "it was done before it could be killed"

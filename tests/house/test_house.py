@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 # From the ground up. A room uses only rooms before it; the loose modules are under all of them.
 FLOORS = [
     "data", "models", "generation", "grading", "sources", "planning", "evaluation", "hub", "training", "rewards",
@@ -84,6 +84,12 @@ def test_every_room_is_on_a_floor_and_on_the_map():
     for page in ("README.md", "CONTRIBUTING.md"):
         text = (REPOSITORY / page).read_text(encoding="utf-8")
         assert [name for name in FLOORS if f"{name}/" not in text] == [], page
+
+
+def test_tests_lie_in_the_folders_of_their_rooms():
+    files = [path for path in (REPOSITORY / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert {path.parent.relative_to(REPOSITORY / "tests").as_posix() for path in files} == {*FLOORS, "house"}
+    assert len({path.name for path in files}) == len(files), "they are imported by their bare names"
 
 
 def test_no_file_outgrows_a_reader():

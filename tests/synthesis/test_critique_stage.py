@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from conftest import TEST_FOLDERS
 from faulty_server import FaultyServer
 
 from cft_trl.data.records import COLUMNS, make_record, to_records
@@ -25,15 +25,14 @@ from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 
 pytest.importorskip("openai")
 
-TESTS = str(Path(__file__).parent)
 # Rows that fail every time, and early, so that answers to others surround them; and one whose answer is cut short.
 SPECIAL = {3: "TOO-LONG", 5: "FORBIDDEN", 7: "ALWAYS-EMPTY", 9: "ALWAYS-500", 11: "LENGTHY"}
 REASONS = {"context length": 1, "content filter": 1, "empty answer": 1, "500": 1, "empty response": 1}
 
 # The writing process, to be killed: it makes the same rows as the test and criticises them.
 WRITER = """
-import sys
-sys.path.insert(0, sys.argv[4])
+import os, sys
+sys.path[:0] = sys.argv[4].split(os.pathsep)
 from test_critique_stage import make_rows, teacher_at
 from cft_trl.synthesis.critique import CritiqueSettings, run_critique
 run_critique(make_rows(int(sys.argv[3])), CritiqueSettings(), [teacher_at(sys.argv[1])], sys.argv[2])
@@ -75,7 +74,7 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
     noisy = FaultyServer(faults=0.2)
     noisy.port = quiet.port  # the report names the address
     with noisy as server:
-        command = [sys.executable, "-c", WRITER, server.url, str(folder), str(number), TESTS]
+        command = [sys.executable, "-c", WRITER, server.url, str(folder), str(number), TEST_FOLDERS]
         for kill_at in [*kills, None]:
             writer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             deadline = time.monotonic() + 500

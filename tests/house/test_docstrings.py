@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BUILDS = ("__init__", "__post_init__")  # what they do is said by their class
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -93,7 +93,7 @@ def test_what_has_no_value_gives_none(monkeypatch):
 
 
 def test_the_conventions_are_as_the_page_says():
-    page = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| (yes|no) \|", page, re.MULTILINE)
     assert len(rows) > 15
     pairs = [(answer, gold, right == "yes") for answer, golds, right in rows for gold in golds.split("`, `")]

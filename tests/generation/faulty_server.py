@@ -9,7 +9,7 @@ the server broke off, a web page, JSON nested without end, bytes after the reply
 one is drawn from the body and the number of times it came. As many answers come in another `FORM`. Words in the
 question ask for more: see `WORDS`. `context` tokens it is as strict about as vLLM; `modern` takes neither max_tokens
 nor a temperature; `script` may answer anything.
-`python tests/faulty_server.py --faults 0.2` prints its port and serves for at most an hour.
+`python tests/generation/faulty_server.py --faults 0.2` prints its port and serves for at most an hour.
 """
 
 from __future__ import annotations

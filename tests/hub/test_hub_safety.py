@@ -22,7 +22,7 @@ from cft_trl.models.names import resolve_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's uploads
 
-PACKAGE = Path(__file__).parent.parent / "cft_trl"
+PACKAGE = Path(__file__).parents[2] / "cft_trl"
 
 
 class Bomb:

@@ -14,7 +14,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 ACCELERATE = sorted((RECIPES / "accelerate").glob("*.yaml"))
 OTHERS = ("accelerate", "experiments", "trl")  # of launchers, of `cft experiment`, of TRL's own trainers
 RUNS = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name not in OTHERS)

@@ -1,6 +1,6 @@
 """The page in a real browser over a real model, each tab from end to end; and the screenshots of docs/images.
 
-    CFT_SCREENSHOTS=docs/images CFT_DEMO_MODEL=runs/mine python -m pytest -m slow tests/test_space_browser_real.py
+    CFT_SCREENSHOTS=docs/images CFT_DEMO_MODEL=runs/mine python -m pytest -m slow tests/demo/test_space_browser_real.py
 
 Without CFT_DEMO_MODEL both models are SmolLM2-135M-Instruct, which gives verdicts only by chance.
 """

@@ -20,7 +20,7 @@ ROWS = [
 ]
 GOOD = '{"query": "q", "response": "r"}\n'
 TEXTS = [(row["query"], row["response"]) for row in ROWS]
-SHARED = Path(os.environ.get("CFT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHARED = Path(os.environ.get("CFT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(autouse=True)

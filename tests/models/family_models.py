@@ -30,7 +30,7 @@ MODEL_TYPES = {
     "cohere2": ("cohere2",),
 }
 
-# Family -> how the models were trained that vLLM gave the critiques back from; tests/test_family_models.py asks again.
+# Family -> how the models were trained that vLLM gave the critiques back from; test_family_models.py asks again.
 SERVED: dict[str, tuple[str, ...]] = {
     "qwen2.5-base": ("padded",),
     "qwen3": ("padded", "lora"),

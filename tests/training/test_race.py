@@ -280,7 +280,7 @@ def test_the_benchmark_runs_the_rule_itself(capsys, monkeypatch):
     import sys
     from pathlib import Path
 
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     monkeypatch.setattr(racing, "beaten", racing.beaten)
     import race as benchmark
 

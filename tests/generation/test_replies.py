@@ -9,7 +9,7 @@ import pytest
 
 from cft_trl.generation.replies import Trouble, how_it_ended, read_answer, read_status, retry_after
 
-CASES = Path(__file__).parents[1] / ".." / "shared" / "cases" / "endpoint-replies.jsonl"
+CASES = Path(__file__).parents[2] / ".." / "shared" / "cases" / "endpoint-replies.jsonl"
 RIGHT = {  # by the case's place in the file
     0: ("fatal", "quota"),
     1: ("fatal", "quota"),
