@@ -116,6 +116,8 @@ def run(argv: list[str]) -> int:
             on_point=lambda point: print(tell(point), flush=True),
             on_round=lambda told: print(tell_round(told), flush=True),
         )
+    if not result:
+        raise CFTError(f"'{options.run}': no checkpoint has answered all problems, so none can be chosen; run it again")
     _show(result)
     print(f"\nbest: {result['verdict']}\n{options.run / 'best'} is the model, {options.run / SELECTION_FILE} the curve")
     return 0

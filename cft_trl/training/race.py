@@ -5,7 +5,8 @@
 
     {"problems": 37, "of": 500, "answered": 31, "in": 31, "leader": 50, "hits": 29, "left": [{"step": 10, …}, …]}
 
-What a checkpoint has answered is written down after each round, so a race that was killed goes on there. One that was
+What a checkpoint has answered is written down after each round, so a race that was killed goes on there; who is best is
+written down at the end alone. One that was
 saved after others had come to the end (while training) runs against the best of them, which is asked nothing more.
 `LeavingRule(0)` is no race: all checkpoints answer everything.
 """
@@ -68,7 +69,6 @@ def select(
             parts = gather_object(list(zip(mine, made, strict=True)))
             if process.is_main_process:
                 point = selection.record(step, checkpoint, dict(parts))
-                selection.finish()
                 if on_point and point["of"] == problems:
                     on_point(point)
         if process.is_main_process and todo and end < problems:
@@ -85,10 +85,11 @@ def _leave(selection: Selection, dealt: Sequence[int], answered: int) -> dict[st
     """Lets those leave that will not win any more; says how the round went."""
     points = {point["step"]: point for point in selection.curve()}
     there = selection.checkpoints()
+    present = points.keys() & there.keys()
     runs = [
         Standing(step, point["right"])
         for step, point in points.items()
-        if step in there and not selection.has_left(point) and all(point["right"][at] != "-" for at in dealt)
+        if step in there and not selection.has_left(point, present) and all(point["right"][at] != "-" for at in dealt)
     ]
     level = selection.rule.level(len(points), len(selection.validation.rows))
     gone = leaving(runs, dealt, level, selection.keep)

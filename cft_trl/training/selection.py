@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -129,18 +129,24 @@ class Selection:
     def settled(self) -> list[dict[str, Any]]:
         """The points that stand: of those that have answered everything, and of those that left the race; of the
         latter by another rule only where the model is gone and nothing can be asked any more."""
-        there = self.checkpoints()
+        there, curve = self.checkpoints(), self.curve()
+        present = {point["step"] for point in curve} & there.keys()
         return [
             point
-            for point in self.curve()
+            for point in curve
             if point["of"] == len(self.validation.rows)
-            or self.has_left(point)
+            or self.has_left(point, present)
             or (point.get("left") and point["step"] not in there)
         ]
 
-    def has_left(self, point: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint has left the race that is run now."""
-        return point.get("left", {}).get("rule") == self.rule.told
+    def has_left(self, point: Mapping[str, Any], present: Collection[int]) -> bool:
+        """Whether a checkpoint has left the race that is run now: one whose leader is gone is back in it.
+
+        Args:
+            present: Steps that are on the curve and whose model is still there.
+        """
+        left = point.get("left", {})
+        return left.get("rule") == self.rule.told and left["against"] in present
 
     def grade_anew(self) -> None:
         """Grades the texts that are kept again where graders have changed since; who leaves is then judged anew."""
@@ -155,11 +161,12 @@ class Selection:
 
     def lacking(self, dealt: Sequence[int]) -> dict[int, tuple[Path, list[int]]]:
         """Step -> the checkpoint, and which of these problems it has still to answer, of those in the race."""
-        points, found = {point["step"]: point for point in self.curve()}, {}
-        for step, path in self.checkpoints().items():
+        points, there, found = {point["step"]: point for point in self.curve()}, self.checkpoints(), {}
+        present = points.keys() & there.keys()
+        for step, path in there.items():
             point = points.get(step, {})
             right = point.get("right") or "-" * len(self.validation.rows)
-            if not self.has_left(point) and (rows := [at for at in dealt if right[at] == "-"]):
+            if not self.has_left(point, present) and (rows := [at for at in dealt if right[at] == "-"]):
                 found[step] = (path, rows)
         return found
 
@@ -231,6 +238,8 @@ class Selection:
     def finish(self) -> dict[str, Any]:
         """Writes selection.json, the plot and `best` from the points there are; removes what is not among the best.
 
+        A model that has not come to the end of the race stays: what is kept of it may be all there is.
+
         Returns:
             What is in selection.json; {} where no checkpoint has answered all problems yet.
         """
@@ -253,8 +262,9 @@ class Selection:
         for step in kept:
             link_model(checkpoints[step], self.run / _KEPT / f"step-{step}")
         point_best(self.run, Path(_KEPT) / f"step-{result['winner']['step']}")
+        running = checkpoints.keys() - {point["step"] for point in points}
         for path in (self.run / _KEPT).glob("step-*"):
-            if int(path.name.rpartition("-")[2]) not in kept:
+            if int(path.name.rpartition("-")[2]) not in {*kept, *running}:
                 shutil.rmtree(path)
         result["kept"] = [f"{_KEPT}/step-{step}" for step in kept]
         write_text(self.run / SELECTION_FILE, json.dumps(result, indent=2))

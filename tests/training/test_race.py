@@ -229,6 +229,44 @@ def test_one_that_is_saved_later_runs_against_the_best_so_far(raced):
     assert {p["step"]: p["left"]["against"] for p in result["curve"] if p["step"] == 10} == {10: 4}
 
 
+def test_a_model_kept_before_is_not_removed_before_its_race_is_run(raced):
+    """What stays in _selected may be a checkpoint's only weights: it goes when it has been judged, not before."""
+    validation = critic_set(30)
+    select(Selection(raced, validation, keep=5, rule=LeavingRule(0)), Answers(validation))
+    for step in RATES:
+        for path in raced.glob(f"checkpoint-{step}/*"):
+            path.unlink()
+    other, answers = critic_set(40), Answers(critic_set(40), breaks=60)
+    before = (raced / "selection.json").read_text()
+    with pytest.raises(InterruptedError):
+        select(Selection(raced, other, keep=1, rule=LeavingRule(0)), answers)
+    assert {step for step, _ in answers.asked} == {2, 4}
+    assert len(list(raced.glob("_selected/step-*"))) == 5
+    assert (raced / "selection.json").read_text() == before  # nothing is chosen from half a race
+    Selection(raced, other, keep=1, rule=LeavingRule(0)).finish()
+    assert sorted(path.name for path in raced.glob("_selected/step-*")) == ["step-10", "step-4", "step-6", "step-8"]
+    rest = Answers(other)
+    assert select(Selection(raced, other, keep=1, rule=LeavingRule(0)), rest)["winner"]["step"] == 4
+    assert [path.name for path in raced.glob("_selected/step-*")] == ["step-4"]
+
+
+def test_who_left_is_back_when_its_leader_is_gone(raced):
+    import shutil
+
+    validation = critic_set()
+    first = select(Selection(raced, validation), Answers(validation))
+    against = {p["step"]: p["left"]["against"] for p in first["curve"] if "left" in p}
+    assert against[10] == against[2] == 4
+    for step in set(RATES) - {2, 10}:
+        shutil.rmtree(raced / f"checkpoint-{step}")
+        shutil.rmtree(raced / f"_selected/step-{step}", ignore_errors=True)
+    later = Answers(validation)
+    result = select(Selection(raced, validation), later)
+    assert result["winner"]["step"] in (2, 10)
+    assert "but its model is gone" in result["verdict"]
+    assert select(Selection(raced, validation), Answers(validation)) == result
+
+
 def test_other_graders_judge_anew_who_leaves(raced, monkeypatch):
     validation = critic_set()
     select(Selection(raced, validation), Answers(validation))
@@ -271,6 +309,9 @@ def test_the_command_tells_rounds_and_what_was_spared(raced, monkeypatch, capsys
     assert main([*words, "--exhaustive"]) == 0
     assert "race:" not in capsys.readouterr().out
     assert len(answers.asked) == 450
+    monkeypatch.setattr("cft_trl.training.race.select", lambda *given, **named: {})
+    assert main(words) == 2
+    assert "no checkpoint has answered all problems" in capsys.readouterr().err
     assert main([*words, "--error", "2"]) == 2
     assert main([*words, "--server-per-checkpoint"]) == 2
     assert "--backend vllm" in capsys.readouterr().err
