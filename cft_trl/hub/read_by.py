@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cft_trl.errors import CFTError
+from cft_trl.models.names import adapter_config
 from cft_trl.models.portable import portable_config
 
 # Architectures whose logits were those of transformers 5.23, to 1e-4 on 700 random tokens.
@@ -28,14 +30,20 @@ _WARNINGS = {
 
 
 def read_by(folder: str | Path) -> Iterator[str]:
-    """What reads a model's folder, a line each.
+    """What reads a model's folder, a line each; none where it has the weights of a whole model and of an adapter.
 
     Args:
-        folder: As a run leaves it: config.json, or adapter_config.json alone.
+        folder: As a run leaves it: config.json, or adapter_config.json (with its base's config.json beside it or not).
     """
     folder = Path(folder)
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        newer = "peft_version" in _read_settings(folder / "adapter_config.json")
+    try:
+        adapter = adapter_config(str(folder), None)
+    except ValueError:
+        adapter = {}
+    except CFTError:  # which of the two is meant nobody knows, and a card is no reason to end a run
+        return
+    if adapter is not None:
+        newer = "peft_version" in adapter
         versions = "of the version in adapter_config.json and newer" if newer else "0.13 and newer"
         yield f"Read by PEFT {versions}, and by what loads its adapters."
         return

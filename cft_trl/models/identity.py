@@ -142,11 +142,11 @@ def own_identity(folder: str | Path) -> Identity:
             files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
             if files:
                 found[part] = files_digest(files, folder)
-        if not (folder / _ADAPTER).is_file() or (folder / "config.json").is_file():
-            return found
-        settings = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))
+        settings = adapter_config(str(folder), None)
     except (OSError, ValueError) as error:
         raise CFTError(f"model folder '{folder}' cannot be read ({error}); copy or save it again") from None
+    if settings is None:
+        return found
     own = {name: value for name, value in settings.items() if name not in ("base_model_name_or_path", "revision")}
     return found | {"adapter": content_digest(own)}
 
@@ -159,7 +159,7 @@ def _base_identity(source: str, settings: Mapping[str, Any], other: str | None) 
 def weight_files(folder: str | Path) -> list[Path]:
     """The safetensors files of a folder that `from_pretrained` reads: an adapter's, one file, or those of an index."""
     folder = Path(folder)
-    if (folder / _ADAPTER).is_file() and not (folder / "config.json").is_file():
+    if adapter_config(str(folder), None) is not None:
         return [path] if (path := folder / "adapter_model.safetensors").is_file() else []
     if (path := folder / "model.safetensors").is_file():
         return [path]

@@ -44,6 +44,12 @@ def test_an_adapter_names_the_oldest_peft_that_reads_it(tmp_path):
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({"peft_type": "LORA", "r": 8}))
     assert list(read_by(tmp_path)) == ["Read by PEFT 0.13 and newer, and by what loads its adapters."]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))  # its base's, by another tool
+    assert list(read_by(tmp_path)) == ["Read by PEFT 0.13 and newer, and by what loads its adapters."]
+    for name in ("model.safetensors", "adapter_model.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    assert list(read_by(tmp_path)) == []
+    (tmp_path / "model.safetensors").unlink()
     path.write_text(json.dumps({"peft_type": "LORA", "lora_bias": True, "peft_version": "0.21.2"}))
     assert list(read_by(tmp_path)) == [
         "Read by PEFT of the version in adapter_config.json and newer, and by what loads its adapters."

@@ -101,6 +101,23 @@ def test_a_shard_that_nobody_reads_does_not_count(folder):
     assert folder_identity(folder) == before
 
 
+def test_a_config_beside_an_adapter_does_not_make_it_a_model(folder, tmp_path):
+    """Other tools write the base's config.json there; what it answers is still what it and its base make."""
+    adapter, other = tmp_path / "adapter", tmp_path / "other"
+    adapter.mkdir()
+    save_file({"lora": torch.ones(2)}, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder), "r": 2}))
+    alone = folder_identity(adapter)
+    shutil.copy(folder / "config.json", adapter)
+    before = folder_identity(adapter)
+    assert {**before, "config": None} == {**alone, "config": None}
+    save_file({"rest": torch.ones(2)}, adapter / "training_state.safetensors")
+    assert folder_identity(adapter) == before
+    shutil.copytree(folder, other)
+    one_number(other)
+    assert what_changed(before, folder_identity(adapter, str(other))).startswith("other weights of its base")
+
+
 def test_an_adapter_is_its_base_too(folder, tmp_path):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
