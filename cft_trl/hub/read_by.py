@@ -38,10 +38,10 @@ def read_by(folder: str | Path) -> Iterator[str]:
     folder = Path(folder)
     try:
         adapter = adapter_config(str(folder), None)
-    except ValueError:
-        adapter = {}
     except CFTError:  # which of the two is meant nobody knows, and a card is no reason to end a run
         return
+    except ValueError:
+        adapter = {}
     if adapter is not None:
         newer = "peft_version" in adapter
         versions = "of the version in adapter_config.json and newer" if newer else "0.13 and newer"

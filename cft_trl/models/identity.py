@@ -144,6 +144,8 @@ def own_identity(folder: str | Path) -> Identity:
                 found[part] = files_digest(files, folder)
         settings = adapter_config(str(folder), None)
     except (OSError, ValueError) as error:
+        if isinstance(error, CFTError):
+            raise
         raise CFTError(f"model folder '{folder}' cannot be read ({error}); copy or save it again") from None
     if settings is None:
         return found
