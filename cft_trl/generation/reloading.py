@@ -257,29 +257,35 @@ def _staged(folder: Path, untied: bool) -> Iterator[Path]:
     if not untied:
         yield folder.resolve()
         return
+    scratch = Path(tempfile.mkdtemp(prefix=f"cft-untied-{folder.name}-"))
+    try:
+        try:
+            _write_untied(folder, scratch)
+        except OSError as error:
+            told = f"{scratch}: the model's head cannot be written there ({error.strerror or error})"
+            raise CFTError(told) from None
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_untied(folder: Path, scratch: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    scratch = Path(tempfile.mkdtemp(prefix=f"cft-untied-{folder.name}-"))
-    try:
-        for file in folder.iterdir():
-            if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", _INDEX):
-                (scratch / file.name).symlink_to(file.resolve())
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        (scratch / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}), encoding="utf-8")
-        places = {_HEAD: "part-head.safetensors"}  # by an index, since a file of the usual name would be read alone
-        for file in folder.glob("*.safetensors"):
-            (scratch / f"part-{file.name}").symlink_to(file.resolve())
-            with safe_open(file, "pt") as weights:
-                places |= dict.fromkeys(weights.keys(), f"part-{file.name}")
-                if places.get(_EMBEDDING) == f"part-{file.name}":
-                    save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / places[_HEAD], {"format": "pt"})
-        (scratch / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
-        yield scratch
-    except OSError as error:
-        raise CFTError(f"{scratch}: the model's head cannot be written there ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    for file in folder.iterdir():
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in ("config.json", _INDEX):
+            (scratch / file.name).symlink_to(file.resolve())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (scratch / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}), encoding="utf-8")
+    places = {_HEAD: "part-head.safetensors"}  # by an index, since a file of the usual name would be read alone
+    for file in folder.glob("*.safetensors"):
+        (scratch / f"part-{file.name}").symlink_to(file.resolve())
+        with safe_open(file, "pt") as weights:
+            places |= dict.fromkeys(weights.keys(), f"part-{file.name}")
+            if places.get(_EMBEDDING) == f"part-{file.name}":
+                save_file({_HEAD: weights.get_tensor(_EMBEDDING)}, scratch / places[_HEAD], {"format": "pt"})
+    (scratch / _INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
 
 
 def _on_gpu() -> bool:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import make_model
 
+from cft_trl.errors import CFTError
 from cft_trl.generation import reloading
 from cft_trl.generation.local import LocalModel
 from cft_trl.generation.reloading import _staged, is_tied, log_probs, serve_in_turn
@@ -165,6 +166,20 @@ def test_a_tied_model_is_served_with_a_head_of_its_own(checkpoints):
     assert not staged.exists()
     with _staged(folder, False) as same:
         assert same == folder.resolve()
+
+
+def test_only_the_writing_of_a_head_is_told_as_that(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BrokenPipeError), _staged(tmp_path, True):  # as of `cft select | head`
+        raise BrokenPipeError
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "symlink_to", full)
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(CFTError, match="head cannot be written there"), _staged(tmp_path, True):
+        pass
 
 
 @pytest.mark.slow
