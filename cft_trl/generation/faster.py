@@ -12,6 +12,8 @@ products, at half the speed of those of 64 rows, and 8% copying the cache to mak
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,6 +88,8 @@ def roomy_cache(model: Any, room: int) -> DynamicCache | None:
     """
     if is_plain() or not getattr(model, "_supports_default_dynamic_cache", lambda: False)():
         return None
+    if getattr(getattr(model, "generation_config", None), "cache_implementation", None):  # it asks for one of its own
+        return None
     cache = DynamicCache(config=model.config)
     if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
@@ -105,7 +109,8 @@ def rows_at_once(model: Any, most: int, length: int) -> int:
     config = model.config.get_text_config()
 
     def size_of(name: str, default: int = 0) -> int:
-        return getattr(config, name, None) or default
+        found = getattr(config, name, None) or default
+        return max(found) if isinstance(found, list | tuple) else found  # some models have a size per layer
 
     hidden, heads = size_of("hidden_size"), size_of("num_attention_heads", 1)
     width = size_of("head_dim", hidden // heads)
@@ -124,6 +129,42 @@ def _free_bytes(device: torch.device) -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             told = dict(line.split(":", 1) for line in lines)
-        return 1024 * int(told["MemAvailable"].split()[0])
+        free = 1024 * int(told["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "")  # those of this machine, which write at the same time
+    return min([free, *_left_in_groups()]) // max(1, int(processes) if processes.isdigit() else 1)
+
+
+def _left_in_groups(root: str = "") -> Iterator[int]:
+    """What each limit on the memory of this process's control groups leaves: a container's, or a batch system's.
+
+    Args:
+        root: Where /proc and /sys lie.
+    """
+    try:
+        lines = Path(f"{root}/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:  # "0::/jobs/7" in version 2, "4:memory:/jobs/7" in version 1
+        _, controllers, own = line.split(":", 2)
+        first = controllers == "memory"
+        if not first and controllers:
+            continue
+        names = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+        names = names if first else ("max", "current", "inactive_file")
+        top = Path(f"{root}/sys/fs/cgroup/{controllers}")
+        place = top / own.strip("/")
+        for folder in (place, *place.parents):  # inside a container its own group may be the topmost one seen
+            if folder.is_relative_to(top):
+                yield from _left(folder, *names)
+
+
+def _left(group: Path, limit: str, usage: str, files: str) -> Iterator[int]:
+    try:
+        most, used = ((group / f"memory.{name}").read_text(encoding="ascii").strip() for name in (limit, usage))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        if most != "max":  # files that were read are in what is used, and make room when it is wanted
+            yield max(0, int(most) - max(0, int(used) - int(stat.get(files, 0))))
+    except (OSError, ValueError):
+        return
