@@ -9,9 +9,9 @@ its own machine with VLLM_SERVER_DEV_MODE=1; the cache of prefixes, which is of 
 
 Whether all weights were read is not believed but looked at: the first model that is switched to is held against
 transformers, by the log-probabilities of one text, with the difference of the first model (loaded at the start) as the
-measure; every later return to a model against what the server itself said of it before. So vLLM 0.32 on a CPU was seen
-to keep the old head of a model whose head is its embedding. There such a
-model is served as one whose head is its own, from a folder of links beside which the head lies as a file.
+measure, and by far nearer than the two models are to each other; every later return to a model against what the server
+itself said of it before. So vLLM 0.32 on a CPU was seen to keep the old head of a model whose head is its embedding.
+There such a model is served as one whose head is its own, from a folder of links beside which the head lies as a file.
 
 Where it cannot be done (no such call, another tokenizer or shape, a check that fails) each model gets a server of its
 own, as with `serve`, and a line says why.
@@ -44,6 +44,7 @@ _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Of log-probabilities, on average over a text: rounding of float32 is some 1e-6, of bfloat16 some 1e-2.
 _LEAST = 1e-4
 _TIMES = 3.0
+_NEARER = 4.0  # so many times nearer to what it was told to read than the two models are to each other
 _PROBE = (
     "Sara has 12 boxes with 8 pencils each, and gives 17 pencils away. How many are left? She had 12 x 8 = 96 pencils "
     "at first. 96 - 17 = 79, so the answer is 79. The critique: the product is right, and so is the difference, since "
@@ -168,13 +169,17 @@ class _Server:
             first, this = (log_probs(self.sources[which], self.probe, self.dtype) for which in (self.first, name))
             self.rounding = _apart(self.told[self.first], first)
             most = max(_LEAST, _TIMES * self.rounding)
-            if _apart(first, this) <= most:
-                raise _Cannot("they are too alike to tell whether it reads the weights of another in its run")
+            alike = _Cannot("they are too alike to tell whether it reads all weights of another in its run")
+            near = _apart(first, this) / _NEARER
+            if near <= max(_LEAST, self.rounding):
+                raise alike
             if _apart(said, this) > most:
                 raise _Cannot(
                     f"the weights that it read in its run are not all those of {Path(self.sources[name]).name} "
                     f"({_apart(said, this):.2g} from transformers, {self.rounding:.2g} after its start)"
                 )
+            if _apart(said, this) > near:  # rounding, or weights that were read in part
+                raise alike
         elif (before := self.told.get(name)) and _apart(said, before) > max(_LEAST, _TIMES * self.rounding):
             raise _Cannot("the server answered otherwise when it had read a checkpoint's weights again")
         self.told[name] = said

@@ -153,6 +153,32 @@ def test_models_too_alike_to_tell_are_not_trusted_to_one_server(checkpoints, mon
     assert "too alike" in said[0]
 
 
+@pytest.mark.parametrize(
+    ("between", "off", "told"),
+    [
+        (0.5, 0.012, None),
+        (0.5, 0.2, "not all those of second"),
+        (0.05, 0.012, None),
+        (0.05, 0.02, "too alike to tell"),  # within three times the rounding, and yet it may be half of the weights
+        (0.035, 0.0, "too alike to tell"),
+    ],
+)
+def test_what_was_read_is_far_nearer_than_the_models_are_to_each_other(monkeypatch, between, off, told):
+    rounding = 0.01
+    by_transformers = {"runs/first": [0.0, 0.0], "runs/second": [-between, between]}
+    monkeypatch.setattr(reloading, "log_probs", lambda source, *others: by_transformers[source])
+    server = object.__new__(reloading._Server)
+    server.sources, server.first, server.rounding = {"a": "runs/first", "b": "runs/second"}, "a", None
+    server.probe, server.dtype, server.told = [1, 2, 3], "bfloat16", {"a": [rounding, -rounding]}
+    server._log_probs = lambda: [off - between, between - off]
+    if told is None:
+        server._check("b")
+        assert server.rounding == pytest.approx(rounding)
+    else:
+        with pytest.raises(reloading._Cannot, match=told):
+            server._check("b")
+
+
 def test_a_tied_model_is_served_with_a_head_of_its_own(checkpoints):
     folder = Path(checkpoints(tied=True)["step-1"])
     assert is_tied(folder)
