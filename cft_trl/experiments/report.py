@@ -38,14 +38,19 @@ NOTES = (
 )
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
+def machine(device: str) -> dict[str, Any]:
+    """What it ran on.
+
+    Args:
+        device: "cpu" or "gpu", as the experiment's size says; a GPU that was not used is not named.
+    """
     import torch
 
+    on_gpu = device == "gpu" and torch.cuda.is_available()
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "accelerator": torch.cuda.get_device_name() if on_gpu else "none",
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -53,7 +58,7 @@ def machine() -> dict[str, Any]:
 
 def write_report(tables: Tables, output: Path) -> list[Path]:
     """Writes report.json, .md, .html and, where matplotlib is installed, .png; returns the paths of all there is."""
-    tables = {**tables, "machine": machine()}
+    tables = {**tables, "machine": machine(tables["size"]["device"])}
     write_text(output / "report.json", json.dumps(tables, indent=1, ensure_ascii=False))
     write_text(output / "report.md", to_markdown(tables))
     drawn = plot_arms(tables["summary"], output / "report.png", tables["experiment"]["question"])

@@ -19,8 +19,9 @@ import yaml
 from cft_trl.errors import CFTError
 from cft_trl.experiments.arms import result_path
 from cft_trl.experiments.harness import _claim, run_experiment
+from cft_trl.experiments.report import machine
 from cft_trl.experiments.results import check_whole, collect, comparisons
-from cft_trl.experiments.settings import Experiment, read_experiment
+from cft_trl.experiments.settings import Arm, Experiment, read_experiment
 
 TOY = {
     "name": "toy",
@@ -324,6 +325,22 @@ def test_a_mistake_in_the_file_is_told_in_one_line(tmp_path, changes, told):
 def test_the_recipes_are_read(path):
     experiment = read_experiment(path)
     assert experiment.name == path.stem
+
+
+def test_the_section_gpu_is_of_a_gpu(tmp_path):
+    for at, given in enumerate(({}, {"gpu": None}, {"gpu": {"rows": 6}})):
+        experiment = toy(tmp_path / str(at), **given)
+        assert (experiment.cpu.device, experiment.gpu.device) == ("cpu", "gpu")
+    assert toy(tmp_path, gpu={"device": "cpu"}).gpu.device == "cpu"
+    arms = {"base": Arm(train="nothing"), "cft": Arm()}
+    assert Experiment("mine", "Why?", "base", arms).gpu.device == "gpu"
+
+
+def test_a_gpu_that_was_not_used_is_not_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    assert machine("cpu")["accelerator"] == "none"
+    assert machine("gpu")["accelerator"] == "a GPU"
 
 
 def test_collect_wants_every_result(tmp_path):
