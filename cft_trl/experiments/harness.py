@@ -171,7 +171,9 @@ def _settle(size: Size) -> None:
 
 def _place(output: Path, experiment: Experiment, size: Size, say: Callable[[str], None]) -> Workspace:
     def read(name: str) -> list[Row]:
-        return [json.loads(line) for line in (output / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        text = (output / "data" / f"{name}.jsonl").read_text("utf-8")
+        # `splitlines` would also cut at U+2028 and its like, which JSON lets stand within a text.
+        return [json.loads(line) for line in text.split("\n") if line]
 
     @lru_cache(maxsize=1)
     def pools(seed: int) -> list[Row]:
