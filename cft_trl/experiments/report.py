@@ -101,8 +101,8 @@ def notes(tables: Tables) -> list[str]:
         told.append(
             "A base from scratch was made with arithmetic problems alone, of the levels that base_levels names."
             if on_files
-            else "A base from scratch has seen other problems of the levels that base_levels names, the unseen templates "
-            "among them; the levels of `steps` only where it names them."
+            else "A base from scratch has seen other problems of the levels that base_levels names, the unseen "
+            "templates among them; the levels of `steps` only where it names them."
         )
     told += [
         "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",

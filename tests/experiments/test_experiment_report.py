@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
-from cft_trl.experiments.report import notes
-from cft_trl.experiments.results import judged
+from cft_trl.experiments.arms import result_path
+from cft_trl.experiments.report import notes, write_report
+from cft_trl.experiments.results import collect, judged
 from cft_trl.experiments.settings import Arm, Experiment, Size, World, as_plain
 
 ARMS = {"base": Arm(train="nothing"), "cft": Arm()}
@@ -52,3 +54,24 @@ def test_a_base_from_scratch_is_told_of_only_where_there_is_one():
 def test_what_is_not_trained_is_named():
     assert "Not trained, and the same at each seed: base." in told()
     assert "Not trained" not in told(arms={"cft": Arm(), "sft": Arm(train="sft")})
+
+
+def test_the_files_say_it(tmp_path):
+    experiment = Experiment("mine", "Why?", "base", ARMS)
+    probed = [
+        {"kind": kind, "set": "in", "id": f"in-{at}", "truth": "wrong" if at else "right", "text": "", "said": "wrong",
+         "hit": bool(at), "form": True}
+        for kind in ("solving", "critic")
+        for at in range(5)
+    ]  # fmt: skip
+    for arm in experiment.arms:
+        for seed in experiment.seeds:
+            view = {"learning_rate": 1e-3, "rows": 1, "target_tokens": 1, "tokens": 1, "loss": 0.1, "probed": probed}
+            views = {name: {**view, "digest": f"{arm}-{seed}-{name}"} for name in ("tokens", "rows")}
+            path = result_path(tmp_path, arm, seed)
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps({"arm": arm, "seed": seed, "views": views, "validation": {}, "seconds": 1.0}))
+    write_report(collect(experiment, "cpu", tmp_path), tmp_path)
+    for name in ("report.md", "report.html"):
+        assert "4 of 5 of `in` (80.0%)" in (tmp_path / name).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["judged"] == {"in": {"solutions": 5, "wrong": 4}}
