@@ -75,7 +75,8 @@ def make_rows(*, rows: int, solutions: int, heldout: int, seed: int) -> dict[str
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    # `splitlines` would also cut at U+2028 and its like, which JSON lets stand within a text.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def prepare_mixture(

@@ -20,15 +20,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.digests import code_digest, content_digest
+from cft_trl.data.digests import content_digest, package_digest
 from cft_trl.data.folders import cache_folder, locked
 from cft_trl.errors import CFTError
-from cft_trl.experiments import fit as fit_module
-from cft_trl.experiments import mixtures, settings, world
 from cft_trl.experiments.fit import DONE, fit
 from cft_trl.experiments.mixtures import PRESET, Budget, Ingredient, Row, take
-from cft_trl.experiments.settings import Size, World, as_plain
+from cft_trl.experiments.settings import Experiment, Size, World, as_plain
 from cft_trl.experiments.world import base_rows, pool
+from cft_trl.models.identity import Identity, model_identity
 
 SCRATCH = "scratch"
 _END, _BEGIN = "<|im_end|>", "<|im_start|>"
@@ -41,6 +40,20 @@ _READ_BY = (
     "threads", "device",
 )  # fmt: skip
 _WAIT_S = 2
+
+
+def base_identities(experiment: Experiment, size: Size) -> dict[str, Identity]:
+    """What the named bases of an experiment are; one from scratch is kept under what it is made of.
+
+    Args:
+        experiment: Whose arms may name bases.
+        size: Names the base of all other arms.
+
+    Raises:
+        CFTError: There is no such model, or it cannot be read.
+    """
+    names = {arm.model or size.model for arm in experiment.arms.values()}
+    return {name: model_identity(name) for name in sorted(names - {SCRATCH})}
 
 
 def base_model(name: str, place: World, size: Size) -> str:
@@ -88,11 +101,15 @@ def hold(held: ExitStack, folder: Path, what: str, name: str) -> None:
 
 
 def _digest(place: World, size: Size) -> str:
+    import tokenizers
     import torch
+    import transformers
+    import trl
 
-    code = code_digest(*(module.__file__ or "" for module in (fit_module, mixtures, settings, world)), __file__)
     shape = {name: getattr(size, name) for name in _READ_BY}
-    return content_digest([as_plain(place), shape, code, torch.__version__])
+    versions = [one.__version__ for one in (torch, transformers, trl, tokenizers)]
+    # All of our code: what prepares rows and trains on them makes the base as much as this file does.
+    return content_digest([as_plain(place), shape, package_digest(), versions])
 
 
 def _make(folder: Path, place: World, size: Size) -> None:

@@ -1,6 +1,6 @@
 """`cft experiment`: from a YAML file to tables, arm by arm, going on where it was.
 
-    OUT/experiment.json            what it is: settings, size, code, versions; another one is refused
+    OUT/experiment.json            what it is: settings, size, bases, code, versions; another one is refused
     OUT/data/                      pools, validation and test problems, made once
     OUT/arms/ARM/seed-N/           result.json; while it runs, models and train.log
     OUT/results.parquet, …         once all arms are there (`cft_trl.experiments.results`)
@@ -23,12 +23,13 @@ from cft_trl.data.folders import check_writable, locked, read_json, write_text
 from cft_trl.errors import CFTError, nearest
 from cft_trl.experiments import world
 from cft_trl.experiments.arms import Workspace, result_path, run_arm
-from cft_trl.experiments.base import base_model, hold
+from cft_trl.experiments.base import base_identities, base_model, hold
 from cft_trl.experiments.files import file_rows, why_absent
 from cft_trl.experiments.mixtures import Row
 from cft_trl.experiments.report import write_report
 from cft_trl.experiments.results import collect
 from cft_trl.experiments.settings import Experiment, Size, as_plain
+from cft_trl.models.identity import Identity, what_changed
 
 CLAIM = "experiment.json"
 _GIVE = "give another --out"
@@ -52,8 +53,8 @@ def run_experiment(
         say: Is told what is done, line by line.
 
     Raises:
-        CFTError: No such arm or seed; the folder is another experiment's, or in use; a test problem would be trained
-            on; a seed would be used twice.
+        CFTError: No such arm, seed or base; the folder is another experiment's, or in use; a test problem would be
+            trained on; a seed would be used twice.
     """
     size: Size = getattr(experiment, preset)
     say = say or _Told()
@@ -61,10 +62,11 @@ def run_experiment(
     if why := why_absent(experiment.world):
         say(f"{experiment.name} is skipped: {why}")
         return None
+    bases = base_identities(experiment, size)
     check_writable(output)
     with ExitStack() as held:
         hold(held, output, "experiment", ".lock-data")
-        _claim(output, experiment, preset, size)
+        _claim(output, experiment, preset, size, bases)
         _make_data(output, experiment, size)
     _settle(size)
     place = _place(output, experiment, size, say)
@@ -106,7 +108,7 @@ def _chosen(what: str, asked: Sequence[Any], known: list[Any]) -> list[Any]:
     return [one for one in known if one in asked or not asked]
 
 
-def _claim(output: Path, experiment: Experiment, preset: str, size: Size) -> None:
+def _claim(output: Path, experiment: Experiment, preset: str, size: Size, bases: dict[str, Identity]) -> None:
     import datasets
     import torch
     import transformers
@@ -118,6 +120,7 @@ def _claim(output: Path, experiment: Experiment, preset: str, size: Size) -> Non
         "size": as_plain(size),
         "code": package_digest(),
         "versions": {one.__name__: one.__version__ for one in (torch, transformers, trl, datasets)},
+        "bases": bases,
     }
     theirs = read_json(output / CLAIM, _GIVE)
     if theirs is None:
@@ -129,6 +132,10 @@ def _claim(output: Path, experiment: Experiment, preset: str, size: Size) -> Non
     if other:
         words = {"code": "another version of our own code", "versions": "other versions of the libraries"}
         what = words.get(other[0], f"another {other[0]}")
+        if other[0] == "bases":
+            name = next(name for name in bases if (theirs.get("bases") or {}).get(name) != bases[name])
+            changed = what_changed((theirs.get("bases") or {}).get(name) or {}, bases[name])
+            what = f"the base '{name}' as it was before: {changed}"
         raise CFTError(f"'{output}' holds an experiment with {what}; {_GIVE}")
 
 
@@ -164,7 +171,9 @@ def _settle(size: Size) -> None:
 
 def _place(output: Path, experiment: Experiment, size: Size, say: Callable[[str], None]) -> Workspace:
     def read(name: str) -> list[Row]:
-        return [json.loads(line) for line in (output / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        text = (output / "data" / f"{name}.jsonl").read_text("utf-8")
+        # `splitlines` would also cut at U+2028 and its like, which JSON lets stand within a text.
+        return [json.loads(line) for line in text.split("\n") if line]
 
     @lru_cache(maxsize=1)
     def pools(seed: int) -> list[Row]:

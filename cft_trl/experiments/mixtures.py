@@ -135,7 +135,8 @@ def _critiques(arm: Arm, rows: Sequence[Row]) -> Iterator[Row]:
     """The rows with the critiques that the arm asks for, `arm.critiques` of each."""
     eligible = {"verdict": _OTHER, "missed error": {"wrong"}, "invented error": {"right"}}[arm.noise_kind]
     share = {"verdict": 1.0, "missed error": arm.wrong, "invented error": 1 - arm.wrong}[arm.noise_kind]
-    spoilt = _Share(min(1.0, arm.noise / share) if arm.noise else 0.0)
+    # Counted for each verdict: right and wrong rows alternate, and one count for both would step from one to the other.
+    spoilt = {verdict: _Share(min(1.0, arm.noise / share) if arm.noise else 0.0) for verdict in eligible}
     strangers = _strangers(rows) if arm.critique == "of another question" else {}
     for row in rows:
         for number in range(arm.critiques):
@@ -145,19 +146,22 @@ def _critiques(arm: Arm, rows: Sequence[Row]) -> Iterator[Row]:
                 text = f"{GENERIC[verdict]}\n{END[verdict]}"
             elif arm.critique == "of another question":
                 text = strangers[row["id"]]
-            if verdict in eligible and spoilt.hit():
+            if verdict in eligible and spoilt[verdict].hit():
                 text = _spoilt(arm.noise_kind, row, text)
             yield {**row, "critique": text}
 
 
 def _strangers(rows: Sequence[Row]) -> dict[str, str]:
-    """Row's id -> the critique of another row with the same verdict."""
+    """Row's id -> the critique of another question's row with the same verdict, the next one before it."""
     found: dict[str, str] = {}
     for verdict in _OTHER:
         alike = [row for row in rows if row["verdict"] == verdict]
-        if len({row["meta"]["question"] for row in alike}) == 1:
+        if len({row["query"] for row in alike}) == 1:
             raise CFTError("critique 'of another question' needs rows of at least two questions")
-        found |= {row["id"]: alike[at - 1]["critique"] for at, row in enumerate(alike)}
+        for at, row in enumerate(alike):
+            # An index below 0 counts from the end, so that the first rows go round to the last.
+            others = (alike[at - back] for back in range(1, len(alike)))
+            found[row["id"]] = next(other["critique"] for other in others if other["query"] != row["query"])
     return found
 
 

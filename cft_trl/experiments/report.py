@@ -17,35 +17,28 @@ from typing import Any
 
 from cft_trl.data.folders import write_text
 from cft_trl.evaluation.report_figures import bounds, p_value, percent, points
+from cft_trl.experiments.base import SCRATCH
 from cft_trl.experiments.results import Tables
 from cft_trl.experiments.settings import VIEWS
 from cft_trl.plots import plot_arms
 
 TITLES = {"tokens": "Equal target tokens", "rows": "Equal rows"}
 NAMES = {"solving": "solving", "critic": "verdict", "answers": "answers in form", "verdicts": "verdicts in form"}
-NOTES = (
-    "Percent, the mean over seeds ± their standard deviation (n - 1). `solving`: greedy answers, graded strictly. "
-    "`verdict`: critiques whose verdict is the right one; none is a miss, half of the solutions are wrong. `answers in "
-    "form`: answers to questions that end by themselves, state a final answer and pass no verdict. `verdicts in form`: "
-    "critiques that end by themselves and pass one.",
-    "`in`: problems like those trained on. `unseen`: of templates that no arm was trained on. `steps`: of more steps. "
-    "A base from scratch has seen the unseen templates, with other problems; the levels of `steps` only where "
-    "base_levels names them.",
-    "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",
-    "A difference is an arm's mean minus the baseline's, with its 95% interval over problems; p is of a paired test "
-    "over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little about "
-    "others: see at how many the arm is above. The base is not trained and the same at each seed.",
-)
 
 
-def machine() -> dict[str, Any]:
-    """What it ran on."""
+def machine(device: str) -> dict[str, Any]:
+    """What it ran on.
+
+    Args:
+        device: "cpu" or "gpu", as the experiment's size says; a GPU that was not used is not named.
+    """
     import torch
 
+    on_gpu = device == "gpu" and torch.cuda.is_available()
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "accelerator": torch.cuda.get_device_name() if on_gpu else "none",
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -53,7 +46,7 @@ def machine() -> dict[str, Any]:
 
 def write_report(tables: Tables, output: Path) -> list[Path]:
     """Writes report.json, .md, .html and, where matplotlib is installed, .png; returns the paths of all there is."""
-    tables = {**tables, "machine": machine()}
+    tables = {**tables, "machine": machine(tables["size"]["device"])}
     write_text(output / "report.json", json.dumps(tables, indent=1, ensure_ascii=False))
     write_text(output / "report.md", to_markdown(tables))
     drawn = plot_arms(tables["summary"], output / "report.png", tables["experiment"]["question"])
@@ -74,7 +67,52 @@ def to_markdown(tables: Tables) -> str:
         text.append(f"## {view['title']}")
         for table in view["tables"]:
             text += [f"{table['title']}", _pipes(table["head"], table["rows"])]
-    return "\n\n".join([*text, "## What the figures are", *NOTES])
+    return "\n\n".join([*text, "## What the figures are", *notes(tables)])
+
+
+def notes(tables: Tables) -> list[str]:
+    """What the figures are, in paragraphs: of these rows, sets and bases."""
+    about = tables["experiment"]
+    arms, on_files = about["arms"], about["world"]["source"] == "files"
+    told = [
+        "Percent, the mean over seeds ± their standard deviation (n - 1). `solving`: greedy answers, graded strictly. "
+        "`verdict`: critiques whose verdict is the right one; none is a miss. `answers in form`: answers to questions "
+        "that end by themselves, state a final answer and pass no verdict. `verdicts in form`: critiques that end by "
+        "themselves and pass one.",
+        "Of the solutions to be judged, these are wrong: "
+        + ", ".join(
+            f"{one['wrong']:,} of {one['solutions']:,} of `{name}` ({percent(one['wrong'] / one['solutions'])}%)"
+            for name, one in tables["judged"].items()
+        )
+        + ".",
+    ]
+    if on_files:
+        told.append(
+            "Rows to train on are of the file that world.critiques names. The test sets are the subsets of "
+            "ProcessBench (verdicts) and the benchmarks (solving) that the settings name."
+        )
+    else:
+        told.append(
+            "`in`: problems like those trained on. "
+            + ("`unseen`: of templates that no arm was trained on. " if about["world"]["unseen"] else "")
+            + "`steps`: of more steps."
+        )
+    if SCRATCH in {arm["model"] or tables["size"]["model"] for arm in arms.values()}:
+        told.append(
+            "A base from scratch was made with arithmetic problems alone, of the levels that base_levels names."
+            if on_files
+            else "A base from scratch has seen other problems of the levels that base_levels names, the unseen "
+            "templates among them; the levels of `steps` only where it names them."
+        )
+    told += [
+        "Learning rates are the best of three on validation problems, chosen at each seed at equal target tokens.",
+        "A difference is an arm's mean minus the baseline's, with its 95% interval over problems; p is of a paired "
+        "test over problems at these seeds, corrected after Holm over the arms of a test set. Few seeds say little "
+        "about others: see at how many the arm is above.",
+    ]
+    if idle := [name for name, arm in arms.items() if arm["train"] == "nothing"]:
+        told.append(f"Not trained, and the same at each seed: {', '.join(idle)}.")
+    return told
 
 
 def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -131,7 +169,7 @@ def _to_html(tables: Tables, plot: Path | None) -> str:
     return environment.from_string(template).render(
         tables,
         views=_views(tables),
-        notes=NOTES,
+        notes=notes(tables),
         plot=base64.b64encode(plot.read_bytes()).decode() if plot else None,
         settings=json.dumps({name: tables[name] for name in ("experiment", "size", "machine")}, indent=1),
     )

@@ -71,11 +71,27 @@ def collect(experiment: Experiment, preset: str, output: Path) -> Tables:
         "experiment": as_plain(experiment) | {"cpu": None, "gpu": None},
         "preset": preset,
         "size": as_plain(getattr(experiment, preset)),
+        "judged": judged(problems),
         "summary": summary(results),
         "comparisons": comparisons(problems, experiment.baseline),
         "validation": {f"{arm}, seed {seed}": result["validation"] for (arm, seed), result in found.items()},
         "seconds": {f"{arm}, seed {seed}": result["seconds"] for (arm, seed), result in found.items()},
     }
+
+
+def judged(problems: Sequence[Line]) -> dict[str, dict[str, int]]:
+    """Test set -> how many solutions are judged there, and how many of them are wrong.
+
+    Args:
+        problems: As in `problems.parquet`; each arm has the same, at each seed.
+    """
+    truths = {(one["set"], one["id"]): one["truth"] for one in problems if one["kind"] == "critic"}
+    found: dict[str, dict[str, int]] = {}
+    for (of_set, _), truth in truths.items():
+        counts = found.setdefault(of_set, {"solutions": 0, "wrong": 0})
+        counts["solutions"] += 1
+        counts["wrong"] += truth == "wrong"
+    return found
 
 
 def check_whole(experiment: Experiment, found: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:

@@ -164,7 +164,7 @@ class Size:
         max_new_tokens: of an answer or a critique.
         generated_together: answers written at once.
         threads: of a CPU; results are the same bit for bit only where this is.
-        device: `cpu` or `gpu`.
+        device: `cpu` or `gpu`; in the file's section `gpu` it is `gpu` where none is given.
         save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
             base from scratch saves them in any case.
 
@@ -229,7 +229,7 @@ class Experiment:
     choose_by: Literal["solving", "critic", "both"] = "solving"
     world: World = field(default_factory=World)
     cpu: Size = field(default_factory=Size)
-    gpu: Size = field(default_factory=Size)
+    gpu: Size = field(default_factory=lambda: Size(device="gpu"))
 
     def __post_init__(self) -> None:
         check_settings(self, "experiment")
@@ -306,6 +306,8 @@ def read_experiment(path: str | Path) -> Experiment:
         except CFTError as error:
             raise CFTError(str(error).replace(f"{where}: arm.", f"{where}: arms.{name}.")) from None
     content["arms"] = arms
+    if isinstance(content.get("gpu"), Mapping | None):
+        content["gpu"] = {"device": "gpu", **(content.get("gpu") or {})}
     for name, kind in (("world", World), ("cpu", Size), ("gpu", Size)):
         try:
             content[name] = read_settings(kind, content.get(name), where, name)

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from conftest import REPOSITORY
 
+from cft_trl.commands import quickstart_rows
 from cft_trl.commands import quickstart_run as quickstart
 from cft_trl.commands import quickstart_shown as shown
 from cft_trl.commands.quickstart_rows import make_rows
@@ -185,6 +186,16 @@ def test_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsys, monkeypa
     (tmp_path / "model" / "config.json").write_text(json.dumps({**told, "rms_norm_eps": 0.5}))
     with pytest.raises(CFTError, match=r"made with another config\.json of its base"):
         quickstart.run_quickstart(output, settings)
+
+
+def test_separators_within_a_text_do_not_cut_its_row(tmp_path, monkeypatch):
+    row = {"critique": "It is 2.\u2028Not 3.\u2029See\u0085above."}
+    names = ("train", "solve", "heldout")
+    monkeypatch.setattr(quickstart_rows, "make_rows", lambda **sizes: {name: [row, row] for name in names})
+    for _ in range(2):  # made, and read again
+        assert quickstart_rows.build_rows(tmp_path, rows=2, solutions=2, heldout=2, seed=0) == {
+            name: [row, row] for name in names
+        }
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):

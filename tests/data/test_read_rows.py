@@ -14,8 +14,9 @@ from cft_trl import CFTTrainer
 from cft_trl.commands.settings import parse_settings
 from cft_trl.data import records, verdict
 from cft_trl.data.prompts import Prompting
-from cft_trl.data.read_rows import STATED, is_read, mark_read, read_row, record_of
+from cft_trl.data.read_rows import STATED, is_read, mark_read, read_features, read_row, record_of
 from cft_trl.data.records import to_records, to_webinstruct_cft
+from cft_trl.errors import CFTError
 from cft_trl.training import script as training_script
 from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.encoded import WRONG
@@ -141,6 +142,44 @@ def test_a_critique_that_is_a_verdict_alone_is_marked_as_it_is_counted(tokenizer
         columns = RowEncoder(tokenizer, Prompting(preset=preset))([row])
         assert columns["verdict"] == ["wrong"]
         assert WRONG in columns["verdict_mask"][0]
+
+
+@pytest.mark.parametrize("critique", ["The sum is 4.\n\nConclusion: {other} [END]", "Ok.", "Conclusion: {other}", None])
+def test_a_critique_that_a_map_has_changed_is_read_anew(tokenizer, rows, critique):
+    """Its verdict, and where it stands, are of the new text: in batches, in the collator's rows, in rows by hand."""
+
+    def change(row):
+        other = {"right": "wrong", "wrong": "right"}[row["verdict"]]
+        return {"critique": critique and critique.format(other=other)}
+
+    changed = Dataset.from_list([mark_read(row) for row in rows[:8]], features=read_features()).map(change)
+    plain = Dataset.from_list(to_records(rows[:8])).map(change)
+    encoder = RowEncoder(tokenizer, Prompting("cft"))
+    expected = encoder(list(plain))
+    assert encoder(list(changed)) == expected
+    assert encoder([read_row(row, "row") for row in changed]) == expected
+    batches = [encoder.map_batch(data[:], range(8), {}).to_pydict() for data in (changed, plain)]
+    assert batches[0] == batches[1]
+    if critique and "{other}" in critique:
+        assert expected["verdict"] == ["wrong" if row["verdict"] == "right" else "right" for row in rows[:8]]
+
+
+def test_a_critique_that_a_map_has_added_is_read(tokenizer, rows):
+    without = [mark_read({**row, "critique": None}) for row in to_records(rows[:2])]
+    added = Dataset.from_list(without, features=read_features()).map(lambda row: {"critique": "Conclusion: right"})
+    assert RowEncoder(tokenizer, Prompting("cft"))(list(added))["verdict"] == ["right", "right"]
+    assert read_row(added[0], "row")[STATED]["verdict"] == "right"
+
+
+@pytest.mark.parametrize("column", ["query", "response"])
+def test_a_text_that_a_map_has_emptied_is_refused_as_in_a_row_that_was_not_read(tokenizer, rows, column):
+    data = Dataset.from_list([mark_read(row) for row in rows[:2]], features=read_features()).map(
+        lambda row: {column: " "}
+    )
+    with pytest.raises(CFTError, match=f"row 1: column '{column}' is empty"):
+        read_row(data[1], "row 1")
+    with pytest.raises(CFTError, match=f"train dataset, row 0: column '{column}' is empty"):
+        RowEncoder(tokenizer, Prompting("cft"), name="train dataset").map_batch(data[:], range(2), {})
 
 
 def test_a_stream_of_read_rows_stays_one(tokenizer, rows):

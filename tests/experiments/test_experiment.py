@@ -18,9 +18,11 @@ import yaml
 
 from cft_trl.errors import CFTError
 from cft_trl.experiments.arms import result_path
+from cft_trl.experiments.base import _digest, base_identities
 from cft_trl.experiments.harness import _claim, run_experiment
+from cft_trl.experiments.report import machine
 from cft_trl.experiments.results import check_whole, collect, comparisons
-from cft_trl.experiments.settings import Experiment, read_experiment
+from cft_trl.experiments.settings import Arm, Experiment, read_experiment
 
 TOY = {
     "name": "toy",
@@ -211,8 +213,8 @@ def killed_at(command: list[str], output: Path, sign: str) -> None:
 def test_a_folder_of_another_experiment_is_refused(tmp_path, changes, told):
     output = tmp_path / "out"
     output.mkdir()
-    _claim(output, (mine := toy(tmp_path)), "cpu", mine.cpu)
-    _claim(output, mine, "cpu", mine.cpu)
+    _claim(output, (mine := toy(tmp_path)), "cpu", mine.cpu, {})
+    _claim(output, mine, "cpu", mine.cpu, {})
     with pytest.raises(CFTError, match=f"holds {told}; give another --out"):
         run_experiment(toy(tmp_path, **changes), "cpu", output, say=lambda line: None)
 
@@ -220,13 +222,47 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path, changes, told):
 def test_other_code_or_libraries_do_not_go_on(tmp_path, monkeypatch):
     experiment = toy(tmp_path)
     (tmp_path / "toy.yaml").unlink()
-    _claim(tmp_path, experiment, "cpu", experiment.cpu)
+    _claim(tmp_path, experiment, "cpu", experiment.cpu, {})
     monkeypatch.setattr("transformers.__version__", "0")
     with pytest.raises(CFTError, match="with other versions of the libraries"):
-        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+        _claim(tmp_path, experiment, "cpu", experiment.cpu, {})
     monkeypatch.setattr("cft_trl.experiments.harness.package_digest", lambda: "0")
     with pytest.raises(CFTError, match="with another version of our own code"):
-        _claim(tmp_path, experiment, "cpu", experiment.cpu)
+        _claim(tmp_path, experiment, "cpu", experiment.cpu, {})
+
+
+@pytest.mark.parametrize("named", ["size", "arm"])
+def test_a_named_base_that_was_trained_in_again_does_not_go_on(tmp_path, named):
+    model, output = tmp_path / "model", tmp_path / "out"
+    model.mkdir()
+    (model / "config.json").write_text('{"hidden_size": 8}')
+    arms = {**TOY["arms"], "cft": {"train": "cft", "model": str(model)}} if named == "arm" else TOY["arms"]
+    size = {**TOY["cpu"], "model": str(model)} if named == "size" else TOY["cpu"]
+    experiment = toy(tmp_path / "file", arms=arms, cpu=size)
+    output.mkdir()
+    bases = base_identities(experiment, experiment.cpu)
+    assert list(bases) == [str(model)]
+    _claim(output, experiment, "cpu", experiment.cpu, bases)
+    _claim(output, experiment, "cpu", experiment.cpu, base_identities(experiment, experiment.cpu))
+    (model / "config.json").write_text('{"hidden_size": 16}')
+    with pytest.raises(CFTError, match=r"the base '.*model' as it was before: another config\.json .*; give"):
+        run_experiment(experiment, "cpu", output, say=lambda line: None)
+
+
+def test_a_base_that_is_not_there_is_told_before_anything_is_written(tmp_path):
+    experiment = toy(tmp_path, cpu={**TOY["cpu"], "model": str(tmp_path / "none")})
+    with pytest.raises(CFTError, match="none"):
+        run_experiment(experiment, "cpu", tmp_path / "out", say=lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("what", ["cft_trl.experiments.base.package_digest", "transformers.__version__"])
+def test_other_code_or_libraries_make_another_base(tmp_path, monkeypatch, what):
+    experiment = toy(tmp_path)
+    before = _digest(experiment.world, experiment.cpu)
+    assert _digest(experiment.world, experiment.cpu) == before
+    monkeypatch.setattr(what, (lambda: "0") if what.endswith("digest") else "0")
+    assert _digest(experiment.world, experiment.cpu) != before
 
 
 def test_an_arm_or_seed_that_is_not_there_is_told(tmp_path):
@@ -324,6 +360,22 @@ def test_a_mistake_in_the_file_is_told_in_one_line(tmp_path, changes, told):
 def test_the_recipes_are_read(path):
     experiment = read_experiment(path)
     assert experiment.name == path.stem
+
+
+def test_the_section_gpu_is_of_a_gpu(tmp_path):
+    for at, given in enumerate(({}, {"gpu": None}, {"gpu": {"rows": 6}})):
+        experiment = toy(tmp_path / str(at), **given)
+        assert (experiment.cpu.device, experiment.gpu.device) == ("cpu", "gpu")
+    assert toy(tmp_path, gpu={"device": "cpu"}).gpu.device == "cpu"
+    arms = {"base": Arm(train="nothing"), "cft": Arm()}
+    assert Experiment("mine", "Why?", "base", arms).gpu.device == "gpu"
+
+
+def test_a_gpu_that_was_not_used_is_not_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    assert machine("cpu")["accelerator"] == "none"
+    assert machine("gpu")["accelerator"] == "a GPU"
 
 
 def test_collect_wants_every_result(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
+from cft_trl.experiments import harness
 from cft_trl.experiments.files import file_rows, why_absent
 from cft_trl.experiments.mixtures import arm_parts
 from cft_trl.experiments.settings import Arm, Experiment, Size, World
@@ -82,3 +83,15 @@ def test_what_is_absent_is_told_in_one_line(place, monkeypatch):
 def test_arms_that_files_cannot_feed_are_refused(place, arm, told):
     with pytest.raises(CFTError, match=f"experiment.arms.x: world.source files has no {told}"):
         Experiment("mine", "Why?", "base", {"base": Arm(train="nothing"), "x": arm}, world=place)
+
+
+def test_separators_within_a_text_do_not_cut_its_row(tmp_path, monkeypatch):
+    """JSON lets U+2028, U+2029 and U+0085 stand in a text as they are; `str.splitlines` cuts there."""
+    text = "It is 2.\u2028Not 3.\u2029See\u0085above."
+    monkeypatch.setattr(harness.world, "trial_rows", lambda *given: iter([{"critique": text}] * 2))
+    monkeypatch.setattr(harness.world, "pool", lambda *given: iter([]))
+    experiment = Experiment("mine", "Why?", "base", {"base": Arm(train="nothing"), "x": Arm()})
+    harness._make_data(tmp_path, experiment, experiment.cpu)
+    place = harness._place(tmp_path, experiment, experiment.cpu, print)
+    assert place.tests == place.validation == [{"critique": text}] * 2
+    assert place.pools(0) == []

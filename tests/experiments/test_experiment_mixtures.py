@@ -97,12 +97,21 @@ def test_the_share_of_critiques_that_are_wrong_is_exact_and_of_its_kind(rows, ki
         assert all(a["critique"].splitlines()[:-1] == b["critique"].splitlines()[:-1] for a, b in changed)
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.25, 0.5])
+def test_noise_befalls_right_and_wrong_responses_alike(rows, noise):
+    pairs = list(zip(of(Arm(), rows), of(Arm(noise=noise), rows), strict=True))
+    spoilt = Counter(a["verdict"] for a, b in pairs if a["critique"] != b["critique"])
+    assert spoilt == {"right": 40 * noise, "wrong": 40 * noise}
+
+
 def test_generic_critiques_and_those_of_another_question_keep_the_verdict(rows):
     for kind in ("generic", "of another question"):
         found = of(Arm(critique=kind), rows)
         assert all(parse_verdict(row["critique"]) == row["verdict"] for row in found)
-    own = {row["critique"]: row["query"] for row in of(Arm(), rows)}
-    assert all(own[row["critique"]] != row["query"] for row in of(Arm(critique="of another question"), rows))
+    for responses in (1, 4):
+        own = {row["critique"]: row["query"] for row in of(Arm(responses=responses), rows)}
+        strangers = of(Arm(critique="of another question", responses=responses), rows)
+        assert all(own[row["critique"]] != row["query"] for row in strangers)
     assert {row["critique"] for row in of(Arm(critique="generic"), rows)} == {
         "The solution is correct.\nConclusion: right [END]",
         "The solution has a mistake.\nConclusion: wrong [END]",
