@@ -160,6 +160,13 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
         protocol_version = "HTTP/1.1"
         timeout = 600  # of a client that sends nothing
 
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except ConnectionError as error:
+                self.close_connection = True
+                self.log_error("the client has gone: %s", type(error).__name__)
+
         def do_GET(self) -> None:
             if self.path == "/health":
                 return self._send(200, {"status": "ok"})
@@ -220,15 +227,8 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            try:
-                self.end_headers()
-                self.wfile.write(data)
-            except ConnectionError as error:
-                self._gone(error)
-
-        def _gone(self, error: OSError) -> None:
-            self.close_connection = True
-            self.log_error("the client has gone: %s", type(error).__name__)
+            self.end_headers()
+            self.wfile.write(data)
 
     try:
         server = ThreadingHTTPServer((host, port), Handler)

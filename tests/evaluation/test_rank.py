@@ -287,7 +287,7 @@ def test_a_client_that_hangs_up_is_not_answered_twice(scoring, monkeypatch, capf
         if "has gone" in told:
             break
         time.sleep(0.05)
-    assert "the client has gone" in told
+    assert "the client has gone" in told, told
     assert "Traceback" not in told
     assert " 500 " not in told
     assert ask(f"{scoring}/health", key="")[0] == 200
