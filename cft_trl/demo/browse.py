@@ -48,8 +48,7 @@ class Rows:
         self.facts: list[dict[str, Any]] = []
         for begin in range(0, len(records), _BATCH):
             batch = records[begin : begin + _BATCH]
-            # A row's own verdict may be its critique's: the truth is a grade or a label.
-            known = truths([{**row, "verdict": None} for row in batch])
+            known = truths(batch)
             self.facts += [_facts(row, truth) for row, truth in zip(batch, known, strict=True)]
             advance(len(batch))
 

@@ -31,7 +31,7 @@ from cft_trl.generation import odds as odds_code
 from cft_trl.generation.generate import generate, requests_of
 from cft_trl.generation.journal import Journal, request_key
 from cft_trl.generation.journaled import Journaled, graded_entry
-from cft_trl.generation.odds import NOT_FOUND, TOP_LOGPROBS, Odds, read_here, read_told
+from cft_trl.generation.odds import NOT_FOUND, NOT_WRITTEN, TOP_LOGPROBS, Odds, read_here, read_told
 from cft_trl.generation.types import Generation, Request
 from cft_trl.progress import progress
 
@@ -46,7 +46,8 @@ class RankSettings:
 
     Attributes:
         critiques: How many of each response; above 1 they are drawn at `temperature`.
-        temperature, top_p, seed: Of sampling; 0 is greedy. Each critique has a seed of its own.
+        temperature, top_p, seed: Of sampling; 0 is greedy. Each critique has a seed of its own: this one, a number that
+            comes from question and response, and the critique's place, added up.
         prompt_preset: Wording of the prompt, as the model was trained with.
         max_new_tokens: Limit per critique.
 
@@ -101,10 +102,12 @@ def ask_for_odds(
         window = requests[begin : begin + _WINDOW]
 
         def keep(at: int, made: Generation, begin: int = begin, window: Sequence[Request] = window) -> None:
-            if here:
+            if made.failure is not None:
+                odds = Odds(None, missing=NOT_WRITTEN)
+            elif here:
                 odds = read_here(model, window[at].messages, made)
             else:
-                if made.text and made.failure is None and not made.choices:
+                if made.text and not made.choices:
                     raise CFTError(
                         f"{getattr(model, 'where', model.model)}: its answers come without log probabilities (asked "
                         "for: logprobs, top_logprobs), so there is nothing to rank by; use a server that tells "
@@ -136,7 +139,9 @@ def critique_requests(
     )
     sampling: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature}
     if settings.temperature > 0:
-        sampling |= {"top_p": settings.top_p, "seed": settings.seed}
+        # Of its own for each response: the same noise for all would make their errors alike. Servers take 31 bits.
+        own = int(content_digest([query, response])[:7], 16)
+        sampling |= {"top_p": settings.top_p, "seed": settings.seed + own}
     return requests_of(model, [messages] * settings.critiques, keys=keys, **sampling)
 
 
@@ -169,7 +174,7 @@ def run_rank(
     """
     check_writable(output)
     asked = {name: value for name, value in asdict(settings).items() if name != "critiques"}
-    asked["reading"] = code_digest(str(odds_code.__file__))[:16]  # what is kept of a critique is read by it
+    asked["reading"] = _reading()
     rows = [{"id": content_digest([of.query]), "query": of.query, "responses": of.responses} for of in questions]
     claim = take_folder(output, "rank", backend, asked, {"questions": (rows, None)})
     if ask_again:
@@ -218,6 +223,15 @@ def run_rank(
     }
     write_text(output / FILE, json.dumps(result, indent=1, ensure_ascii=False))
     return result
+
+
+def _reading() -> str:
+    """A digest of the code that reads a critique's verdict and odds: what is kept of it depends on that."""
+    package = Path(odds_code.__file__).parents[1]
+    rules = sorted(package.glob("data/verdict*.py"))
+    rules += [package / "data" / f"{name}.py" for name in ("markup", "reservations")]
+    rules += [package / "generation" / f"{name}.py" for name in ("odds", "logprobs")]
+    return code_digest(*map(str, rules))
 
 
 def _keys(query: str, text: str, settings: RankSettings, who: str) -> list[str]:

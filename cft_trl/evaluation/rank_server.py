@@ -140,6 +140,10 @@ class Scorer:
         return [made[at : at + count] for at in range(0, len(made), count)], usage
 
 
+def _failure(status: int, message: str, kind: str) -> tuple[int, dict[str, Any]]:
+    return status, {"error": {"message": message, "type": kind, "code": status}}
+
+
 def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) -> ThreadingHTTPServer:
     """A server that is bound and not yet running; its port is `server_address[1]`.
 
@@ -156,6 +160,13 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
         protocol_version = "HTTP/1.1"
         timeout = 600  # of a client that sends nothing
 
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except ConnectionError as error:
+                self.close_connection = True
+                self.log_error("the client has gone: %s", type(error).__name__)
+
         def do_GET(self) -> None:
             if self.path == "/health":
                 return self._send(200, {"status": "ok"})
@@ -169,15 +180,18 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
             answer = {"/v1/score": scorer.score, "/v1/rerank": scorer.rerank}.get(self.path)
             if answer is None:
                 return self._unknown()
+            # Sent outside: where the client has hung up, no second answer is tried.
             try:
-                return self._send(200, answer(self._body()))
+                status, told = 200, answer(self._body())
             except BadRequest as error:
-                return self._fail(400, str(error), "invalid_request_error")
+                status, told = _failure(400, str(error), "invalid_request_error")
             except CFTError as error:
-                return self._fail(502, str(error), "model_error")
+                status, told = _failure(502, str(error), "model_error")
             except Exception as error:  # the server stays; the request is answered, and the log has the rest
                 self.log_error("%s: %s", type(error).__name__, error)
-                return self._fail(500, f"{type(error).__name__}: {one_line(str(error))[:200]}", "server_error")
+                told_of = f"{type(error).__name__}: {one_line(str(error))[:200]}"
+                status, told = _failure(500, told_of, "server_error")
+            return self._send(status, told)
 
         def _body(self) -> Any:
             length = self.headers.get("Content-Length") or ""
@@ -186,6 +200,9 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
                 raise BadRequest(f"give a Content-Length of at most {MOST_BYTES} bytes")
             try:
                 return json.loads(self.rfile.read(int(length)))
+            except OSError as error:
+                self.close_connection = True
+                raise BadRequest(f"the body did not come ({type(error).__name__})") from None
             except (ValueError, RecursionError):
                 raise BadRequest("the body is not JSON") from None
 
@@ -203,7 +220,7 @@ def make_server(scorer: Scorer, host: str, port: int, key: str | None = None) ->
             )
 
         def _fail(self, status: int, message: str, kind: str) -> None:
-            self._send(status, {"error": {"message": message, "type": kind, "code": status}})
+            self._send(*_failure(status, message, kind))
 
         def _send(self, status: int, body: Mapping[str, Any]) -> None:
             data = json.dumps(body, ensure_ascii=False).encode()

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from queue import Queue
 from typing import Any
 
@@ -231,6 +232,12 @@ class LocalModel(Conversations):
         """Every token as the tokenizer writes it -> its id."""
         return self.tokenizer.get_vocab()
 
+    @cached_property
+    def _last_only(self) -> dict[str, int]:
+        """Asks for the last place's logits only, of a model that can: all of a long text take gigabytes."""
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # PEFT hands it on
+        return {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+
     def next_token_logprobs(self, conversation: Sequence[Message], tokens: Sequence[int]) -> Any:
         """The log probability of each token of the vocabulary as the next one, a float32 tensor.
 
@@ -245,7 +252,8 @@ class LocalModel(Conversations):
         self.model.eval()
         try:
             with torch.inference_mode():
-                return self.model(input_ids=ids, use_cache=False).logits[0, -1].float().log_softmax(-1)
+                out = self.model(input_ids=ids, use_cache=False, **self._last_only)
+                return out.logits[0, -1].float().log_softmax(-1)
         finally:
             self.model.train(was_training)
 

@@ -27,7 +27,7 @@ AT_ENDPOINT = "MODEL, MODEL@URL or MODEL@URL#KEY_VARIABLE"
 OPENAI_KEY = "OPENAI_API_KEY"
 
 _URL = re.compile(r"@(?=https?://)", re.I)
-_SCHEMELESS = re.compile(r"@(?:localhost\b|[\w.-]+:\d+|[\w.-]+/v\d)")
+_SCHEMELESS = re.compile(r"@(?:localhost\b|[\w.-]+:\d+|[\w.-]+/v\d|[a-z]+://)")
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _SECRET = re.compile(r"(?:sk|hf|pk|gsk|key)[-_][A-Za-z0-9_-]{16,}")

@@ -31,6 +31,7 @@ _LETTERS = 3
 _CONTEXT = 24
 
 NO_VERDICT, NO_OTHER_WORD, NOT_FOUND = "no verdict", "a verdict without a second word", "verdict not among the tokens"
+NOT_WRITTEN = "not written"  # there is no critique: its generation failed
 
 _OTHERS = {
     "right": "wrong", "correct": "incorrect", "accurate": "inaccurate", "valid": "invalid", "true": "false",
@@ -47,7 +48,7 @@ class Odds:
         verdict: "right", "wrong" or None.
         p_right: From 0 to 1; None where it cannot be read.
         low, high: What it lies between; both `p_right` where it was read exactly.
-        missing: Why there is no `p_right`: one of the three constants above; None where there is one.
+        missing: Why there is no `p_right`: one of the four constants above; None where there is one.
     """
 
     verdict: str | None

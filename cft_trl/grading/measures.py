@@ -257,6 +257,9 @@ def words_agree(one: frozenset[str], other: frozenset[str]) -> bool:
     if one == other:
         return True
     # A further number is part of what is said: "3 out of 4", "4 and 5".
+    # "19 points" are 19; in "3 point five" the word goes on with the number.
+    if one ^ other == {"point"} and not any(word.isdigit() or number_words(word) is not None for word in one & other):
+        return True
     if changes(one ^ other) or any(word.isdigit() for word in one ^ other):
         return False
     # "4 minimum" is 4 or more, "4 sixes" are 24; "24 zeros" and "4 ones" are a number of them.

@@ -11,6 +11,7 @@ has two, and its configuration says so.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.folders import check_writable
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.local import render_prompt
 from cft_trl.generation.serving import trained_dtype
 from cft_trl.models.adapters import base_of
@@ -71,14 +72,15 @@ def merge(
     Args:
         source: The adapter: folder or Hub id.
         output: A folder that is not there, or empty. It appears when it is whole.
-        dtype: What to save in; by default what the run or the base was trained in.
+        dtype: What to save in, a floating point type; by default what the run or the base was trained in.
         revision: Commit, tag or branch of a Hub id.
         adapter_base: Another base than the one the adapter names.
         trust_remote_code: Whether code that comes with the model is run.
 
     Raises:
-        CFTError: It is a whole model, or an adapter of a kind that cannot be merged (virtual tokens); base or adapter
-            cannot be loaded; or the merged model does not answer as the adapter did. Nothing is written then.
+        CFTError: It is a whole model, or an adapter that cannot be merged (virtual tokens, replicated layers, weights
+            that are no numbers); base or adapter cannot be loaded; or the merged model does not answer as the adapter
+            did, or holds what is no number in `dtype`. Nothing is written then.
     """
     import torch
 
@@ -88,10 +90,17 @@ def merge(
     settings = adapter_config(folder, commit)
     if settings is None:
         raise CFTError(f"'{source}' is a whole model and no adapter: there is nothing to merge")
+    if settings.get("layer_replication"):
+        raise CFTError(
+            f"'{source}' repeats layers of its base (layer_replication), which have no weights of their own to "
+            "merge into; keep the adapter"
+        )
     base = base_of(folder, commit, adapter_base)
     assert base is not None  # an adapter has one
     saved = dtype or trained_dtype(folder, commit) or trained_dtype(base.name, base.revision) or "float32"
     kind = torch_dtype(saved)
+    if not kind.is_floating_point:
+        raise CFTError(f"dtype '{saved}' is no floating point type; give float32, bfloat16 or float16")
     model, tokenizer = load_model(
         source, dtype="float32", revision=revision, adapter_base=adapter_base, trust_remote_code=trust_remote_code
     )
@@ -105,16 +114,22 @@ def merge(
     was_tied = bool(model.config.get_text_config().tie_word_embeddings)
     generation = model.generation_config
     before = _logits(model, asked)
-    merged = model.merge_and_unload(safe_merge=True)
+    try:
+        merged = model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise CFTError(f"'{source}' cannot be merged: {one_line(str(error))}; keep the adapter") from None
     merged.generation_config = generation
     tied = _tie(merged)
     difference = float((_logits(merged, asked) - before).abs().max())
-    if difference > _TOLERANCE * max(1.0, float(before.abs().max())):
+    # A comparison with NaN is false, which must not pass.
+    if not difference <= _TOLERANCE * max(1.0, float(before.abs().max())):
         raise CFTError(
             f"'{source}': merged by PEFT it answers otherwise (a logit differs by {difference:.3g}); keep the adapter"
         )
     merged.to(kind)
     rounded = float((_logits(merged, asked).float() - before).abs().max())
+    if not (math.isfinite(rounded) and all(bool(part.isfinite().all()) for part in merged.parameters())):
+        raise CFTError(f"'{source}': merged, it holds or answers what is no number in {saved}; give another --dtype")
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         place = Path(scratch) / "model"
         merged.save_pretrained(place)
@@ -122,17 +137,21 @@ def merge(
         notes = make_portable(place)
         _keep_record(folder, place, base_name=base.name, base_revision=base.revision, commit=commit, dtype=saved,
                      peft_type=peft_type, difference=difference, rounded=rounded)  # fmt: skip
-        if output.exists():
-            output.rmdir()
-        place.rename(output)
+        if output.exists():  # stays the folder that it is: it may be the one that the command runs in
+            for part in sorted(place.iterdir()):
+                shutil.move(part, output / part.name)
+        else:
+            place.rename(output)
     named = f"{base.name}@{base.revision}" if base.revision else base.name
     return Merged(output, named, saved, (tied, was_tied), difference, rounded, notes)
 
 
 def _free(output: Path) -> Path:
+    output = output.resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise CFTError(f"'{output}' is there already; give a folder that is new or empty")
-    check_writable(output.parent)
+    for folder in (output.parent, *([output] if output.exists() else [])):
+        check_writable(folder)
     return output
 
 

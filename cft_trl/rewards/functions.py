@@ -28,12 +28,12 @@ def verdict_reward(
     """1.0 for a critique whose verdict is the truth, else 0.0 (Critique-Coder, arXiv 2509.22824).
 
     Args:
-        completions: Texts, or messages as TRL gives them.
+        completions: Texts, or messages as TRL gives them, of which the last of the assistant counts.
         task: Each row's task; only "critique" has this reward. Without the column every row is one.
         verdict: The truth: what `to_verdict` knows.
 
     Raises:
-        CFTError: There is no column `verdict`, or a critique's row has none.
+        CFTError: There is no column `verdict`, a critique's row has none, or a row's task is none of `TASKS`.
 
     Example:
         >>> verdict_reward(["Conclusion: wrong", "Fine.", "42"], ["critique", "critique", "solve"], ["wrong"] * 3)
@@ -59,12 +59,12 @@ def refinement_reward(
     """1.0 for a solution, written with a critique at hand or behind one, whose final answer is right; strictly graded.
 
     Args:
-        completions: Texts, or messages as TRL gives them.
+        completions: Texts, or messages as TRL gives them, of which the last of the assistant counts.
         task: Each row's task; only "refine" has this reward. Without the column every row is one.
-        reference_answer: The right answers.
+        reference_answer: The right answers; 0 is one.
 
     Raises:
-        CFTError: There is no column `reference_answer`, or a row of the task has none.
+        CFTError: There is no column `reference_answer`, a row of the task has none, or a row's task is none of `TASKS`.
 
     Example:
         >>> refinement_reward(["7 x 6 is 42. The answer is 42."], reference_answer=["42"])
@@ -82,9 +82,12 @@ def solution_reward(
     r"""1.0 for a solution whose final answer is right, strictly graded; of task "solve". Else as `refinement_reward`.
 
     Args:
-        completions: One for each prompt: a text, or messages of which the last is taken.
-        task: The rows' tasks; None where all are "solve".
-        reference_answer: The right final answers.
+        completions: Texts, or messages as TRL gives them, of which the last of the assistant counts.
+        task: Each row's task; only "solve" has this reward. Without the column every row is one.
+        reference_answer: The right final answers; 0 is one.
+
+    Raises:
+        CFTError: As `refinement_reward`.
 
     Example:
         >>> solution_reward([[{"role": "assistant", "content": r"\boxed{42}"}], "43"], None, ["42", "42"])
@@ -95,7 +98,7 @@ def solution_reward(
 
 def _graded(name: str, completions: Sequence[Any], task: Any, mine: str, references: Any) -> Rewards:
     rows = _rows(name, completions, task, mine, references, "reference_answer")
-    if any(of and not reference for _, of, reference in rows):
+    if any(of and reference in (None, "") for _, of, reference in rows):
         raise CFTError(f"{name}: a row of task {mine} has no reference_answer; give one or leave the row out")
     hits = iter(grade_many([(text, str(reference)) for text, of, reference in rows if of]))
     return [float(next(hits)) if of else None for _, of, _ in rows]
@@ -106,8 +109,8 @@ def _rows(
 ) -> list[tuple[str, bool, Any]]:
     """Per row: what was said, whether the reward applies, the truth."""
     tasks = [mine] * len(completions) if task is None else list(task)
-    if other := next((of for of in tasks if of not in TASKS), None):
-        raise CFTError(f"{name}: task {other!r} is unknown; give one of {', '.join(TASKS)}")
+    if others := [of for of in tasks if of not in TASKS]:
+        raise CFTError(f"{name}: task {others[0]!r} is unknown; give one of {', '.join(TASKS)}")
     applies = [of == mine for of in tasks]
     if truths is None:
         if any(applies):
@@ -117,7 +120,10 @@ def _rows(
 
 
 def _said(completion: Any) -> str:
-    """A completion's text, without a thought before it."""
-    text = completion if isinstance(completion, str) else "".join(str(part.get("content") or "") for part in completion)
+    """What a completion says last, without a thought before it; what tools say is not the model's."""
+    text = completion
+    if not isinstance(completion, str):
+        said = [turn for turn in completion if turn.get("role", "assistant") == "assistant"]
+        text = str(said[-1].get("content") or "") if said else ""
     start, end = spoken(text)
     return text[start:end]

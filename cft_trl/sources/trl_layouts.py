@@ -4,9 +4,11 @@ r"""Records as TRL's other trainers read them: prompts for GRPO, pairs for DPO, 
     preferences(records)           {"prompt": [...], "chosen": [...], "rejected": [...], "verdict": "wrong"}
     feedback(records)              {"prompt": [...], "privileged_context": "Solution:\n43\n\nCritique:\n…", …}
 
-All are conversational: a prompt is one user turn, an answer one assistant turn. The truth about a response is the
-strict grade of its final answer where `reference_answer` is there, else a label that the data brought (`label`,
-`correct`, `is_correct`), else the row's verdict.
+All are conversational: a prompt is one user turn, an answer one assistant turn. The truth about a response is, first
+that says something: an error that the row names (`error_kind`, `first_error_step`), what the arithmetic source made it
+as, the strict grade of its final answer where `reference_answer` is there, a label that the data brought (`label`,
+`correct`, `is_correct`), the row's verdict. A right answer does not make a solution right that is labelled wrong: then
+nothing is known. Nor is a verdict the truth that was read from the row's own critique.
 """
 
 from __future__ import annotations
@@ -45,17 +47,73 @@ class Converted:
 
 
 def truths(records: Sequence[Record]) -> list[Verdict | None]:
-    """What is so of each response: "right", "wrong" or None where nothing says; see the top of this file.
+    """What is so of each response: "right", "wrong" or None where nothing says; see the top of this file."""
+    return [truth for truth, _ in _judged(records)]
 
-    Raises:
-        CFTError: A label that means neither.
-    """
-    graded = [at for at, row in enumerate(records) if row["reference_answer"]]
+
+_DISPUTED = "the answer is right, and a label says that the response is wrong"
+_UNKNOWN = "nothing says whether the response is right"
+
+
+def _judged(records: Sequence[Record]) -> list[tuple[Verdict | None, str | None]]:
+    """The truth about each response, or why there is none."""
+    found: list[tuple[Verdict | None, str | None]] = []
+    graded = []
+    for at, row in enumerate(records):
+        if made := _made_as(row):
+            found.append((made, None))
+            continue
+        truth = _labelled(row) or _own_verdict(row)
+        found.append((truth, None if truth else _UNKNOWN))
+        if row["reference_answer"]:
+            graded.append(at)
     hits = grade_many([(records[at]["response"], str(records[at]["reference_answer"])) for at in graded])
-    found: list[Verdict | None] = [_labelled(row) for row in records]
     for at, hit in zip(graded, hits, strict=True):
-        found[at] = "right" if hit else "wrong"
+        if hit and _labelled(records[at]) == "wrong":
+            found[at] = None, _DISPUTED
+        else:
+            found[at] = "right" if hit else "wrong", None
     return found
+
+
+def _of_responses(records: Sequence[Record]) -> list[tuple[Verdict | None, str | None]]:
+    """As `_judged`, with what is known of one row of a response for all of its rows."""
+    judged = _judged(records)
+    of_response: dict[tuple[str, str], list[int]] = {}
+    for at, row in enumerate(records):
+        of_response.setdefault((row["query"], row["response"]), []).append(at)
+    for places in of_response.values():
+        known = {truth for at in places if (truth := judged[at][0])}
+        if any(judged[at][1] == _DISPUTED for at in places):
+            told: tuple[Verdict | None, str | None] = (None, _DISPUTED)
+        elif len(known) > 1:
+            told = None, "the rows of this response do not agree on whether it is right"
+        elif known:
+            told = known.pop(), None
+        elif len({said for at in places if (said := parse_verdict(records[at]["critique"]))}) > 1:
+            told = None, "the critiques of this response do not agree, and nothing else says whether it is right"
+        else:
+            told = None, _UNKNOWN
+        for at in places:
+            judged[at] = told
+    return judged
+
+
+def _made_as(row: Record) -> Verdict | None:
+    """What the response was made as: with an error that the row names, or by the arithmetic source."""
+    meta = row["meta"] or {}
+    step = meta.get("first_error_step")
+    if meta.get("error_kind") not in (None, "", "none") or (type(step) is int and step > 0):
+        return "wrong"
+    source = row["response_source"] or ""
+    if source.startswith("arithmetic:"):
+        return "right" if source == "arithmetic:right" else "wrong"
+    return _own_verdict(row) if row["source"] == "arithmetic" and not source else None
+
+
+def _own_verdict(row: Record) -> Verdict | None:
+    """The row's verdict, unless it is what its critique says."""
+    return None if row["verdict"] == parse_verdict(row["critique"]) else row["verdict"]
 
 
 def _labelled(row: Record) -> Verdict | None:
@@ -66,7 +124,7 @@ def _labelled(row: Record) -> Verdict | None:
                 return to_verdict(meta[name])
             except CFTError:
                 continue  # a label of something else: "algebra"
-    return row["verdict"]
+    return None
 
 
 def prompts_for_rl(
@@ -80,7 +138,8 @@ def prompts_for_rl(
     """Prompts for `GRPOTrainer` and `cft_trl.rewards`: a mixture of critiques, refinements and solutions.
 
     Each share is that of the rows that come out. Where the records do not give a task enough, the others get fewer, so
-    that the shares hold; what is left out so is counted. A question is asked once for a solution.
+    that the shares hold; what is left out so is counted. A question is asked once for a solution, and a response is
+    shown once for a critique; repetitions are counted too.
 
     Args:
         records: Critiques need a truth, refinements a critique and `reference_answer`, solutions `reference_answer`.
@@ -103,17 +162,22 @@ def prompts_for_rl(
         )
     made = Converted()
     found: dict[str, list[dict[str, Any]]] = {task: [] for task in shares}
-    asked: set[str] = set()
-    for at, (row, truth) in enumerate(zip(records, truths(records), strict=True)):
-        reasons = {task: _why_not(task, row, truth) for task, share in shares.items() if share}
+    asked: set[tuple[str, ...]] = set()
+    for at, (row, (truth, unknown)) in enumerate(zip(records, _of_responses(records), strict=True)):
+        reasons = {task: _why_not(task, row, unknown) for task, share in shares.items() if share}
         if all(reasons.values()):
             made.failures.append((at, "; ".join(f"{task}: {reason}" for task, reason in reasons.items())))
             continue
         for task, reason in reasons.items():
-            if reason or (task == "solve" and row["query"] in asked):
+            if reason:
+                if task == "critique" and reason != _UNKNOWN:
+                    made.left_out[f"critique: {reason}"] += 1
                 continue
-            if task == "solve":
-                asked.add(row["query"])
+            shown = {"solve": (), "critique": (row["response"],), "refine": (row["response"], row["critique"] or "")}
+            if (key := (task, row["query"], *shown[task])) in asked:
+                made.left_out[f"{task}: the same prompt again"] += 1
+                continue
+            asked.add(key)
             found[task].append(_prompt(task, row, truth, preset))
     wanted = {task: share for task, share in shares.items() if share}
     if records and (missing := [task for task in wanted if not found[task]]):
@@ -134,15 +198,15 @@ def prompts_for_rl(
 
 
 _NEEDS = {
-    "critique": "a reference_answer, label or verdict",
+    "critique": "a reference_answer, a label or a verdict that is not its critique's own",
     "refine": "a critique and a reference_answer",
     "solve": "a reference_answer",
 }
 
 
-def _why_not(task: str, row: Record, truth: Verdict | None) -> str | None:
+def _why_not(task: str, row: Record, unknown: str | None) -> str | None:
     if task == "critique":
-        return None if truth else "nothing says whether the response is right"
+        return unknown
     if task == "refine" and not row["critique"]:
         return "no critique"
     return None if row["reference_answer"] else "no reference_answer"
@@ -172,24 +236,24 @@ def preferences(records: Sequence[Record], *, preset: str = "paper") -> Converte
     of_response: dict[tuple[str, str], list[int]] = {}
     for at, row in enumerate(records):
         of_response.setdefault((row["query"], row["response"]), []).append(at)
-    known = truths(records)
+    known = _of_responses(records)
     for places in of_response.values():
-        truth = {known[at] for at in places}
+        truth, unknown = known[places[0]]
         sides: dict[bool, list[int]] = {True: [], False: []}
         for at in places:
             said = parse_verdict(records[at]["critique"])
-            if len(truth) > 1:
-                made.failures.append((at, "the rows of this response do not agree on whether it is right"))
-            elif None in truth:
-                made.failures.append((at, "nothing says whether the response is right"))
+            if unknown == _DISPUTED:
+                made.left_out[_DISPUTED] += 1
+            elif unknown:
+                made.failures.append((at, unknown))
             elif said is None:
                 made.failures.append(
                     (at, "no critique" if not records[at]["critique"] else "its critique has no verdict")
                 )
             else:
-                sides[said in truth].append(at)
+                sides[said == truth].append(at)
         for good, bad in zip(*sides.values(), strict=False):
-            made.rows.append(_pair(records[good], records[bad], prompting, next(iter(truth))))
+            made.rows.append(_pair(records[good], records[bad], prompting, truth))
         made.counts["pair"] = len(made.rows)
         for side, other in ((True, False), (False, True)):
             if not sides[other]:
@@ -216,24 +280,26 @@ def feedback(records: Sequence[Record]) -> Converted:
     """Questions with a critique of an earlier attempt, for TRL's experimental `SDPOTrainer` and `SDFTTrainer`.
 
     Both show `privileged_context` to the teacher's side only; SDPO does with `include_environment_feedback=True`, and
-    takes `cft_trl.rewards.solution_reward`, for which `task` and `reference_answer` are there.
+    takes `cft_trl.rewards.solution_reward`, for which `task` and `reference_answer` are there. Where no record has an
+    answer these two are left out; where some have, the others are failures, on which the reward would end a training.
+    A critique whose verdict contradicts what is known of the response is left out, and counted.
 
     Args:
         records: With a critique each.
     """
     made = Converted()
-    for at, row in enumerate(records):
+    rewarded = any(row["reference_answer"] for row in records)
+    for at, (row, (truth, _)) in enumerate(zip(records, _of_responses(records), strict=True)):
         if not row["critique"]:
             made.failures.append((at, "no critique"))
-            continue
-        made.rows.append(
-            {
-                "prompt": chat_messages(row["query"]),
-                "privileged_context": f"Solution:\n{row['response']}\n\nCritique:\n{row['critique']}",
-                "task": "solve",
-                "reference_answer": row["reference_answer"],
-            }
-        )
+        elif rewarded and not row["reference_answer"]:
+            made.failures.append((at, "no reference_answer, which other rows have"))
+        elif truth and (parse_verdict(row["critique"]) or truth) != truth:
+            made.left_out[f"its critique errs: the response is {truth}"] += 1
+        else:
+            shown = f"Solution:\n{row['response']}\n\nCritique:\n{row['critique']}"
+            reward = {"task": "solve", "reference_answer": row["reference_answer"]} if rewarded else {}
+            made.rows.append({"prompt": chat_messages(row["query"]), "privileged_context": shown, **reward})
     made.counts["feedback"] = len(made.rows)
     return made
 

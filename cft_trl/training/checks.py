@@ -64,6 +64,22 @@ def settle(args: Any, model: Any, peft_config: Any) -> str | None:
     return told
 
 
+def check_libraries(args: Any) -> None:
+    """Refuses settings that need a library which is not here.
+
+    Args:
+        args: the `CFTConfig`.
+
+    Raises:
+        CFTError: One is missing; the message names the extra that brings it.
+    """
+    if args.use_liger_kernel:
+        require("gpu", "use_liger_kernel=true", "liger_kernel")
+    optim = str(getattr(args.optim, "value", args.optim))
+    if "bnb" in optim or optim.startswith("paged_") or ("8bit" in optim and "torch" not in optim):
+        require("gpu", f"optim={optim}", "bitsandbytes")
+
+
 def check_settings(args: Any, model: Any, config: Any, peft_config: Any) -> None:
     """Refuses what would be ignored, misread or end in a traceback.
 
@@ -82,11 +98,7 @@ def check_settings(args: Any, model: Any, config: Any, peft_config: Any) -> None
         raise CFTError(
             "eval_packing=true without packing: the rows of a pack would see each other; set packing=true too"
         )
-    if args.use_liger_kernel:
-        require("gpu", "use_liger_kernel=true", "liger_kernel")
-    optim = str(getattr(args.optim, "value", args.optim))
-    if "bnb" in optim or optim.startswith("paged_") or ("8bit" in optim and "torch" not in optim):
-        require("gpu", f"optim={optim}", "bitsandbytes")
+    check_libraries(args)
     if _learns_prompts(model, peft_config):
         _check_prompt_learning(args)
     positions = positions_of(config)

@@ -26,6 +26,7 @@ from cft_trl.models.loading import load_tokenizer
 from cft_trl.models.run_record import check_mine, run_of
 from cft_trl.training.arguments import CFTScriptArguments
 from cft_trl.training.checkpoints import damage, newest_whole
+from cft_trl.training.checks import check_libraries
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch, keep_to_the_end
 from cft_trl.training.launched import check_launch_goes_on, launched_as
@@ -61,6 +62,7 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     _check_numbers(script, config)
     adapter = lora_config(model)
     check_kernels(model)
+    check_libraries(config)
     output = Path(config.output_dir)
     check_output(output, script.dataset_name, model.model_name_or_path)
     with held_folder(output):

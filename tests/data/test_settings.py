@@ -12,6 +12,7 @@ import pytest
 from annotated_types import Gt, Interval
 
 from cft_trl.data import prompts, teacher_prompts
+from cft_trl.data.records import layout_features, make_record, published_row
 from cft_trl.data.settings import Count, Expected, FromText, Listed, Pattern, Texts, check_settings, read_settings
 from cft_trl.demo.settings import DemoSettings
 from cft_trl.errors import CFTError
@@ -115,7 +116,9 @@ def test_choices_are_the_tables_that_they_choose_from():
         return get_args(get_type_hints(kind)[field])
 
     assert get_args(corpus.Corpus) == ("local", *corpus.CORPORA, "arithmetic")
-    assert get_args(publish.Layout) == ("records", *publish._WRITERS)
+    row = make_record(query="1 + 1", response="3", critique="No. Conclusion: wrong")
+    published = [layout for layout in get_args(publish.Layout) if layout != "records"]
+    assert [published_row(row, layout).keys() == layout_features(layout).keys() for layout in published] == [True] * 2
     assert choices(CritiqueSettings, "preset") == tuple(teacher_prompts.PRESETS)
     assert get_args(prompts.PresetName) == tuple(prompts.PRESETS)
     assert choices(EvalSettings, "mode") == tuple(mode for mode in MODES if mode != "critique")

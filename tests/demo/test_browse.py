@@ -53,6 +53,13 @@ def get(url):
         return error.code, json.load(error)
 
 
+def test_a_right_number_after_a_wrong_step_is_no_right_response():
+    lucky = {"query": "6 x 7?", "response": "6 x 7 = 43. The answer is 42.", "reference_answer": "42"}
+    said = [make_record(**lucky, critique=f"Conclusion: {word}", meta={"error_kind": "lucky"})
+            for word in ("right", "wrong")]  # fmt: skip
+    assert [fact["agrees"] for fact in Rows(said).facts] == ["no", "yes"]
+
+
 def test_rows_are_counted_by_what_can_be_asked_for(rows):
     told = rows.summary()
     assert told["rows"] == 4

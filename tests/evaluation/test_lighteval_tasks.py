@@ -130,7 +130,7 @@ def test_mt_bench_asks_its_judge_and_says_when_there_is_none(tmp_path, monkeypat
     with pytest.raises(CFTError, match="set CFT_JUDGE"):
         computed(task, docs, [["a text"]] * 2)
     monkeypatch.setenv("CFT_JUDGE", "m@ftp://localhost")
-    with pytest.raises(CFTError, match="give MODEL, or MODEL@URL"):
+    with pytest.raises(CFTError, match="the address after '@' begins with http:// or https://"):
         computed(task, docs, [["a text"]] * 2)
 
 

@@ -13,12 +13,14 @@ from faulty_server import FaultyServer, _completion
 
 from cft_trl.cli import main
 from cft_trl.errors import CFTError
+from cft_trl.evaluation import rank_run
 from cft_trl.evaluation.candidates import Question, groups, read_questions
 from cft_trl.evaluation.rank import choose, figures, score_of
 from cft_trl.evaluation.rank_run import RankSettings
 from cft_trl.evaluation.rank_server import Scorer, make_server
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.odds import Odds
+from cft_trl.generation.types import Generation
 
 # response -> P(right), as the server below tells it; what is not here gets a critique without a verdict
 SURE = {"The answer is 4.": 0.8, "The answer is 5.": 0.3, "It is 5. The answer is 5.": 0.3, "The answer is 6.": 0.9}
@@ -96,7 +98,10 @@ def test_nothing_is_asked_twice_and_more_critiques_add_to_those_that_are_there(s
     assert (tmp_path / "out" / "ranked.jsonl").read_text() == before
     rank(server, data, tmp_path / "out", *sampled, "--critiques", "3")
     assert len(server.bodies) == 18
-    assert sorted({body["seed"] for body in server.bodies}) == [0, 1, 2]
+    seeds = sorted({body["seed"] for body in server.bodies})
+    assert len(seeds) == 18, "critiques of several responses were drawn with the same noise"
+    assert all(first + 1 in seeds or first - 1 in seeds for first in seeds)
+    assert seeds[-1] < 2**31
     last = json.loads((tmp_path / "out" / "ranked.jsonl").read_text().splitlines()[0])
     assert (last["read"], len(last["critiques"])) == (3, 3)
     rank(server, data, tmp_path / "out", *sampled, "--ask-again")
@@ -109,6 +114,33 @@ def test_an_endpoint_without_log_probabilities_is_told_at_once(data, tmp_path, c
         assert len(server.bodies) <= 6
     assert "come without log probabilities" in capsys.readouterr().err
     assert not (tmp_path / "out" / "rank.json").exists()
+
+
+def test_a_critique_that_was_not_written_is_no_critique_without_a_verdict(server, data, tmp_path, capsys, monkeypatch):
+    written = rank_run.generate
+
+    def too_long(model, requests, keep):
+        failed = Generation("", "failed", 9, 0, "prompt too long", reason="context length")
+        longer = ["The answer is 6." in str(one.messages) for one in requests]
+        written(model, requests, lambda at, made: keep(at, failed if longer[at] else made))
+
+    monkeypatch.setattr(rank_run, "generate", too_long)
+    assert rank(server, data, tmp_path / "out") == 0
+    asked = {"query": "What is 3 + 2?", "responses": ["The answer is 6."]}
+    told = Scorer(Endpoint("m", server.url), "critic", RankSettings()).score(asked)
+    assert told["data"][0]["missing"] == {"not written": 1}
+    assert told["data"][0]["critiques"][0]["failure"]
+    result = json.loads((tmp_path / "out" / "rank.json").read_text())
+    assert result["missing"] == {"no verdict": 1, "not written": 1}
+    assert "1 x not written" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["data/verdict_words", "data/markup", "data/reservations", "generation/odds"])
+def test_readings_depend_on_all_that_reads_them(name, monkeypatch):
+    read = []
+    monkeypatch.setattr(rank_run, "code_digest", lambda *files: read.extend(files) or "d")
+    rank_run._reading()
+    assert any(file.endswith(f"{name}.py") for file in read)
 
 
 def test_another_model_or_other_rows_are_refused(server, data, tmp_path, capsys):
@@ -236,6 +268,29 @@ def test_what_the_server_cannot_answer_it_says(scoring, body, told):
 def test_the_server_wants_its_key_and_knows_its_routes(scoring):
     assert ask(f"{scoring}/v1/score", {}, key="other")[0] == 401
     assert ask(f"{scoring}/v1/other", {})[0] == 404
+
+
+def test_a_client_that_hangs_up_is_not_answered_twice(scoring, monkeypatch, capfd):
+    import socket
+    import time
+
+    held = threading.Event()
+    monkeypatch.setattr(Scorer, "score", lambda self, body: held.wait(10) and {"data": ["x" * 2**22]})
+    address = scoring.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as client:
+        head = "POST /v1/score HTTP/1.1\r\nAuthorization: Bearer secret\r\nContent-Length: 2\r\n\r\n{}"
+        client.sendall(head.encode())
+    held.set()
+    told = ""
+    for _ in range(100):
+        told += capfd.readouterr().err
+        if "has gone" in told:
+            break
+        time.sleep(0.05)
+    assert "the client has gone" in told, told
+    assert "Traceback" not in told
+    assert " 500 " not in told
+    assert ask(f"{scoring}/health", key="")[0] == 200
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(scoring):

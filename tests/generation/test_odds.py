@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import make_model
 from families import FAMILIES, overfit
+from peft import LoraConfig, get_peft_model
 
 from cft_trl.generation.local import LocalModel
 from cft_trl.generation.odds import NO_OTHER_WORD, NO_VERDICT, NOT_FOUND, Odds, other_word, read_here, read_told
@@ -33,6 +34,18 @@ REAL = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3", "llama3
 def written(tokenizer, text: str) -> Generation:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return Generation(text, "stop", 1, len(ids), ids=tuple(ids))
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_only_the_last_logits_are_computed(adapted, tokenizer):
+    model = make_model(tokenizer)
+    if adapted:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    local, seen = LocalModel(model, tokenizer), []
+    plain = model(torch.tensor([[*local._row(ASKED, 1).prompt, 5, 6]])).logits[0, -1].log_softmax(-1)
+    model.get_output_embeddings().register_forward_hook(lambda head, given, made: seen.append(made.shape[1]))
+    assert torch.allclose(local.next_token_logprobs(ASKED, [5, 6]), plain, atol=1e-5)
+    assert seen == [1]
 
 
 def told(model: LocalModel, made: Generation, top: int) -> list[Choice]:

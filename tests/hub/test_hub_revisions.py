@@ -107,7 +107,7 @@ def test_a_vllm_server_of_ours_is_started_at_the_revision(hub, monkeypatch):
 
     started = []
 
-    def process_group(command, output):
+    def process_group(command, output, environment):
         started.append(command)
         raise OSError("not here")
 

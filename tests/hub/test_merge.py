@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,6 +106,9 @@ def test_what_cannot_be_merged_is_told_and_leaves_nothing(tmp_path):
         merge(str(tmp_path / "base"), tmp_path / "merged")
     with pytest.raises(CFTError, match="is there already"):
         merge(str(folder), tmp_path / "base")
+    for dtype in ("int8", "complex64"):
+        with pytest.raises(CFTError, match="no floating point type"):
+            merge(str(folder), tmp_path / "merged", dtype=dtype)
     with pytest.raises(CFTError, match="not a torch dtype"):
         merge(str(folder), tmp_path / "merged", dtype="float7")
     assert not (tmp_path / "merged").exists()
@@ -118,6 +123,39 @@ def test_a_merge_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(CFTError, match="answers otherwise"):
         merge(str(folder), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "dtype", "told"),
+    [("lora_B", math.nan, None, "cannot be merged: .*NaNs"), ("lora_B", math.inf, None, "cannot be merged: .*NaNs"),
+     ("lm_head", math.nan, None, "answers otherwise"), ("lm_head", 1e6, "float16", "no number in float16")],
+)  # fmt: skip
+def test_what_is_no_number_is_not_written(name, value, dtype, told, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = adapter(tmp_path, KINDS["lora and head"])
+    weights = load_file(folder / "adapter_model.safetensors")
+    place = next(key for key in weights if name in key)
+    weights[place][0, 0] = value
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(CFTError, match=told):
+        merge(str(folder), tmp_path / "merged", dtype=dtype)
+    assert not list(tmp_path.glob("*merged*"))
+
+
+def test_replicated_layers_are_told_in_a_line(tmp_path):
+    folder = adapter(tmp_path, LoraConfig(**LORA, layer_replication=[(0, 2), (1, 2)]))
+    with pytest.raises(CFTError, match="layer_replication"):
+        merge(str(folder), tmp_path / "merged")
+
+
+def test_the_folder_may_be_the_one_that_the_command_runs_in(tmp_path, monkeypatch):
+    folder = adapter(tmp_path, KINDS["lora"])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["merge", str(folder), "."]) == 0
+    assert Path("model.safetensors").is_file()
+    assert not list(tmp_path.glob(".here*"))
 
 
 # ---- Modelfiles ----

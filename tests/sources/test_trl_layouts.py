@@ -18,22 +18,61 @@ def record(query="6 x 7?", answer="43", critique="No. Conclusion: wrong", **more
     return make_record(query=query, response=f"The answer is {answer}.", critique=critique, **more)
 
 
-def test_the_truth_is_the_grade_then_a_label_then_the_verdict():
+def test_the_truth_is_the_grade_then_a_label_then_a_verdict_that_is_not_the_critiques():
     rows = [
         record(reference_answer="43"),  # its critique is wrong about it
         record(meta={"label": "correct"}),
         record(meta={"label": "algebra"}),
         record(),
         record(critique="Hm."),
+        record(critique=None, verdict="right"),
+        record(critique="Conclusion: wrong", verdict="right"),
     ]
-    assert truths(rows) == ["right", "right", "wrong", "wrong", None]
+    assert truths(rows) == ["right", "right", None, None, None, "right", "right"]
+
+
+def test_a_right_answer_does_not_hide_a_known_error():
+    lucky = {"reference_answer": "43", "critique": None}
+    rows = [
+        record(**lucky, meta={"error_kind": "lucky"}),
+        record(**lucky, meta={"first_error_step": 2}),
+        record(**lucky, source="arithmetic", response_source="arithmetic:lucky", verdict="wrong"),
+        record(**lucky, source="arithmetic", verdict="wrong"),
+        record(**lucky, source="arithmetic", response_source="a-model"),
+        record(**lucky, meta={"label": "wrong"}),
+        record(**lucky, meta={"error_kind": None, "first_error_step": None}),
+    ]
+    assert truths(rows) == ["wrong", "wrong", "wrong", "wrong", "right", None, "right"]
+    asked = {"query": "What is 6 x 7?", "response": "The answer is 42.", "reference_answer": "42"}
+    said = ("Conclusion: right", "Conclusion: wrong")
+    [pair] = preferences([make_record(**asked, critique=text, meta={"error_kind": "lucky"}) for text in said]).rows
+    assert pair["chosen"][0]["content"].endswith("wrong")
+    made = preferences([make_record(**asked, critique=text, meta={"label": "wrong"}) for text in said])
+    assert (made.rows, made.failures, list(made.left_out.values())) == ([], [], [2])
+    made = prompts_for_rl([*(make_record(**asked, meta={"label": "wrong"}) for _ in said), record(**lucky)])
+    assert [count for reason, count in made.left_out.items() if "label says" in reason] == [2]
+
+
+def test_a_response_is_shown_once_and_a_disagreement_is_none():
+    right, wrong = "Conclusion: right", "Conclusion: wrong"
+    known = [record("b?", reference_answer="42", critique=text) for text in (right, wrong, wrong)]
+    made = prompts_for_rl([*(record(critique=text) for text in (right, wrong)), *known], critique_share=1)
+    assert [row["verdict"] for row in made.rows] == ["wrong"]
+    assert made.left_out == {"critique: the same prompt again": 2}
+    assert [at for at, _ in made.failures] == [0, 1]
+    assert "do not agree" in made.failures[0][1]
+    made = prompts_for_rl(known, critique_share=0)
+    assert (len(made.rows), made.left_out) == (1, {"solve: the same prompt again": 2})
 
 
 def test_a_fifth_are_critiques_and_no_question_is_solved_twice():
     rows = [record(f"{n} x 7?", str(n), reference_answer=str(7 * n)) for n in range(40)] * 2
     made = prompts_for_rl(rows)
     assert made.counts == {"critique": 10, "solve": 40}
-    assert made.left_out == {"critique: to keep its share of 0.2": 70}
+    assert made.left_out == {
+        "critique: the same prompt again": 40, "solve: the same prompt again": 40,
+        "critique: to keep its share of 0.2": 30,
+    }  # fmt: skip
     solved = [row["prompt"][0]["content"] for row in made.rows if row["task"] == "solve"]
     assert len(set(solved)) == 40
     critiques = [row for row in made.rows if row["task"] == "critique"]
@@ -55,7 +94,7 @@ def test_shares_hold_where_a_task_has_few_rows_and_refinements_show_the_critique
     assert [at for at, _ in made.failures] == [20]
     assert "nothing says whether" in made.failures[0][1]
     with pytest.raises(CFTError, match="task solve"):
-        prompts_for_rl([record()])
+        prompts_for_rl([record(meta={"label": "wrong"})])
     with pytest.raises(CFTError, match="from 0 to 1"):
         prompts_for_rl(rows, critique_share=0.8, refine_share=0.4)
 
@@ -82,6 +121,16 @@ def test_feedback_is_the_attempt_and_its_critique():
     assert "The answer is 43." in row["privileged_context"]
     assert "Conclusion: wrong" in row["privileged_context"]
     assert made.failures == [(1, "no critique")]
+    assert (row["task"], row["reference_answer"]) == ("solve", "42")
+
+
+def test_feedback_is_true_and_has_a_task_only_where_it_can_be_paid_for():
+    rows = [record(critique=text, reference_answer="42") for text in ("Conclusion: right", "Hm.")] + [record()]
+    made = feedback(rows)
+    assert [row["privileged_context"].endswith("Hm.") for row in made.rows] == [True]
+    assert made.left_out == {"its critique errs: the response is wrong": 1}
+    assert made.failures == [(2, "no reference_answer, which other rows have")]
+    assert set(feedback([record(), record("b?")]).rows[0]) == {"prompt", "privileged_context"}
 
 
 def test_the_command_writes_what_trainers_read_and_lists_the_rest(tmp_path, capsys):
@@ -127,11 +176,24 @@ def test_rewards_are_for_their_task_and_read_messages_and_texts():
     assert verdict_reward(["<think>Conclusion: right</think>\nConclusion: wrong"], verdict=["wrong"]) == [1.0]
 
 
+def test_only_what_the_model_says_last_is_paid_for_and_zero_is_an_answer():
+    def turns(*said):
+        return [{"role": role, "content": text} for role, text in said]
+
+    called = turns(("assistant", "Conclusion: right"), ("tool", "42"), ("assistant", "Conclusion: wrong"))
+    echoed = turns(("assistant", "Let me see."), ("tool", "Conclusion: wrong"))
+    assert verdict_reward([called, echoed, turns(("tool", "Conclusion: wrong"))], verdict=["wrong"] * 3) == [1, 0, 0]
+    assert solution_reward(["The answer is 0.", "The answer is 1."], reference_answer=[0, 0]) == [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("reward", "columns", "told"),
     [(verdict_reward, {}, "no column 'verdict'"), (verdict_reward, {"verdict": [None]}, "has no verdict"),
      (solution_reward, {"reference_answer": [None]}, "no reference_answer"),
-     (solution_reward, {"task": ["judge"], "reference_answer": ["1"]}, "task 'judge' is unknown")],
+     (solution_reward, {"reference_answer": [""]}, "no reference_answer"),
+     (solution_reward, {"task": ["judge"], "reference_answer": ["1"]}, "task 'judge' is unknown"),
+     (solution_reward, {"task": [None], "reference_answer": ["1"]}, "task None is unknown"),
+     (verdict_reward, {"task": [""], "verdict": ["wrong"]}, "task '' is unknown")],
 )  # fmt: skip
 def test_rows_that_cannot_be_paid_for_end_in_a_line(reward, columns, told):
     with pytest.raises(CFTError, match=told):

@@ -305,7 +305,7 @@ def started(monkeypatch):
 
     commands = []
 
-    def process_group(command, output):
+    def process_group(command, output, environment):
         commands.append(command)
         raise OSError("not here")
 
