@@ -60,9 +60,9 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     check_launch(config)  # before anything is read or written by processes that should not be there
     refuse_adapter(model.model_name_or_path, model.model_revision)
     _check_numbers(script, config)
-    adapter = lora_config(model)
     check_kernels(model)
     check_libraries(config)
+    adapter = lora_config(model)
     output = Path(config.output_dir)
     check_output(output, script.dataset_name, model.model_name_or_path)
     with held_folder(output):

@@ -103,6 +103,7 @@ def test_what_is_missing_is_told_before_a_model_is_loaded(
     tmp_path, tokenizer, without, monkeypatch, capsys, module, words, extra
 ):
     import cft_trl.models.loading
+    import cft_trl.training.trainer  # what TRL finds out of its libraries while it is imported it never asks again
 
     run = tmp_path / "run"
     for folder in (run, run / "checkpoint-1"):
