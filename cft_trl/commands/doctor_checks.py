@@ -40,6 +40,7 @@ EXTRAS = {
     "ray": "cft build --executor ray",
     "space": "cft demo and --deploy",
     "deepspeed": "ZeRO-2 and ZeRO-3",
+    "gpu": "--load_in_4bit, 8-bit optimizers, --use_liger_kernel and kernels from the Hub",
     "vllm": "--backend vllm and vllm: teachers on a GPU",
 }
 _FOR_DEVELOPERS = ("dev", "docs")

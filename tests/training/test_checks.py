@@ -42,7 +42,7 @@ def test_before_rows_are_prepared(refused, settings, said, capsys):
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ({"optim": "adamw_8bit"}, "optim=adamw_8bit: "),
+    ({"optim": "adamw_8bit"}, "optim=adamw_8bit needs bitsandbytes, which is not installed"),
     ({"optim": "galore_adamw", "optim_target_modules": ["mlp"]}, "optim=galore_adamw: "),
     ({"lr_scheduler_type": "cosine_with_min_lr"}, "lr_scheduler_type=cosine_with_min_lr with lr_scheduler_kwargs="),
     ({"dataloader_drop_last": True, "per_device_train_batch_size": 41}, "drops all 40 rows: a batch has 41"),

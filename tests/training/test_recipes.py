@@ -10,7 +10,7 @@ from cft_trl.commands.settings import parse_settings
 from cft_trl.training import script as training_script
 
 RECIPES = sorted((REPOSITORY / "recipes").glob("*/*.yaml"))
-RECIPES = [path for path in RECIPES if path.parent.name not in ("accelerate", "trl")]
+RECIPES = [path for path in RECIPES if path.parent.name not in ("accelerate", "experiments", "trl")]
 NAMES = {
     "qwen2.5-math-7b/cft", "qwen2.5-math-7b/cgd", "qwen2.5-math-7b/sft", "qwen2.5-math-7b/sft-verified",
     "qwen2.5-math-7b/one-shot", "qwen2.5-7b/cft", "deepseek-math-7b/cft", "qwen2.5-32b-instruct/cft-4k",
@@ -68,6 +68,7 @@ def test_qlora_settings_reach_the_model(tokenizers, tmp_path, rows, monkeypatch)
 
     monkeypatch.setattr(sft, "create_model_from_path", load)
     monkeypatch.setattr(training_script, "load_rows", lambda *_: (Dataset.from_list(rows), None))
+    monkeypatch.setattr(training_script, "require", lambda *_: None)  # bitsandbytes is not here
     monkeypatch.setattr(training_script, "get_quantization_config", lambda model: {"4bit": model.load_in_4bit})
     flags = ["--model_name_or_path", tmp_path / "model", "--output_dir", tmp_path / "run", "--use_cpu", "true",
              "--dataset_name", "arithmetic", "--bf16", "false", "--max_steps", "1", "--report_to", "none",

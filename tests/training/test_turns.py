@@ -221,11 +221,11 @@ def test_a_header_that_a_model_writes_itself_is_not_part_of_its_text(tokenizers,
     local = LocalModel(make_model(tokenizer), tokenizer)
     header = tokenizer(answer_frame(tokenizer).header, add_special_tokens=False)["input_ids"]
     said = tokenizer("It is 4.", add_special_tokens=False)["input_ids"]
-    assert local._decode(local._said(header + said)) == "It is 4."
-    assert [local._said(header[:count]) for count in range(len(header) + 1)] == [[]] * (len(header) + 1)
-    assert local._said(said) == said
+    assert local.decode(local.said(header + said)) == "It is 4."
+    assert [local.said(header[:count]) for count in range(len(header) + 1)] == [[]] * (len(header) + 1)
+    assert local.said(said) == said
     thought = tokenizer("<think>\nWell\n</think>\n\n4", add_special_tokens=False)["input_ids"]
-    assert local._said(thought) == thought  # its own thought is no header
+    assert local.said(thought) == thought  # its own thought is no header
     assert LocalModel(local.model, as_trained(tokenizer))._header_ids == []
 
 
