@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_tokenizer
 from families import FAMILIES
 from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from test_adapters import base_folder
@@ -235,7 +236,8 @@ def test_go_writes_what_the_template_writes(tmp_path):
     assert json.loads(done.stdout) == wanted
 
 
-def test_a_template_that_does_more_than_write_turns_is_refused(tokenizer):
+def test_a_template_that_does_more_than_write_turns_is_refused():
+    tokenizer = make_tokenizer("chatml")  # its own: the fixture is everybody's
     for template in (
         "{% for m in messages %}{{ loop.index }}: {{ m['content'] }}\n{% endfor %}",
         "{{ messages[-1]['content'] | upper }}",
