@@ -8,14 +8,21 @@ import shlex
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY
 
 from cft_trl.cli import main
-from cft_trl.planning.hardware import read_hardware
+from cft_trl.commands import plan as plan_command
+from cft_trl.planning.hardware import TABLE, read_hardware
 from cft_trl.planning.memory import GIB, MicroBatch, layer_bytes, plan_memory
 from cft_trl.planning.model_shape import PUBLISHED, _shape, model_shape
 from cft_trl.planning.plan import PlannedRun, make_plan
 from cft_trl.training.prefix_sharing.packs import lay_out
+
+
+def test_the_help_names_all_hardware():
+    [line] = [line for line in plan_command.HELP.splitlines() if "--hardware NxKIND" in line]
+    assert line.split("NxKIND")[1].strip().split(", ") == list(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
