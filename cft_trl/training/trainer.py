@@ -131,7 +131,7 @@ class CFTTrainer(SFTTrainer):
 
     def _settle_model(self) -> None:
         check_trainer(self)
-        settle_fsdp2(self.accelerator, self.model)
+        settle_fsdp2(self.accelerator, self.model, self.args.accelerator_config.gradient_accumulation_kwargs)
         model, self._varlen = self.accelerator.unwrap_model(self.model), False
         if self.args.share_prefixes:
             use_shared_attention(model, self._row_limit or self.args.pack_length)
