@@ -109,6 +109,7 @@ def tracked(
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed import init_process_group
     from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
     from transformers import AutoConfig, AutoModelForCausalLM
     from trl.kernels import chunked_logprob
@@ -116,6 +117,7 @@ def tracked(
     for kernel in ("_forward_tile", "_backward_tile", "_addmm_fp32"):  # in Triton and in place
         setattr(chunked_logprob, kernel, lambda *args, **kwargs: None)
     init_process_group("fake", store=FakeStore(), rank=0, world_size=devices)
+    mesh = init_device_mesh("cpu", (devices,))
     shape = AutoConfig.for_model(**config)
     shape._attn_implementation = "sdpa"
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -125,7 +127,7 @@ def tracked(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.forward = types.MethodType(lambda self, **batch: loss_of(self, targets, **batch), model)
         if strategy == "fsdp2":
-            shard(model, devices)
+            shard(model, mesh)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         batch: dict[str, Any] = {"input_ids": torch.zeros(rows, length, dtype=torch.long)}
         if masked:
@@ -149,12 +151,10 @@ def tracked(
     return {"peak": sizes["total"], "states": states, **{f"of {kind}": size for kind, size in sizes.items()}}
 
 
-def shard(model: Any, devices: int) -> None:
+def shard(model: Any, mesh: Any) -> None:
     """As accelerate 1.15 does by recipes/accelerate/fsdp2.yaml: a group for each layer, the rest in the root's."""
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh("cpu", (devices,))
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.bfloat16, None)  # outputs as we leave them (training/fsdp2.py)
     for module in (*model.model.layers, model):
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -120,7 +123,7 @@ def test_shared_layers_keep_what_is_planned(make_layers):
     del batch["labels"]
     measured = saved_per_layer(make, torch.float32, False, **batch)
     shape = _shape(make_layers(2, torch.float32).config, "llama")
-    step = MicroBatch(1, tokens, shared=280 / tokens, arithmetic="fp32", on_cpu=True)
+    step = MicroBatch(1, tokens, shared=280 / tokens, masked=False, arithmetic="fp32", on_cpu=True)
     assert measured == pytest.approx(layer_bytes(shape, step) * tokens, rel=0.05)
 
 
@@ -297,3 +300,15 @@ def test_every_large_recipe_is_planned():
     assert large <= planned
     assert {name.split("/")[0] for name in planned} & {"qwen2.5-math-7b"}
     assert set(PUBLISHED) >= {"Qwen/Qwen2.5-7B"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["7b-fsdp2-one", "7b-zero3"])
+def test_a_gpus_memory_is_what_fake_tensors_take(name, monkeypatch):
+    """`benchmarks/plan_fake.py`, two of its settings: the plan within 10% of PyTorch's own tracker."""
+    pytest.importorskip("deepspeed")
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    script = importlib.import_module("plan_fake")
+    counted = subprocess.run([sys.executable, script.__file__, "--count", name], capture_output=True, text=True)
+    line = script.line_of(name, json.loads(counted.stdout.splitlines()[-1]))
+    assert abs(float(line["off"].rstrip("%"))) <= 10, line
