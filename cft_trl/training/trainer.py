@@ -33,6 +33,7 @@ from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
+from cft_trl.training.heap import freed_memory_kept
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
@@ -296,7 +297,8 @@ class CFTTrainer(SFTTrainer):
             check_prepared(Path(self.args.output_dir), prepared)
         self.record.about["identity"] = {**self.record.about.get("identity", {}), **prepared}
         try:
-            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            with freed_memory_kept(self.accelerator.device.type):
+                result = super().train(resume_from_checkpoint, *args, **kwargs)
             if self.state.global_step == 0:
                 raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
             self._finite.check_weights(self, self.model_wrapped)
