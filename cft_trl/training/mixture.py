@@ -30,7 +30,7 @@ from cft_trl.models.run_record import provenance
 from cft_trl.training.config import MIXTURE_STRATEGIES
 from cft_trl.training.encoded import ACCOUNT_FEATURES, MOST_PARTS
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.prepare import encode_dataset
+from cft_trl.training.prepare import encode_dataset, prepare_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
 
 if TYPE_CHECKING:
@@ -152,12 +152,15 @@ def check_main_part(parts: Sequence[DatasetPart], args: CFTConfig) -> None:
                        f"objective {args.objective} ({', '.join(sorted(asked))}); set it to one of them")  # fmt: skip
 
 
-def take_mixtures(args: CFTConfig, train: Any, evaluated: Any) -> dict[str, list[DatasetPart]]:
-    """Of what a trainer is given as datasets those that are mixtures, "train" and "eval": their parts, settled.
+def take_mixtures(args: CFTConfig, train: Any, evaluated: Any) -> tuple[dict[str, list[DatasetPart]], Any, Any]:
+    """Of what a trainer is given as datasets those that are mixtures: "train" and "eval" -> their parts, settled.
 
     Args:
         args: The run's.
         train, evaluated: Datasets, or lists of parts; `evaluated` may be a mapping of datasets.
+
+    Returns:
+        The mixtures, and both datasets for TRL, which looks at a row: of a mixture the rows of its first part.
 
     Raises:
         CFTError: As `settled_parts` and `check_main_part`; a mixture as one of several evaluation datasets.
@@ -171,7 +174,7 @@ def take_mixtures(args: CFTConfig, train: Any, evaluated: Any) -> dict[str, list
         check_main_part(found["train"], args)
     elif args.mixture_strategy != REPEATS_NOTHING:
         raise CFTError(f"mixture_strategy={args.mixture_strategy} belongs to a mixture; give several datasets")
-    return found
+    return found, *(found[name][0].rows if name in found else rows for name, rows in given.items())
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -218,6 +221,23 @@ def rows_to_draw(sizes: Sequence[int], weights: Sequence[float | None], strategy
     choose = min if strategy == REPEATS_NOTHING else max
     whole = choose(size / weight for size, weight in zip(sizes, given, strict=True))
     return [round(weight * whole) for weight in given]
+
+
+def prepare_rows(
+    rows: Any, encoder: RowEncoder, name: str, args: CFTConfig
+) -> tuple[Dataset | IterableDataset, dict[str, PreparationReport]]:
+    """A dataset by `prepare_dataset`, a mixture by `prepare_mixture`; -> the rows in use, and what became of all.
+
+    Args:
+        rows: A dataset, or settled parts.
+        encoder: For a dataset's rows; of a mixture its tokenizer and its lengths hold for all parts.
+        name: What the reports call the whole.
+        args: The run's.
+    """
+    if is_mixture(rows):
+        return prepare_mixture(rows, encoder, name, args)
+    report = PreparationReport(name)  # of a stream too each process reads, and counts, all rows
+    return prepare_dataset(rows, encoder, report, args.dataset_num_proc), {name: report}
 
 
 def prepare_mixture(

@@ -17,7 +17,8 @@ from cft_trl.models.chat_templates import as_trained, turn_end_ids
 from cft_trl.training.encoded import RIGHT
 from cft_trl.training.lengths import KEPT, SHORTENED
 from cft_trl.training.preparation import RowEncoder
-from cft_trl.training.script import load_rows, tokenizer_of
+from cft_trl.training.rows import load_rows
+from cft_trl.training.script import tokenizer_of
 from cft_trl.training.turns import tell_turns
 
 _SHARING_ROWS = 1000

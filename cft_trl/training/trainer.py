@@ -36,11 +36,10 @@ from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
-from cft_trl.training.mixture import DatasetPart, named, parts_record, prepare_mixture, take_mixtures
+from cft_trl.training.mixture import DatasetPart, named, parts_record, prepare_rows, take_mixtures
 from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
-from cft_trl.training.prepare import prepare_dataset
 from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
@@ -111,11 +110,7 @@ class CFTTrainer(SFTTrainer):
         self._base_model = base_name(model)
         model, self._revision, processing_class = open_named(model, args, processing_class)
         self._tell(settle(args, model, kwargs.get("peft_config")))
-        self.parts = take_mixtures(args, train_dataset, eval_dataset)
-        if "train" in self.parts:
-            train_dataset = self.parts["train"][0].rows  # TRL looks at a row, and has `_prepare_dataset` do the rest
-        if "eval" in self.parts:
-            eval_dataset = self.parts["eval"][0].rows
+        self.parts, train_dataset, eval_dataset = take_mixtures(args, train_dataset, eval_dataset)
         check_arguments(args, train_dataset, data_collator, processing_class, kwargs)
         self.preparation: dict[str, PreparationReport] = {}
         self.sharing: dict[str, SharingReport] = {}
@@ -178,9 +173,9 @@ class CFTTrainer(SFTTrainer):
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, self._revision)}
         if is_bundled(self.model.config._name_or_path):
             base["weights"] = "Q4_1"
-        about = {"base_model": base, "dataset": provenance(train_dataset)}
-        if "train" in self.parts:
-            about["dataset"] = parts_record(self.parts["train"], self.preparation, "train")
+        parts = self.parts.get("train")
+        rows = parts_record(parts, self.preparation, "train") if parts else provenance(train_dataset)
+        about = {"base_model": base, "dataset": rows}
         about["turns"] = turn_record(self._tokenizer, self._end_ids, self._dates, self.model)
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
@@ -213,21 +208,12 @@ class CFTTrainer(SFTTrainer):
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
         processing_class = self._tokenizer  # `evaluate` gives the one that asks as was trained
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
-        encoder = RowEncoder(
-            processing_class,
-            Prompting(args.objective, args.sft_target, args.prompt_preset),
-            self._row_limit,
-            args.over_length,
-            f"{dataset_name} dataset",
-        )
-        reports = {dataset_name: PreparationReport(dataset_name)}  # of a stream too each process counts all rows
-        # Another dataset, which `evaluate` is given later, is none of the mixture.
+        prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
+        encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
+        # What `evaluate` is given later under that name is no mixture.
         parts = self.parts.get(dataset_name) if dataset_name not in self.preparation else None
         with PartialState().main_process_first():  # the others find the first one's result in the cache
-            if parts:
-                dataset, reports = prepare_mixture(parts, encoder, dataset_name, args)
-            else:
-                dataset = prepare_dataset(dataset, encoder, reports[dataset_name], args.dataset_num_proc)
+            dataset, reports = prepare_rows(parts or dataset, encoder, dataset_name, args)
             if args.shuffle_dataset:
                 dataset = dataset.shuffle(seed=args.seed)
             if args.share_prefixes:
