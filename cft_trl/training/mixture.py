@@ -321,10 +321,12 @@ def parts_record(parts: Sequence[DatasetPart], reports: Mapping[str, Preparation
         report, found = reports[f"{name}/{part.name}"], provenance(part.rows)
         about = {"name": part.name, "objective": part.objective, "sft_target": part.sft_target,
                  "prompt_preset": part.prompt_preset, "weight": part.weight}  # fmt: skip
-        told.append({key: value for key, value in about.items() if value is not None}
-                    | {"rows": report.used + report.repeats, **found})  # fmt: skip
+        rows = {"rows": report.used + report.repeats} | ({"repeats": report.repeats} if report.repeats else {})
+        told.append({key: value for key, value in about.items() if value is not None} | rows | found)
         for key in ("sources", "teachers"):
             counts = total.setdefault(key, {})
+            if key == "teachers" and part.objective == "sft":
+                continue  # whose critiques nobody learns from
             for who, count in found.get(key, {}).items():
                 counts[who] = counts.get(who, 0) + count
     return {**total, "parts": told}

@@ -230,13 +230,13 @@ def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
 
 
 def _load_parts(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
-    parts = [_with_defaults(part, script) for part in read_parts(script.datasets)]
-    _check_held_out(parts)
+    parts = read_alone(script)
+    names = part_names([part for part, _ in parts])
     trained, held_out = [], []
-    for number, (part, name) in enumerate(zip(parts, part_names(parts), strict=True), 1):
+    for number, ((part, alone), name) in enumerate(zip(parts, names, strict=True), 1):
         about = {"objective": part.objective, "sft_target": part.sft_target, "prompt_preset": part.prompt_preset}
         try:
-            rows, evaluated = load_rows(*_alone(part, script, evaluate))
+            rows, evaluated = load_rows(alone, evaluate and bool(part.eval_rows or part.eval_split))
         except CFTError as error:
             raise CFTError(f"datasets, part {number} ({part.path}): {error}") from None
         trained.append(DatasetPart(rows, weight=part.weight, name=name, **about))
@@ -246,6 +246,20 @@ def _load_parts(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
         raise CFTError("eval_strategy asks for evaluation but no part holds out rows; set eval_rows, for all or in a "
                        "part, or eval_split in a part")  # fmt: skip
     return trained, held_out or None
+
+
+def read_alone(script: CFTScriptArguments) -> list[tuple[PartSettings, CFTScriptArguments]]:
+    """Each part, with what it leaves to the run's settings, and as the single dataset of such settings.
+
+    Args:
+        script: The run's.
+
+    Raises:
+        CFTError: As `read_parts`; or a part would train on what another holds out.
+    """
+    parts = [_with_defaults(part, script) for part in read_parts(script.datasets)]
+    _check_held_out(parts)
+    return [(part, _alone(part, script)) for part in parts]
 
 
 def _with_defaults(part: PartSettings, script: CFTScriptArguments) -> PartSettings:
@@ -274,9 +288,8 @@ def _check_held_out(parts: Sequence[PartSettings]) -> None:
                                f"{values}, so that what one holds out the other would train on; give both the same")  # fmt: skip
 
 
-def _alone(part: PartSettings, script: CFTScriptArguments, evaluate: bool) -> tuple[CFTScriptArguments, bool]:
-    """A part as the single dataset of settings that are otherwise the run's."""
-    alone = replace(
+def _alone(part: PartSettings, script: CFTScriptArguments) -> CFTScriptArguments:
+    return replace(
         script,
         datasets=None,
         **{name: getattr(part, key) for name, key in _OF_ONE.items()},
@@ -286,7 +299,6 @@ def _alone(part: PartSettings, script: CFTScriptArguments, evaluate: bool) -> tu
         arithmetic_levels=list(part.levels or ()),
         eval_rows=part.eval_rows,
     )
-    return alone, evaluate and bool(part.eval_rows or part.eval_split)
 
 
 def _is_one_split(script: CFTScriptArguments) -> bool:
