@@ -117,7 +117,7 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise CFTError(f"settings: {error}") from error
     if script.datasets is not None:
-        from cft_trl.training.rows import settle_datasets
+        from cft_trl.training.parts import settle_datasets
 
         settle_datasets(script)
     return script, config, model

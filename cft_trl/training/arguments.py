@@ -14,7 +14,7 @@ class CFTScriptArguments(ScriptArguments):
     Args:
         dataset_name: Hub id, file, folder, or `arithmetic` (the embedded source).
         datasets: several datasets in place of `dataset_name`, each with an objective and a weight of its own (see
-            `cft_trl.training.rows.PartSettings`): a list of mappings; as a flag paths, or mappings in YAML's words.
+            `cft_trl.training.parts.PartSettings`): a list of mappings; as a flag paths, or mappings in YAML's words.
         dataset_columns: house column -> column of the data, as a mapping or as `verdict=label,query=problem`.
         append_verdict: writes a row's verdict as the last line of a critique that does not state it.
         dataset_revision: commit, tag or branch on the Hub.

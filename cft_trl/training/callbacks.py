@@ -255,7 +255,9 @@ def format_log(logs: dict[str, Any], step: int, steps: int) -> str:
     prefix = next((name.removesuffix("runtime") for name in logs if name.endswith("_runtime")), "")
     shown = {name.removeprefix(prefix): value for name, value in logs.items()}
     where = {"": "", "eval_": "held out: "}.get(prefix, f"{prefix.strip('_')}: ")
-    losses = [f"{name.replace('_', ' ')} {shown[name]:.3f}" for name in ("critique_loss", "target_loss") if name in shown]
+    losses = [
+        f"{name.replace('_', ' ')} {shown[name]:.3f}" for name in ("critique_loss", "target_loss") if name in shown
+    ]
     if of_parts := [f"{name.removeprefix('loss_')} {shown[name]:.3f}" for name in shown if name.startswith("loss_")]:
         losses[-1:] = [f"{losses[-1]} ({', '.join(of_parts)})"] if losses else of_parts
     parts = [f"{where}{losses[0]}", *losses[1:]] if losses else []

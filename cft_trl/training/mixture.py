@@ -30,8 +30,8 @@ from cft_trl.models.run_record import provenance
 from cft_trl.training.config import MIXTURE_STRATEGIES
 from cft_trl.training.encoded import ACCOUNT_FEATURES, MOST_PARTS
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.prepare import encode_dataset, prepare_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
+from cft_trl.training.prepare import encode_dataset, prepare_dataset
 
 if TYPE_CHECKING:
     from cft_trl.training.config import CFTConfig
@@ -148,8 +148,10 @@ def check_main_part(parts: Sequence[DatasetPart], args: CFTConfig) -> None:
                        f"({', '.join(objectives)}); set objective to one of them")  # fmt: skip
     asked = {part.prompting.preset for part in parts if part.objective == args.objective}
     if args.objective != "sft" and args.prompt_preset not in asked:
-        raise CFTError(f"prompt_preset={args.prompt_preset}, in which the model is asked later, is that of no part with "
-                       f"objective {args.objective} ({', '.join(sorted(asked))}); set it to one of them")  # fmt: skip
+        raise CFTError(
+            f"prompt_preset={args.prompt_preset}, in which the model is asked later, is that of no part with objective "
+            f"{args.objective} ({', '.join(sorted(asked))}); set it to one of them"
+        )
 
 
 def take_mixtures(args: CFTConfig, train: Any, evaluated: Any) -> tuple[dict[str, list[DatasetPart]], Any, Any]:
@@ -269,8 +271,10 @@ def prepare_mixture(
     drawn = []
     for number, (count, rows, report) in enumerate(zip(counts, encoded, reports.values(), strict=True)):
         if not count:
-            raise CFTError(f"the {name} dataset, part {parts[number].name}: its weight={parts[number].weight} draws none "
-                           f"of its {sizes[number]:,} rows; give it more, or the others less")  # fmt: skip
+            raise CFTError(
+                f"the {name} dataset, part {parts[number].name}: its weight={parts[number].weight} draws none of its "
+                f"{sizes[number]:,} rows; give it more, or the others less"
+            )
         drawn.append(_drawn(rows, count, report, np.random.default_rng([args.seed, number])))
     whole = PreparationReport(name)
     for report in reports.values():

@@ -1,7 +1,7 @@
 """Datasets to token ids: every row encoded (`preparation.py`), those in use kept, all of them counted.
 
-    prepare_dataset(rows, RowEncoder(tokenizer, Prompting()), report)
-    # Dataset with input_ids, labels, verdict_mask; report: rows 3,230: kept 3,102, shortened 120, dropped 8 (…)
+prepare_dataset(rows, RowEncoder(tokenizer, Prompting()), report)
+# Dataset with input_ids, labels, verdict_mask; report: rows 3,230: kept 3,102, shortened 120, dropped 8 (…)
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ _FREE_TO_CHANGE = {
     "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
     "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
     "select_benchmark", "select_limit", "select_keep", "select_exhaustive", "resume", "model_name_or_path",
-    "model_revision", "dataset_name", "dataset_revision", "datasets", "train_rows", "early_stopping_patience", "early_stopping_on",
-    "early_stopping_threshold",
+    "model_revision", "dataset_name", "dataset_revision", "datasets", "train_rows",
+    "early_stopping_patience", "early_stopping_on", "early_stopping_threshold",
 }  # fmt: skip
 # The columns of a row that can get into its prompt or its target, by objective (`cft_trl.data.prompts`).
 READ_COLUMNS = {

@@ -28,8 +28,9 @@ from cft_trl.training.checks import check_libraries
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch, keep_to_the_end
 from cft_trl.training.launched import check_launch_goes_on, launched_as
+from cft_trl.training.parts import read_parts
 from cft_trl.training.places import check_output, held_folder
-from cft_trl.training.rows import load_rows, read_parts, rows_to_critique
+from cft_trl.training.rows import load_rows, rows_to_critique
 from cft_trl.training.runs import check_goes_on, run_identity
 
 if TYPE_CHECKING:
