@@ -46,8 +46,11 @@ class PartSettings:
         columns: House column -> column of the data, as a mapping or as `verdict=label,query=problem`.
         append_verdict: Writes a row's verdict as the last line of a critique that does not state it.
         limit: Uses the first so many rows (`arithmetic`: generates so many).
-        levels, seed: Of `arithmetic`; default `arithmetic_levels`, `dataset_seed`.
-        objective, sft_target, prompt_preset: As the settings of these names.
+        levels: Levels of difficulty of `arithmetic`; default `arithmetic_levels`.
+        seed: Draws the problems of `arithmetic`; default `dataset_seed`.
+        objective: What is predicted from its rows; default the setting of this name.
+        sft_target: Which answer objective `sft` learns; default the setting of this name.
+        prompt_preset: Wording of its prompts; default the setting of this name.
         weight: The part's share of the rows of an epoch, in relation to the others'; all parts have one, or none has.
         eval_rows: So many of its rows are held out for evaluation; default the setting of this name.
         eval_split: A split that is evaluated on in place of held-out rows.
