@@ -187,8 +187,8 @@ def rows_to_critique(eval_rows: Any, count: int, objective: str, preset: str) ->
     """
     if not count:
         return []
-    if is_mixture(eval_rows):
-        own = [part for part in eval_rows
+    if eval_rows is None or is_mixture(eval_rows):
+        own = [part for part in eval_rows or ()
                if (part.objective or objective) == objective and (part.prompt_preset or preset) == preset]  # fmt: skip
         found = [row for part in own for row in islice(part.rows, count)][:count]
         if len(found) < count:

@@ -98,8 +98,8 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
     assert "nothing is left to train" in run("train", settings)[1]
     for change, what in (
         ({"weight": 0.1}, "another weight of part solutions (0.2 before, 0.1 now)"),
-        ({"sft_target": "response"}, "another sft_target of part solutions (refinement before, response now)"),
-        ({"prompt_preset": "paper"}, "another prompt_preset of part solutions (compact before, paper now)"),
+        ({"sft_target": "response"}, "another sft target of part solutions (refinement before, response now)"),
+        ({"prompt_preset": "paper"}, "another prompt preset of part solutions (compact before, paper now)"),
         ({"limit": 9}, "another number of rows of part solutions (8 before, 5 now)"),
     ):
         code, _, errors = run("train", part(settings, 1, **change))
@@ -136,7 +136,7 @@ def test_what_a_part_does_not_say_is_the_runs(settings):
     rows, held_out = load_rows(script, evaluate=True)
     assert [(one.name, len(one.rows)) for one in rows] == [("critiques", 15), ("arithmetic", 7)]
     assert [(one.name, len(one.rows)) for one in held_out] == [("critiques", 5)]
-    assert {row["meta"] for row in rows[1].rows} == {row["meta"] for row in rows[1].rows if '"level": 0' in row["meta"]}
+    assert {row["meta"]["level"] for row in rows[1].rows} == {0}
 
 
 def test_a_split_to_evaluate_on(settings, tmp_path):
@@ -169,10 +169,10 @@ def test_preview_shows_a_row_of_a_part(run, settings):
 
 def test_plan_counts_what_is_drawn(run, settings):
     settings |= {"model_name_or_path": "smollm2-135m", "max_steps": -1}
-    _, out, _ = run("plan", settings, "--hardware", "cpu", "--json")
-    assert json.loads(out)["rows"] == 25
-    _, out, _ = run("plan", part(settings, 1, eval_rows=9), "--hardware", "cpu", "--json")
-    assert json.loads(out)["rows"] == 15
+    _, out, _ = run("plan", settings, "--hardware", "cpu")
+    assert "for 25 rows" in out
+    _, out, _ = run("plan", part(settings, 1, eval_rows=9), "--hardware", "cpu")
+    assert "for 15 rows" in out
 
 
 # ---- what is wrong, in one line --------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_plan_counts_what_is_drawn(run, settings):
      ({"weight": "much"}, "weight='much': give a number above 0"),
      ({"weight": "unset"}, "part solutions: it has no weight, others have"),
      ({"objective": "dpo"}, "part 2 (solutions.jsonl): objective='dpo': give cft, cgd or sft"),
-     ({"sft_target": "right"}, "sft_target='right': give response, right_only or refinement"),
+     ({"sft_target": "right"}, "sft_target='right': unknown (did you mean 'right_only'?); give response, "),
      ({"objective": "cft"}, "part solutions: sft_target=refinement with objective=cft"),
      ({"prompt_preset": "short"}, "prompt_preset='short'"),
      ({"limit": 0}, "limit=0: give a whole number from 1"),
