@@ -142,8 +142,8 @@ def _parts(record: Mapping[str, Any], script: Mapping[str, Any]) -> dict[str, An
         return {}
     told = []
     for part, settings in zip(parts, given, strict=True):
-        told.append({**part, **_source(*(settings.get(name) for name in ("path", "config", "revision")))})
-        told[-1]["path"], told[-1]["name"] = told[-1]["name"], part["name"]
+        source = _source(*(settings.get(name) for name in ("path", "config", "revision")))
+        told.append({**part, **source, "path": source.get("name"), "name": part["name"]})
     return {"parts": told}
 
 

@@ -56,6 +56,8 @@ _FREE_TO_CHANGE = {
     "model_revision", "dataset_name", "dataset_revision", "datasets", "train_rows",
     "early_stopping_patience", "early_stopping_on", "early_stopping_threshold",
 }  # fmt: skip
+# What settings were before there were any of the name, for runs that were begun then.
+_WAS = {"mixture_strategy": "first_exhausted"}
 # The columns of a row that can get into its prompt or its target, by objective (`cft_trl.data.prompts`).
 READ_COLUMNS = {
     "cft": ("query", "response", "critique"),
@@ -232,6 +234,7 @@ def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
     if before is None:
         return []
     now = json.loads(json.dumps(settings, default=str))
+    before = {**_WAS, **before}
     # How many rows a step has is compared with the launch, of a run that wrote it down.
     free = _FREE_TO_CHANGE | {"launch"} | ({*BATCH_SETTINGS} if "launch" in before else set())
     names = sorted({*before, *now} - free)

@@ -90,8 +90,11 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
         in (tmp_path / "run" / "README.md").read_text()
     )
 
-    # Typed again nothing is left; files may have other names; anything else is another run.
+    # Typed again nothing is left, of a run of before there was the setting too; files may have other names; anything else is another run.
     assert "nothing is left to train" in run("train", settings)[1]
+    written = json.loads((tmp_path / "run" / "settings.json").read_text())
+    del written["mixture_strategy"]
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(written))
     (tmp_path / "moved").mkdir()
     (tmp_path / "solutions.jsonl").rename(tmp_path / "moved" / "solutions.jsonl")
     settings = part(settings, 1, path="moved/solutions.jsonl")
@@ -235,3 +238,36 @@ def test_rows_that_cannot_serve_the_objective(run, settings, tmp_path):
     assert (code, len(errors)) == (2, 1)
     assert "no row of the train/solutions dataset can be used for objective sft: 12 no refinement" in errors[0]
     assert not list((tmp_path / "run").glob("*.json"))
+
+
+# ---- early stopping --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on", ["loss", "verdict_accuracy", "selection"])
+def test_early_stopping_on_a_mixture(on, run, settings, tmp_path):
+    """A model that learns nothing, so that the second measurement is the last: of all parts, or of the critiques."""
+    settings |= {"learning_rate": 0.0, "max_steps": 6, "eval_rows": 4, "save_steps": 1,
+                 "early_stopping_patience": 1, "early_stopping_on": on}  # fmt: skip
+    if on == "selection":
+        settings |= {"select_benchmark": "arithmetic-critic", "select_limit": 2}
+    else:
+        settings |= {"eval_strategy": "steps", "eval_steps": 1}
+    code, out, errors = run("train", settings)
+    assert (code, errors) == (0, [])
+    history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    assert max(entry["step"] for entry in history) == 2
+    line = next(line for line in out.splitlines() if line.endswith("training stops"))
+    if on == "loss":
+        whole = next(entry for entry in history if "eval_target_loss" in entry)
+        assert whole["eval_target_loss"] != pytest.approx(whole["eval_critique_loss"], rel=1e-5)
+        assert f"(best {whole['eval_target_loss']:.4g} at step 1)" in line
+
+
+def test_verdict_accuracy_without_held_out_critiques_is_a_line(run, settings):
+    settings = part(settings, 1, eval_rows=4) | {
+        "eval_strategy": "steps", "eval_steps": 1, "early_stopping_patience": 1,
+        "early_stopping_on": "verdict_accuracy",
+    }  # fmt: skip
+    code, _, errors = run("train", settings)
+    assert (code, len(errors)) == (2, 1)
+    assert "the evaluation tells no eval_verdict_accuracy" in errors[0]
