@@ -90,7 +90,8 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
         in (tmp_path / "run" / "README.md").read_text()
     )
 
-    # Typed again nothing is left, of a run of before there was the setting too; files may have other names; anything else is another run.
+    # Typed again nothing is left, in a run of before there was the setting too; files may have other names; all else
+    # is another run.
     assert "nothing is left to train" in run("train", settings)[1]
     written = json.loads((tmp_path / "run" / "settings.json").read_text())
     del written["mixture_strategy"]
