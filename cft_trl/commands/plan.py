@@ -140,7 +140,7 @@ def _rows(script: Any, config: Any) -> int:
     parts = read_alone(script)
     sizes = [
         _rows_of_one(alone, part.objective or config.objective, part.sft_target or config.sft_target)
-        - (part.eval_rows or 0) * (part.path != "arithmetic")
+        - alone.eval_rows * (part.path != "arithmetic")
         for part, alone in parts
     ]
     return sum(rows_to_draw(sizes, [part.weight for part, _ in parts], config.mixture_strategy))

@@ -75,9 +75,13 @@ def _load_parts(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
     names = part_names([part for part, _ in parts])
     trained, held_out = [], []
     for number, ((part, alone), name) in enumerate(zip(parts, names, strict=True), 1):
-        about = {"objective": part.objective, "sft_target": part.sft_target, "prompt_preset": part.prompt_preset}
+        about: dict[str, Any] = {
+            "objective": part.objective,
+            "sft_target": part.sft_target,
+            "prompt_preset": part.prompt_preset,
+        }
         try:
-            rows, evaluated = load_rows(alone, evaluate and bool(part.eval_rows or part.eval_split))
+            rows, evaluated = load_rows(alone, evaluate and bool(alone.eval_rows or part.eval_split))
         except CFTError as error:
             raise CFTError(f"datasets, part {number} ({part.path}): {error}") from None
         trained.append(DatasetPart(rows, weight=part.weight, name=name, **about))
@@ -90,7 +94,7 @@ def _load_parts(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
 
 
 def read_alone(script: CFTScriptArguments) -> list[tuple[PartSettings, CFTScriptArguments]]:
-    """Each part, with what it leaves to the run's settings, and as the single dataset of such settings.
+    """Each part, and the settings of a run that has it as its single dataset, with what it leaves to this run's.
 
     Args:
         script: The run's.
@@ -98,50 +102,44 @@ def read_alone(script: CFTScriptArguments) -> list[tuple[PartSettings, CFTScript
     Raises:
         CFTError: As `read_parts`; or a part would train on what another holds out.
     """
-    parts = [_with_defaults(part, script) for part in read_parts(script.datasets)]
+    parts = [(part, _alone(part, script)) for part in read_parts(script.datasets)]
     _check_held_out(parts)
-    return [(part, _alone(part, script)) for part in parts]
-
-
-def _with_defaults(part: PartSettings, script: CFTScriptArguments) -> PartSettings:
-    held_out = 0 if part.eval_split else script.eval_rows
-    return replace(
-        part,
-        split=part.split or script.dataset_train_split,
-        eval_rows=held_out if part.eval_rows is None else part.eval_rows,
-        levels=part.levels or tuple(script.arithmetic_levels) if part.path == ARITHMETIC else None,
-        seed=script.dataset_seed if part.seed is None else part.seed,
-    )
-
-
-def _check_held_out(parts: Sequence[PartSettings]) -> None:
-    """Rows that one part holds out, another must not train on; problems of arithmetic are others by construction."""
-    for number, part in enumerate(parts, 1):
-        if part.eval_split and (part.eval_rows or part.path == ARITHMETIC):
-            remedy = "eval_rows; give one of them" if part.eval_rows else "arithmetic; give eval_rows"
-            raise CFTError(f"datasets, part {number} ({part.path}): eval_split with {remedy}")
-        for other, before in enumerate(parts[: number - 1], 1):
-            same = all(getattr(part, name) == getattr(before, name) for name in ("path", "config", "revision", "split"))
-            differ = [name for name in ("eval_rows", "limit") if getattr(part, name) != getattr(before, name)]
-            if same and part.path != ARITHMETIC and (part.eval_rows or before.eval_rows) and differ:
-                values = " and ".join(str(getattr(one, differ[0])) for one in (before, part))
-                raise CFTError(
-                    f"datasets, parts {other} and {number} read the same rows ({part.path}) with {differ[0]} {values}, "
-                    "so that what one holds out the other would train on; give both the same"
-                )
+    return parts
 
 
 def _alone(part: PartSettings, script: CFTScriptArguments) -> CFTScriptArguments:
-    return replace(
-        script,
-        datasets=None,
+    held_out = 0 if part.eval_split else script.eval_rows
+    own: dict[str, Any] = {
+        "datasets": None,
         **{name: getattr(part, key) for name, key in OF_ONE.items()},
-        dataset_train_split=part.split,
-        dataset_test_split=part.eval_split or script.dataset_test_split,
-        dataset_seed=part.seed,
-        arithmetic_levels=list(part.levels or ()),
-        eval_rows=part.eval_rows,
-    )
+        "dataset_train_split": part.split or script.dataset_train_split,
+        "dataset_test_split": part.eval_split or script.dataset_test_split,
+        "dataset_seed": script.dataset_seed if part.seed is None else part.seed,
+        "arithmetic_levels": list(part.levels or script.arithmetic_levels),
+        "eval_rows": held_out if part.eval_rows is None else part.eval_rows,
+    }
+    return replace(script, **own)
+
+
+_SOURCE = ("dataset_name", "dataset_config", "dataset_revision", "dataset_train_split")
+
+
+def _check_held_out(parts: Sequence[tuple[PartSettings, CFTScriptArguments]]) -> None:
+    """Rows that one part holds out, another must not train on; problems of arithmetic are others by construction."""
+    for number, (part, alone) in enumerate(parts, 1):
+        if part.eval_split and (alone.eval_rows or part.path == ARITHMETIC):
+            remedy = "eval_rows; give one of them" if alone.eval_rows else "arithmetic; give eval_rows"
+            raise CFTError(f"datasets, part {number} ({part.path}): eval_split with {remedy}")
+        for other, (_, before) in enumerate(parts[: number - 1], 1):
+            same = all(getattr(alone, name) == getattr(before, name) for name in _SOURCE)
+            differ = [name for name in ("eval_rows", "dataset_limit") if getattr(alone, name) != getattr(before, name)]
+            if same and differ and part.path != ARITHMETIC and (alone.eval_rows or before.eval_rows):
+                values = " and ".join(str(getattr(one, differ[0])) for one in (before, alone))
+                name = differ[0].removeprefix("dataset_")
+                raise CFTError(
+                    f"datasets, parts {other} and {number} read the same rows ({part.path}) with {name} {values}, so "
+                    "that what one holds out the other would train on; give both the same"
+                )
 
 
 def _is_one_split(script: CFTScriptArguments) -> bool:
