@@ -306,6 +306,21 @@ def _drawn(encoded: Dataset, count: int, report: PreparationReport, rng: np.rand
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 
+def evaluated_parts(mixtures: Mapping[str, list[DatasetPart]], given: Any) -> list[DatasetPart]:
+    """The parts of what an evaluation is of; none of another dataset than the trainer's.
+
+    Args:
+        mixtures: Of `take_mixtures`.
+        given: What `evaluate` is given; None for the trainer's own dataset.
+
+    Raises:
+        CFTError: A list of parts.
+    """
+    if is_mixture(given):
+        raise CFTError("evaluate takes a dataset; give a mixture to CFTTrainer, as its eval_dataset")
+    return mixtures.get("eval", []) if given is None else []
+
+
 def named(parts: Sequence[DatasetPart] | None) -> list[tuple[str, str]]:
     """(name, objective) of each, for the metrics; [] where there is no mixture."""
     return [(part.name or "", part.objective or "") for part in parts or ()]

@@ -36,7 +36,7 @@ from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
-from cft_trl.training.mixture import DatasetPart, named, parts_record, prepare_rows, take_mixtures
+from cft_trl.training.mixture import DatasetPart, evaluated_parts, named, parts_record, prepare_rows, take_mixtures
 from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
@@ -346,7 +346,7 @@ class CFTTrainer(SFTTrainer):
             rotate_checkpoints(str(folder.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
 
     def evaluate(self, eval_dataset=None, *args, **kwargs):
-        self._target_metrics["eval"].begin(named(self.parts.get("eval") if eval_dataset is None else None))
+        self._target_metrics["eval"].begin(named(evaluated_parts(self.parts, eval_dataset)))
         return super().evaluate(eval_dataset, *args, **kwargs)
 
     def predict(self, *args, **kwargs):

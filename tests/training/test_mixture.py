@@ -219,7 +219,8 @@ def test_another_dataset_is_evaluated_as_itself(trainer_of, critiques, solutions
     other = trainer.evaluate(critiques)
     assert not [name for name in other if name.startswith("eval_loss_")]
     assert other["eval_critique_loss"] == pytest.approx(trainer.evaluate()["eval_loss_critiques"], rel=1e-6)
-    assert len(trainer.preparation["train"].dropped) == 0
+    with pytest.raises(CFTError, match="give a mixture to CFTTrainer"):
+        trainer.evaluate(parts)
 
 
 def test_verdict_weight_is_of_critiques_only(trainer_of, tokenizer, critiques, solutions):
@@ -298,12 +299,16 @@ def test_settings_that_are_of_mixtures_only(trainer_of, make_config, critiques, 
 def test_a_run_writes_down_its_parts(trainer_of, critiques, solutions):
     trainer = trainer_of(mixed(critiques, solutions, 3, 1), max_steps=1)
     trainer.train()
+    sources = [{"path": "org/critiques", "config": "50K", "revision": "abc"}, {"path": "org/solutions"}]
+    (Path(trainer.args.output_dir) / "settings.json").write_text(json.dumps({"datasets": sources}))
     trainer.create_model_card()
     told = json.loads((Path(trainer.args.output_dir) / "training.json").read_text())["dataset"]
     assert [(part["name"], part["objective"], part["weight"], part["rows"]) for part in told["parts"]] == [
         ("critiques", "cft", 3, 24), ("solutions", "sft", 1, 8)]  # fmt: skip
     assert told["teachers"] == {"reference": 24}, "of the critiques that are learnt"
     card = (Path(trainer.args.output_dir) / "README.md").read_text()
+    assert "datasets:\n- org/critiques\n- org/solutions\n" in card
+    assert "24 rows of org/critiques, configuration 50K, revision `abc`" in card
     assert "critique fine-tuning, mixed with supervised fine-tuning" in card
     assert "- `solutions` (sft, refinement, prompt compact, weight 1): 8 rows" in card
     assert f"| train/solutions | 16 | 8 | 0 | 8 {NOT_DRAWN} |" in card
