@@ -143,7 +143,8 @@ def _row(problem, response: str, solution) -> dict:
 def encode(rows: datasets.Dataset, tokenizer) -> datasets.Dataset:
     from cft_trl.data.prompts import Prompting
     from cft_trl.training.lengths import PreparationReport
-    from cft_trl.training.preparation import RowEncoder, prepare_dataset
+    from cft_trl.training.preparation import RowEncoder
+    from cft_trl.training.prepare import prepare_dataset
 
     report = PreparationReport("one-shot")
     prepared = prepare_dataset(rows, RowEncoder(tokenizer, Prompting(), 4096, "error"), report)

@@ -19,6 +19,7 @@ _LAZY = {
     "CFTError": "cft_trl.errors",
     "CFTTrainer": "cft_trl.training.trainer",
     "DataCollatorForCritique": "cft_trl.training.collator",
+    "DatasetPart": "cft_trl.training.mixture",
     "parse_verdict": "cft_trl.data.verdict",
     "to_messages": "cft_trl.data.records",
     "to_records": "cft_trl.data.records",

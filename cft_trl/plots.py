@@ -48,13 +48,10 @@ def plot_training(history: Sequence[Mapping[str, Any]], path: Path, majority_rat
     if (plots := subplots(2, (11, 4))) is None:
         return False
     figure, (left, right) = plots
-    for name, colour, label in (
-        ("critique_loss", BLUE, "training"),
-        ("target_loss", BLUE, "training"),
-        ("eval_critique_loss", ORANGE, "held out"),
-        ("eval_target_loss", ORANGE, "held out"),
-    ):
-        _line(left, history, name, colour, label)
+    for prefix, colour, label in (("", BLUE, "training"), ("eval_", ORANGE, "held out")):
+        # A mixture has both: the target loss is over all its parts.
+        mixed = any(f"{prefix}target_loss" in entry for entry in history)
+        _line(left, history, f"{prefix}{'target' if mixed else 'critique'}_loss", colour, label)
     left.set(title="Loss on the target", xlabel="step", ylabel="nats per token")
     for name, colour, label in (
         ("verdict_accuracy", BLUE, "training"),

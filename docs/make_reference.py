@@ -54,6 +54,7 @@ def reference() -> str:
     from cft_trl.synthesis.recipe import STAGES, Recipe
     from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
+    from cft_trl.training.parts import PartSettings
 
     stages = {field.name: field for field in dataclasses.fields(Recipe) if field.name in STAGES}
     sections = importlib.import_module("typing").get_type_hints(Recipe)
@@ -72,6 +73,9 @@ def reference() -> str:
         "`cft train --help-all` lists them.",
         "### Rows, checkpoints",
         _table(("setting", "default", "what it does"), _fields(CFTScriptArguments, CFTScriptArguments.__annotations__)),
+        "### Entries of datasets",
+        "What they mean together: [Mixtures](training.md#mixtures).",
+        _table(("key", "default", "what it does"), _recipe_keys(PartSettings)),
         "### The method",
         _table(("setting", "default", "what it does"), _fields(CFTConfig, new)),
         "### Defaults that differ from TRL's",

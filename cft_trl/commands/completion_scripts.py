@@ -23,8 +23,8 @@ SHELLS = ("bash", "zsh", "fish")
 _SETTINGS_COMMANDS = ("train", "preview", "plan")
 # Values that are files or folders though their type does not say so.
 _PATHS = {
-    "model", "source", "output", "run", "runs", "input", "data", "config", "dataset_name", "model_name_or_path",
-    "output_dir", "chat_template_path", "resume_from_checkpoint", "select_benchmark", "benchmark",
+    "model", "source", "output", "run", "runs", "input", "data", "config", "dataset_name", "datasets",
+    "model_name_or_path", "output_dir", "chat_template_path", "resume_from_checkpoint", "select_benchmark", "benchmark",
 }  # fmt: skip
 
 

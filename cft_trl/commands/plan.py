@@ -132,6 +132,22 @@ def _bf16(argv: list[str], on_cpu: bool) -> bool:
 
 
 def _rows(script: Any, config: Any) -> int:
+    """Rows of an epoch, as far as they are known without reading their texts: none is dropped."""
+    from cft_trl.training.mixture import rows_to_draw
+    from cft_trl.training.rows import read_alone
+
+    if script.datasets is None:
+        return _rows_of_one(script, config.objective, config.sft_target)
+    parts = read_alone(script)
+    sizes = [
+        _rows_of_one(alone, part.objective or config.objective, part.sft_target or config.sft_target)
+        - alone.eval_rows * (part.path != "arithmetic")
+        for part, alone in parts
+    ]
+    return sum(rows_to_draw(sizes, [part.weight for part, _ in parts], config.mixture_strategy))
+
+
+def _rows_of_one(script: Any, objective: str, sft_target: str) -> int:
     from cft_trl.planning.plan import PUBLISHED_ROWS, RIGHT_SHARE
 
     if script.dataset_name == "arithmetic":
@@ -140,10 +156,10 @@ def _rows(script: Any, config: Any) -> int:
     if rows is None and script.dataset_name and Path(script.dataset_name).exists():
         from cft_trl.sources.local import load_local
 
-        rows = len(load_local(script.dataset_name, split=script.dataset_train_split))
+        rows = len(load_local(script.dataset_name, split=script.dataset_train_split, name=script.dataset_config))
     if rows is None:
         raise CFTError(f"how many rows dataset '{script.dataset_name}' has is not known here; give --rows N")
-    if config.objective == "sft" and config.sft_target == "right_only":
+    if objective == "sft" and sft_target == "right_only":
         rows = round(rows * RIGHT_SHARE)
     return min(rows, script.dataset_limit or rows)
 

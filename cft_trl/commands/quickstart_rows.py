@@ -13,15 +13,14 @@ one: its length and its words tell nothing (`tests/commands/test_quickstart.py` 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.folders import write_text
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from cft_trl.training.lengths import PreparationReport
+    from cft_trl.training.mixture import DatasetPart
 
 LEVELS = (0,)
 KINDS = ("slip", "operation", "misread")
@@ -79,35 +78,20 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def prepare_mixture(
-    critiques: list[dict[str, Any]], solutions: list[dict[str, Any]], tokenizer: Any, max_length: int, seed: int
-) -> tuple[Dataset, dict[str, PreparationReport]]:
-    """The training rows as tokens: critiques in the prompt of a critic, solutions in that of a solver.
+def mixture(rows: Mapping[str, list[dict[str, Any]]]) -> list[DatasetPart]:
+    """The training rows as parts: critiques in the prompt of a critic, right solutions in that of a solver.
 
     Args:
-        critiques: Records whose critique is the target.
-        solutions: Records whose refinement, a right solution, is the target.
-        tokenizer: The model's.
-        max_length: Tokens a row may have; a longer one is an error.
-        seed: Of the order.
-
-    Returns:
-        A tokenised dataset, as `CFTTrainer` takes it, and "train" and "solutions" -> what became of the rows.
+        rows: Of `build_rows`; "solve" may be empty.
     """
-    from datasets import Dataset, concatenate_datasets
+    from datasets import Dataset
 
-    from cft_trl.data.prompts import Prompting
     from cft_trl.data.records import features
-    from cft_trl.training.lengths import PreparationReport
-    from cft_trl.training.preparation import RowEncoder, prepare_dataset
+    from cft_trl.training.mixture import DatasetPart
 
-    parts, reports = [], {}
-    for name, rows, prompting in (
-        ("train", critiques, Prompting("cft", preset=PRESET)),
-        ("solutions", solutions, Prompting("sft", "refinement", PRESET)),
-    ):
-        if rows:
-            reports[name] = PreparationReport(name)
-            encoder = RowEncoder(tokenizer, prompting, max_length, "error", name)
-            parts.append(prepare_dataset(Dataset.from_list(rows, features=features()), encoder, reports[name]))
-    return concatenate_datasets(parts).shuffle(seed=seed), reports
+    parts = {"critiques": ("train", "cft", None), "solutions": ("solve", "sft", "refinement")}
+    return [
+        DatasetPart(Dataset.from_list(rows[file], features=features()), objective, target, name=name)
+        for name, (file, objective, target) in parts.items()
+        if rows[file]
+    ]

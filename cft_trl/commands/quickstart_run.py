@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.quickstart_rows import PRESET, build_rows, prepare_mixture
+from cft_trl.commands.quickstart_rows import PRESET, build_rows, mixture
 from cft_trl.commands.quickstart_shown import EXAMPLE, LIMITS, evaluate, example, print_summary
 from cft_trl.data.digests import package_digest
 from cft_trl.data.folders import check_writable, write_text
@@ -174,13 +174,12 @@ def _trainer(output: Path, settings: QuickstartSettings, rows: dict[str, list[di
 
     refuse_adapter(settings.model, setting="--model")
     model, tokenizer = load_model(settings.model, dtype="float32")
-    mixture, reports = prepare_mixture(rows["train"], rows["solve"], tokenizer, settings.pack_length, settings.seed)
-    print(*reports.values(), sep="\n", flush=True)
     config = CFTConfig(
         str(output),
         use_cpu=not torch.cuda.is_available(),
         prompt_preset=PRESET,
         max_length=settings.pack_length,
+        over_length="error",
         share_prefixes="true",  # the two solutions of a problem, and all prompts, begin alike
         per_device_train_batch_size=1,
         per_device_eval_batch_size=1,
@@ -199,11 +198,10 @@ def _trainer(output: Path, settings: QuickstartSettings, rows: dict[str, list[di
     trainer = CFTTrainer(
         model,
         config,
-        train_dataset=mixture,
+        train_dataset=mixture(rows),
         eval_dataset=Dataset.from_list(rows["heldout"], features=features()),
         processing_class=tokenizer,
     )
-    trainer.preparation.update(reports)
     show_log_lines(trainer)
     return trainer
 

@@ -111,11 +111,16 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
     _check_config_file(argv, known)
     _check_flags(argv, known, own)
     try:
-        return parser.parse_args_and_config(argv)
+        script, config, model = parser.parse_args_and_config(argv)
     except CFTError:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise CFTError(f"settings: {error}") from error
+    if script.datasets is not None:
+        from cft_trl.training.parts import settle_datasets
+
+        settle_datasets(script)
+    return script, config, model
 
 
 def raise_parse_error(message: str) -> None:

@@ -17,6 +17,7 @@ examples:
 
 the fields people change most:
   --dataset_name          Hub id, file, folder, or arithmetic (embedded)
+  --datasets              several, each with an objective and a weight: a.jsonl '{path: b.jsonl, objective: sft}'
   --dataset_columns       house=data pairs: query=problem,verdict=label
   --append_verdict        write a row's verdict under a critique that does not state it
   --dataset_limit N       use N rows          --eval_rows N    hold N rows out

@@ -6,7 +6,8 @@
 
 The arms of one seed draw from the same questions in the same order. Equal target tokens and equal rows are two views of
 the same mixture: the first so many rows of it. Token columns go to `CFTTrainer` as they are, so that one stage may mix
-objectives.
+objectives. (The parts of a training run, `training/mixture.py`, are weighed by rows; here a budget of target tokens
+decides what is taken, and the order is part of what is compared.)
 """
 
 from __future__ import annotations

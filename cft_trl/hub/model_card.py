@@ -82,6 +82,9 @@ def render_model_card(
     settings = record.get("settings", {})
     objective = settings.get("objective", "cft")
     method, line = _METHODS[objective]
+    parts = record.get("dataset", {}).get("parts", ())
+    if others := dict.fromkeys(part["objective"] for part in parts if part["objective"] != objective):
+        method += f", mixed with {' and '.join(_METHODS[other][0] for other in others)}"
     base = base_model_name(record)
     adapter = ((model_folder or folder) / "adapter_config.json").is_file()
     preset = settings.get("prompt_preset", "paper")
@@ -151,7 +154,8 @@ def _card_data(
 ) -> str:
     from huggingface_hub import ModelCardData
 
-    dataset = record.get("dataset", {}).get("name")
+    dataset = record.get("dataset", {})
+    datasets = [dataset.get("name"), *(part.get("path") for part in dataset.get("parts", ()))]
     tags = {"cft-trl", "trl", "generated_from_trainer", record.get("settings", {}).get("objective", "cft")}
     return ModelCardData(
         library_name="peft" if adapter else "transformers",
@@ -159,7 +163,7 @@ def _card_data(
         **record.get("base_model", {}).get("licence") or {},
         base_model=base if is_hub_id(base) else None,
         base_model_relation="adapter" if adapter and is_hub_id(base) else None,
-        datasets=[dataset] if is_hub_id(dataset) else None,
+        datasets=list(dict.fromkeys(name for name in datasets if is_hub_id(name))) or None,
         pipeline_tag="text-generation",
         tags=sorted(tags | set(record.get("tags", ()))),
         eval_results=list(eval_results) or None,
@@ -179,6 +183,9 @@ def data_lines(record: Mapping[str, Any]):
         commit = dataset.get("commit") or dataset.get("revision")
         parts += [f"revision `{commit}`"] if commit else []
         yield f"Rows: {', '.join(parts)}."
+    if dataset.get("parts"):
+        yield "A mixture; its parts, with the rows of an epoch:\n"
+        yield "\n".join(_part_line(part) for part in dataset["parts"]) + "\n"
     train = record.get("preparation", {}).get("train", {})
     if judged := train.get("right", 0) + train.get("wrong", 0):
         share = f"{train['right'] / judged:.1%} of the critiques say right, {train['wrong'] / judged:.1%} wrong"
@@ -188,6 +195,18 @@ def data_lines(record: Mapping[str, Any]):
             yield f"{what}: {', '.join(f'{public_name(who)} ({count:,})' for who, count in counts.items())}."
     if dataset.get("teachers") == {} and record.get("settings", {}).get("objective") != "sft":
         yield "The rows do not name the teacher who wrote the critiques."
+
+
+def _part_line(part: Mapping[str, Any]) -> str:
+    asked = [part["objective"], part.get("sft_target"), f"prompt {part['prompt_preset']}"]
+    asked += [f"weight {part['weight']:g}"] if part.get("weight") else []
+    source = [public_name(part["path"])] if part.get("path") else []
+    source += [f"configuration {part['config']}"] if part.get("config") else []
+    commit = part.get("commit") or part.get("revision")
+    source += [f"revision `{commit}`"] if commit else []
+    of = f" of {', '.join(source)}" if source else ""
+    of += f", {part['repeats']:,} of them repeated" if part.get("repeats") else ""
+    return f"- `{part['name']}` ({', '.join(filter(None, asked))}): {part['rows']:,} rows{of}"
 
 
 def _report_row(report: Mapping[str, Any]) -> dict[str, Any]:

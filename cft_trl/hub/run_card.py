@@ -66,7 +66,7 @@ def write_model_card(
         "model_name": model_name,
         "tags": tags or [],
         "base_model": base,
-        "dataset": {**record.get("dataset", {}), **_dataset(dataset_name, script)},
+        "dataset": {**record.get("dataset", {}), **_dataset(dataset_name, script), **_parts(record, script)},
         "settings": _settings(vars(config) | {"world_size": config.world_size}) | _of_model(folder, script),
         "preparation": {name: report.to_dict() for name, report in preparation.items()},
         "metrics": metrics,
@@ -135,9 +135,25 @@ def _of_model(folder: Path, script: Mapping[str, Any]) -> dict[str, Any]:
     return found | {name: adapter[name] for name in _PEFT_SETTINGS if adapter.get(name) not in (None, False)}
 
 
+def _parts(record: Mapping[str, Any], script: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a mixture, as the trainer recorded them, with where its settings have them from."""
+    parts, given = record.get("dataset", {}).get("parts"), script.get("datasets")
+    if not parts or not given or len(parts) != len(given):
+        return {}
+    told = []
+    for part, settings in zip(parts, given, strict=True):
+        source = _source(*(settings.get(name) for name in ("path", "config", "revision")))
+        told.append({**part, **source, "path": source.get("name"), "name": part["name"]})
+    return {"parts": told}
+
+
 def _dataset(name: str | None, script: Mapping[str, Any]) -> dict[str, Any]:
     name = name or script.get("dataset_name")
-    told = {"name": _absolute(name), "config": script.get("dataset_config"), "revision": script.get("dataset_revision")}
+    return _source(name, script.get("dataset_config"), script.get("dataset_revision"))
+
+
+def _source(name: str | None, config: str | None, revision: str | None) -> dict[str, Any]:
+    told = {"name": _absolute(name), "config": config, "revision": revision}
     if name and (pulled := pulled_from(name)):
         told["name"], told["commit"] = pulled
     return {key: value for key, value in told.items() if value}

@@ -13,11 +13,14 @@ class CFTScriptArguments(ScriptArguments):
 
     Args:
         dataset_name: Hub id, file, folder, or `arithmetic` (the embedded source).
+        datasets: several datasets in place of `dataset_name`, each with an objective and a weight of its own (see
+            `cft_trl.training.parts.PartSettings`): a list of mappings; as a flag paths, or mappings in YAML's words.
         dataset_columns: house column -> column of the data, as a mapping or as `verdict=label,query=problem`.
         append_verdict: writes a row's verdict as the last line of a critique that does not state it.
         dataset_revision: commit, tag or branch on the Hub.
         dataset_limit: uses the first so many rows (`arithmetic`: generates so many).
-        eval_rows: so many rows are held out for evaluation (`arithmetic`: other problems, by construction).
+        eval_rows: so many rows are held out for evaluation (`arithmetic`: other problems, by construction); of each
+            part of `datasets` that says nothing else.
         dataset_seed: draws the held-out rows, and the problems of `arithmetic`.
         generated_rows: after training, so many of the held-out rows are critiqued freely and the verdicts scored
             against the rows' own (objective `cft`, one process).
@@ -37,6 +40,9 @@ class CFTScriptArguments(ScriptArguments):
         early_stopping_threshold: by so much it has to be better to count.
     """
 
+    datasets: list[str] | None = field(  # of a file it holds mappings; the parser reads a flag's words by this type
+        default=None, metadata={"help": "Several datasets: paths, or {path: …, objective: …, weight: …}."}
+    )
     dataset_columns: dict | str | None = field(default=None, metadata={"help": "Columns, e.g. verdict=label."})
     append_verdict: bool = field(default=False, metadata={"help": "Append the verdict line where it is missing."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit, tag or branch on the Hub."})

@@ -249,14 +249,18 @@ def format_log(logs: dict[str, Any], step: int, steps: int) -> str:
     Example:
         >>> format_log({"eval_critique_loss": 0.31, "eval_verdict_accuracy": 0.5, "eval_runtime": 3}, 5, 10)
         '  step 5/10   held out: critique loss 0.310   verdict accuracy 50.0%'
+        >>> format_log({"critique_loss": 0.31, "target_loss": 0.4, "loss_mine": 0.31, "loss_more": 0.6}, 5, 10)
+        '  step 5/10   critique loss 0.310   target loss 0.400 (mine 0.310, more 0.600)'
     """
     prefix = next((name.removesuffix("runtime") for name in logs if name.endswith("_runtime")), "")
     shown = {name.removeprefix(prefix): value for name, value in logs.items()}
     where = {"": "", "eval_": "held out: "}.get(prefix, f"{prefix.strip('_')}: ")
-    parts = []
-    for name in ("critique_loss", "target_loss"):
-        if name in shown:
-            parts.append(f"{where}{name.replace('_', ' ')} {shown[name]:.3f}")
+    losses = [
+        f"{name.replace('_', ' ')} {shown[name]:.3f}" for name in ("critique_loss", "target_loss") if name in shown
+    ]
+    if of_parts := [f"{name.removeprefix('loss_')} {shown[name]:.3f}" for name in shown if name.startswith("loss_")]:
+        losses[-1:] = [f"{losses[-1]} ({', '.join(of_parts)})"] if losses else of_parts
+    parts = [f"{where}{losses[0]}", *losses[1:]] if losses else []
     if "verdict_accuracy" in shown:
         sides = [
             f"{side} {shown[f'verdict_accuracy_{side}']:.1%}"

@@ -16,6 +16,8 @@ from cft_trl.data.prompts import OBJECTIVES, PRESETS, SFT_TARGETS
 from cft_trl.errors import CFTError
 from cft_trl.training.lengths import OVER_LENGTH
 
+MIXTURE_STRATEGIES = ("first_exhausted", "all_exhausted")
+
 
 @dataclass
 class CFTConfig(SFTConfig):
@@ -39,6 +41,9 @@ class CFTConfig(SFTConfig):
         varlen_attention: on a CPU, rows of a pack attend to themselves by a call each instead of one with a mask of
             length x length (`packing`, `padding_free`); losses and gradients are the same. On a GPU, and where the
             model's attention cannot be replaced, it changes nothing.
+        mixture_strategy: how many rows a mixture with weights has. `"first_exhausted"`: as many as there are without
+            any row twice. `"all_exhausted"`: as many as it takes to have every row of every part; those of the parts
+            that are too small are repeated.
         bf16: default: on where the device computes in it: most GPUs, and with `use_cpu` CPUs that have
             AVX512-BF16.
 
@@ -69,6 +74,10 @@ class CFTConfig(SFTConfig):
     varlen_attention: bool = field(
         default=True, metadata={"help": "On a CPU, compute a pack's rows by themselves instead of under a mask."}
     )
+    mixture_strategy: str = field(
+        default="first_exhausted",
+        metadata={"help": "Mixtures with weights: first_exhausted (no row twice) or all_exhausted (rows repeated)."},
+    )
 
     learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate (published: 5e-6)."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule (published: cosine)."})
@@ -83,6 +92,7 @@ class CFTConfig(SFTConfig):
         _one_of("sft_target", self.sft_target, SFT_TARGETS)
         _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
         _one_of("over_length", self.over_length, OVER_LENGTH)
+        _one_of("mixture_strategy", self.mixture_strategy, MIXTURE_STRATEGIES)
         # As a field it is a word, which is what flags are read as; from here on it is true, false or "auto".
         self.share_prefixes = _switch("share_prefixes", self.share_prefixes)  # type: ignore[assignment]
         if self.bf16 is None and not self.fp16:

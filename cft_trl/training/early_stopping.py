@@ -21,9 +21,10 @@ from transformers import TrainerCallback
 from cft_trl.errors import CFTError, nearest
 from cft_trl.training.selection import SELECTION_FILE
 
-# name -> (metrics of an evaluation, the first that is there; whether more is better; in words)
+# name -> (metrics of an evaluation, the first that is there; whether more is better; in words). Of a mixture the target
+# loss is over all its parts, which is what is trained.
 METRICS = {
-    "loss": (("eval_critique_loss", "eval_target_loss", "eval_loss"), False, "the loss has not fallen"),
+    "loss": (("eval_target_loss", "eval_critique_loss", "eval_loss"), False, "the loss has not fallen"),
     "verdict_accuracy": (("eval_verdict_accuracy",), True, "verdict accuracy has not risen"),
     "selection": ((), True, "the selection score has not risen"),
 }

@@ -17,6 +17,10 @@ from datasets import Features, List, Value
 
 # Values of `verdict_mask`: the verdict word's first token by class, and the word's further tokens.
 NO_VERDICT, RIGHT, WRONG, VERDICT_CONTINUES = 0, 1, 2, 3
+# In a mixture (`mixture.py`) so many times the part's number is added to it wherever there is loss: packing and sharing
+# carry the one column along, and each token's loss can be counted for its part.
+PART = 4
+MOST_PARTS = 32  # that 8 bits can tell apart
 
 TOKEN_FEATURES = Features(
     {"input_ids": List(Value("int32")), "labels": List(Value("int32")), "verdict_mask": List(Value("int8"))}
@@ -51,8 +55,11 @@ class Encoded:
     trimmed: bool = False
 
 
-def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:
-    """`input_ids`, `labels` and `verdict_mask`, one list per row, empty for None; of the types in `TOKEN_FEATURES`."""
+def arrow_columns(rows: Sequence[Encoded | None], part: int = 0) -> dict[str, Any]:
+    """`input_ids`, `labels` and `verdict_mask`, one list per row, empty for None; of the types in `TOKEN_FEATURES`.
+
+    `part` is the number of the mixture's part that the rows are of.
+    """
     import numpy as np
     import pyarrow as pa
 
@@ -66,17 +73,18 @@ def arrow_columns(rows: Sequence[Encoded | None]) -> dict[str, Any]:
             continue
         span = slice(offset + row.start, offset + row.end)
         labels[span] = ids[span]
+        mask[span] = PART * part
         if row.verdict:
             first = offset + row.verdict.start
-            mask[first : offset + row.verdict.stop] = VERDICT_CONTINUES
-            mask[first] = row.verdict_class
+            mask[first : offset + row.verdict.stop] = PART * part + VERDICT_CONTINUES
+            mask[first] = PART * part + row.verdict_class
     values = {"input_ids": ids, "labels": labels, "verdict_mask": mask}
     return {name: pa.ListArray.from_arrays(pa.array(offsets), pa.array(value)) for name, value in values.items()}
 
 
-def list_columns(rows: Sequence[Encoded | None]) -> dict[str, list[list[int]]]:
+def list_columns(rows: Sequence[Encoded | None], part: int = 0) -> dict[str, list[list[int]]]:
     """What `arrow_columns` holds, as lists of integers."""
-    return {name: column.to_pylist() for name, column in arrow_columns(rows).items()}
+    return {name: column.to_pylist() for name, column in arrow_columns(rows, part).items()}
 
 
 def arrow_table(columns: dict[str, Any]) -> Any:

@@ -35,6 +35,8 @@ class PreparationReport:
         altered: "trimmed" and "rewritten" -> ids of the first rows whose target the chat template changes so.
         ends: id of the token that ends an answer, with loss -> number of used rows.
         tokens: tokens of all used rows; target_tokens: those with loss.
+        repeats: how many more rows an epoch has, which are used rows once more (mixtures that repeat their smaller
+            parts); their tokens are counted, everything else is of rows as they are in the data.
     """
 
     name: str = "train"
@@ -50,6 +52,7 @@ class PreparationReport:
     ends: Counter[int] = field(default_factory=Counter)
     tokens: int = 0
     target_tokens: int = 0
+    repeats: int = 0
 
     @property
     def rows(self) -> int:
@@ -88,6 +91,21 @@ class PreparationReport:
             self.trimmed += bool(altered)
             self.ends[end] += 1
 
+    def add_repeats(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Counts used rows that an epoch has once more, by the columns that `add_columns` takes."""
+        self.repeats += len(columns["length"])
+        self.tokens += sum(columns["length"])
+        self.target_tokens += sum(columns["target_tokens"])
+
+    def add_report(self, other: PreparationReport) -> None:
+        """Adds the counts of other rows."""
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            if isinstance(mine, Counter | int):
+                setattr(self, one.name, mine + theirs)
+        for how, names in other.altered.items():
+            self.altered[how] = [*self.altered.get(how, []), *names][:_NAMED]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, as JSON has them."""
         ends = {str(end): count for end, count in self.ends.items()}
@@ -113,6 +131,8 @@ class PreparationReport:
             text += f"; the chat template trims {self.trimmed:,} targets ({self._named('trimmed', self.trimmed)})"
         if "rewritten" in self.altered:
             text += f"; rewritten by it: {self._named('rewritten', self.dropped[REWRITTEN])}"
+        if self.repeats:
+            text += f"; repeated to {self.used + self.repeats:,}"
         return text + f"; tokens {self.tokens:,}, with loss {self.target_tokens:,}"
 
     def _named(self, how: str, count: int) -> str:

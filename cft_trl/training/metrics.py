@@ -1,12 +1,18 @@
-"""Loss and verdict accuracy from the fused LM head's per-token output, summed over batches and processes."""
+"""Loss and verdict accuracy from the fused LM head's per-token output, summed over batches and processes.
+
+Of a mixture (`mixture.py`) each part's loss is summed apart: `critique_loss` and the verdicts are those of the parts of
+objective `cft`, `loss_NAME` is a part's, and `target_loss` is over the target tokens of all parts, where not all are
+critiques.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from cft_trl.training.encoded import RIGHT, WRONG
+from cft_trl.training.encoded import PART, RIGHT, WRONG
 
 
 class TargetMetrics:
@@ -22,10 +28,15 @@ class TargetMetrics:
     """
 
     def __init__(self, objective: str, accelerator: Any, evaluation: bool) -> None:
-        self.loss_name = "critique_loss" if objective == "cft" else "target_loss"
+        self.objective = objective
+        self.parts: tuple[tuple[str, str], ...] = ()
         self.accelerator = accelerator
         self.evaluation = evaluation
         self._sums: torch.Tensor | None = None
+
+    def begin(self, parts: Sequence[tuple[str, str]] = ()) -> None:
+        """Forgets all sums; from now on they are of a mixture of these parts, each its name and its objective."""
+        self.parts, self._sums = tuple(parts), None
 
     @torch.no_grad()
     def add(
@@ -53,11 +64,18 @@ class TargetMetrics:
         else:
             count = len(row_lengths)
             rows = torch.repeat_interleave(torch.arange(count, device=input_ids.device), row_lengths)[None, 1:]
-        sums = torch.zeros(count, 6, dtype=_precision(input_ids.device), device=input_ids.device)
-        values = torch.stack([-log_probs.to(sums.dtype), targets.to(sums.dtype)], dim=-1)
-        sums[:, :2].index_add_(0, rows.flatten(), values.flatten(0, 1))
+        parts = max(len(self.parts), 1)
+        precision = _precision(input_ids.device)
+        losses = torch.zeros(count * parts, 2, dtype=precision, device=input_ids.device)
+        values = torch.stack([-log_probs.to(precision), targets.to(precision)], dim=-1)
+        of_part = rows
+        if self.parts and verdict_mask is not None:
+            of_part = rows * parts + verdict_mask[:, 1:] // PART
+        losses.index_add_(0, of_part.flatten(), values.flatten(0, 1))
+        verdicts = torch.zeros(count, 4, dtype=precision, device=input_ids.device)
         if verdict_mask is not None:
-            _add_verdicts(sums, outputs.is_top1[:, -width:].bool(), verdict_mask[:, 1:], rows)
+            _add_verdicts(verdicts, outputs.is_top1[:, -width:].bool(), verdict_mask[:, 1:] % PART, rows)
+        sums = torch.cat([verdicts, losses.view(count, 2 * parts)], dim=1)
         if self.evaluation:
             sums = self.accelerator.gather_for_metrics(sums)
         sums = sums.sum(0)
@@ -72,11 +90,11 @@ class TargetMetrics:
         sums, device = self._sums, self.accelerator.device
         self.clear()
         if sums is None:
-            sums = torch.zeros(6, dtype=_precision(device), device=device)
+            sums = torch.zeros(4 + 2 * max(len(self.parts), 1), dtype=_precision(device), device=device)
         if not self.evaluation:
             sums = self.accelerator.reduce(sums, "sum")
-        nll, tokens, right_hits, rights, wrong_hits, wrongs = sums.tolist()
-        metrics = {self.loss_name: nll / tokens} if tokens else {}
+        right_hits, rights, wrong_hits, wrongs, *losses = sums.tolist()
+        metrics = self._losses(list(zip(losses[::2], losses[1::2], strict=True)))
         if rights + wrongs:
             metrics["verdict_accuracy"] = (right_hits + wrong_hits) / (rights + wrongs)
             metrics["verdict_count"] = rights + wrongs
@@ -86,19 +104,28 @@ class TargetMetrics:
             metrics["verdict_accuracy_wrong"] = wrong_hits / wrongs
         return metrics
 
+    def _losses(self, sums: Sequence[tuple[float, float]]) -> dict[str, float]:
+        """Each part's sums of nats and tokens as means, by their names."""
+        objectives = [objective for _, objective in self.parts] or [self.objective]
+        critiques = [sum_ for sum_, objective in zip(sums, objectives, strict=True) if objective == "cft"]
+        found = {"critique_loss": critiques, "target_loss": sums if len(critiques) < len(sums) else []}
+        found |= {f"loss_{name}": [sum_] for (name, _), sum_ in zip(self.parts, sums, strict=False)}
+        totals = {name: tuple(map(sum, zip(*of_name, strict=True))) for name, of_name in found.items() if of_name}
+        return {name: nats / tokens for name, (nats, tokens) in totals.items() if tokens}
+
 
 def _precision(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 
 
 def _add_verdicts(sums: torch.Tensor, is_top1: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> None:
-    """Adds hits and totals of right and wrong to columns 2 to 5. A word hits when all its tokens are top-1."""
+    """Adds hits and totals of right and of wrong to the columns. A word hits when all its tokens are top-1."""
     at = mask.flatten().nonzero().flatten()
     mask, is_top1, rows = mask.flatten()[at], is_top1.flatten()[at], rows.flatten()[at]
     starts = (mask == RIGHT) | (mask == WRONG)
     classes, rows = mask[starts], rows[starts]
     misses = torch.zeros_like(classes).index_add_(0, starts.cumsum(0) - 1, (~is_top1).to(classes.dtype))
-    for column, verdict in ((2, RIGHT), (4, WRONG)):
+    for column, verdict in ((0, RIGHT), (2, WRONG)):
         total = classes == verdict
         values = torch.stack([total & (misses == 0), total], dim=-1).to(sums.dtype)
         sums[:, column : column + 2].index_add_(0, rows, values)
@@ -109,10 +136,10 @@ def weigh_verdicts(log_probs: torch.Tensor, verdict_mask: torch.Tensor, weight: 
 
     Args:
         log_probs: (rows, tokens - 1, plus an adapter's virtual tokens in front), of each next token.
-        verdict_mask: (rows, tokens), over 0 where a token is a verdict's.
+        verdict_mask: (rows, tokens), as `cft_trl.training.encoded` says.
     """
     # The head's outputs belong to the next token: position i scores token i + 1.
-    weights = torch.where(verdict_mask[:, 1:] > 0, weight, 1.0)
+    weights = torch.where(verdict_mask[:, 1:] % PART > 0, weight, 1.0)
     # Prompt-learning adapters put virtual tokens before the row's own.
     virtual = log_probs.shape[1] - weights.shape[1]
     return log_probs * torch.nn.functional.pad(weights, (virtual, 0), value=1.0)

@@ -17,21 +17,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, IterableDataset
-
 from cft_trl.data import prompts
 from cft_trl.data.layouts import find_layout
 from cft_trl.data.prompts import Prompting, to_prompt_completion
 from cft_trl.data.read_rows import is_read, read_row, stated_in
-from cft_trl.data.records import class_names, reading_digest, with_class_names
+from cft_trl.data.records import reading_digest, with_class_names
 from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
 from cft_trl.models import chat_templates
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
 from cft_trl.training import encoded, tokens
 from cft_trl.training.encoded import (
-    ACCOUNT_FEATURES,
-    FEATURES,
     NO_VERDICT,
     RIGHT,
     TOKEN_FEATURES,
@@ -41,7 +37,7 @@ from cft_trl.training.encoded import (
     arrow_table,
     list_columns,
 )
-from cft_trl.training.lengths import KEPT, OVER_LENGTH, REWRITTEN, SHORTENED, PreparationReport
+from cft_trl.training.lengths import KEPT, OVER_LENGTH, REWRITTEN, SHORTENED
 from cft_trl.training.tokens import TextTokenizer, Tokenized, check_tokenizer, common_prefix
 
 if TYPE_CHECKING:
@@ -78,6 +74,7 @@ class RowEncoder:
         max_length: longest row in tokens, or None.
         over_length: `shorten_response`, `drop` or `error` (see `cft_trl.training.lengths`).
         name: what messages call the rows.
+        part: their number in a mixture, which `verdict_mask` says too (see `cft_trl.training.encoded`).
 
     Raises:
         CFTError: the tokenizer has no end token or is not a fast one; `max_length` leaves no room after the
@@ -89,6 +86,7 @@ class RowEncoder:
     max_length: int | None = 2048
     over_length: str = "shorten_response"
     name: str = "dataset"
+    part: int = 0
 
     def __post_init__(self) -> None:
         if self.over_length not in OVER_LENGTH:
@@ -144,7 +142,7 @@ class RowEncoder:
     def __getstate__(self) -> dict[str, Any]:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
         # that decides on the result, so that a new release prepares anew.
-        fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
+        fields = ("tokenizer", "prompting", "max_length", "over_length", "name", "part")
         return {name: self.__dict__[name] for name in fields} | {
             "code": reading_digest(
                 __file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__
@@ -184,7 +182,7 @@ class RowEncoder:
             elif self.max_length is not None and len(item.input_ids) > self.max_length:
                 items[i], statuses[i] = self._fit(rows[i], stated[i], item, indices[i])
         return {
-            **token_columns(items),
+            **token_columns(items, self.part),
             "status": statuses,
             "verdict": [
                 (said.verdict if said else "none") if item and self.prompting.objective == "cft" else ""
@@ -322,81 +320,3 @@ class RowEncoder:
     @cached_property
     def _special_ids(self) -> frozenset[int]:
         return special_ids(self.tokenizer)
-
-
-def prepare_dataset(
-    dataset: Dataset | IterableDataset, encoder: RowEncoder, report: PreparationReport, num_proc: int | None = None
-) -> Dataset | IterableDataset:
-    """Tokenises a dataset of any published layout in one pass; what became of each row is added to `report`.
-
-    A `Dataset` is counted now. An `IterableDataset` is counted as its rows go by, in every process that reads them; the
-    counts are those of its longest pass.
-
-    Args:
-        dataset: Rows.
-        encoder: Makes tokens of them.
-        report: Filled with what became of them.
-        num_proc: Processes that share the work; None is this one.
-
-    Returns:
-        The rows in use, with the columns `input_ids`, `labels` and `verdict_mask`.
-
-    Raises:
-        CFTError: the dataset is empty, of an unknown layout, or none of its rows can be used.
-    """
-    dataset = dataset.with_format(None)  # as tensors, ids and labels could not be written into the report
-    if isinstance(dataset, IterableDataset):
-        return _prepare_stream(dataset, encoder, report)
-    if len(dataset) == 0:
-        raise CFTError(f"the {report.name} dataset is empty; give at least one row")
-    prepared = dataset.map(
-        encoder.map_batch,
-        batched=True,
-        with_indices=True,
-        fn_kwargs={"labels": class_names(dataset)},
-        num_proc=num_proc,
-        remove_columns=dataset.column_names,
-        features=FEATURES,
-        desc=f"Tokenizing {report.name} dataset",
-    )
-    for counts in prepared.select_columns(list(ACCOUNT_FEATURES)).iter(batch_size=10_000):
-        report.add_columns(counts)
-    if not report.used:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.most_common())
-        raise CFTError(
-            f"no row of the {report.name} dataset can be used for objective {encoder.prompting.objective}: {reasons}"
-        )
-    if report.dropped:
-        prepared = prepared.filter(_has_tokens, input_columns="length", num_proc=num_proc, desc="Leaving out rows")
-    return prepared.select_columns(list(FEATURE_COLUMNS))
-
-
-def _prepare_stream(dataset: IterableDataset, encoder: RowEncoder, report: PreparationReport) -> IterableDataset:
-    columns, labels = dataset.column_names, class_names(dataset)
-    if columns is None:
-        columns = list(next(iter(dataset), {}))
-
-    this_pass = PreparationReport(report.name)
-
-    def encode_and_count(batch, indices):
-        made = encoder(encoder.read_batch(batch, indices, labels), indices)
-        if indices[0] == 0:  # a new pass, or a look at the first row: the same rows are not counted twice
-            this_pass.clear()
-        this_pass.add_columns(made)
-        if this_pass.rows >= report.rows:
-            report.take_over(this_pass.to_dict())
-        used = [i for i, length in enumerate(made["length"]) if length]
-        return {name: [made[name][i] for i in used] for name in FEATURE_COLUMNS}
-
-    return dataset.map(
-        encode_and_count,
-        batched=True,
-        batch_size=100,
-        with_indices=True,
-        remove_columns=columns,
-        features=TOKEN_FEATURES,
-    )
-
-
-def _has_tokens(length: int) -> bool:
-    return length > 0

@@ -12,40 +12,43 @@ from typing import Any
 
 from cft_trl.data.prompts import Prompting
 from cft_trl.data.read_rows import read_row
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, nearest
 from cft_trl.models.chat_templates import as_trained, turn_end_ids
 from cft_trl.training.encoded import RIGHT
 from cft_trl.training.lengths import KEPT, SHORTENED
+from cft_trl.training.mixture import is_mixture, settled_parts
 from cft_trl.training.preparation import RowEncoder
-from cft_trl.training.script import load_rows, tokenizer_of
+from cft_trl.training.rows import load_rows
+from cft_trl.training.script import tokenizer_of
 from cft_trl.training.turns import tell_turns
 
 _SHARING_ROWS = 1000
 
 
-def preview(script: Any, config: Any, model: Any, number: int) -> None:
+def preview(script: Any, config: Any, model: Any, number: int, part: str | None = None) -> None:
     """Prints row `number` of the training rows: tokens with loss in green, the verdict in reverse.
 
     Args:
         script, config, model: The settings of a run, as `run_training` takes them.
         number: Which row, counted from 0.
+        part: Of a mixture the part that it is of, by its name; default the first.
 
     Raises:
-        CFTError: there is no such row, or anything that training would raise.
+        CFTError: there is no such row or part, or anything that training would raise.
     """
     from rich.console import Console
     from rich.text import Text
 
     if not model.model_name_or_path:
         raise CFTError("model_name_or_path is missing; the model's tokenizer decides what it sees")
-    rows, _ = load_rows(replace(script, eval_rows=0), evaluate=False)  # numbered as in the data, nothing held out
+    # Numbered as in the data, nothing held out.
+    rows, prompting, name = _rows_of(_nothing_held_out(script), config, part)
     row = next(islice(rows, number, number + 1), None) if number >= 0 else None
     if row is None:
         raise CFTError(f"--row {number}: there is no such row; rows are counted from 0")
     tokenizer = tokenizer_of(config, model)
-    prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
-    encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
-    record = read_row(row, f"train dataset, row {number}")
+    encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, name)
+    record = read_row(row, f"{name}, row {number}")
     columns = {name: values[0] for name, values in encoder([record], [number]).items()}
 
     console = Console(highlight=False)
@@ -69,6 +72,28 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
         console.print(line, style="yellow", soft_wrap=True, markup=False)
     console.print("plain: the prompt, no loss   green: has loss   reverse: the verdict", style="dim")
     _show_sharing(console, rows, encoder, config)
+
+
+def _nothing_held_out(script: Any) -> Any:
+    parts = script.datasets and [
+        {key: value for key, value in part.items() if key not in ("eval_rows", "eval_split")}
+        for part in script.datasets
+    ]
+    return replace(script, eval_rows=0, datasets=parts)
+
+
+def _rows_of(script: Any, config: Any, part: str | None) -> tuple[Any, Prompting, str]:
+    """The rows, how they become prompts, and what messages call them."""
+    rows, _ = load_rows(script, evaluate=False)
+    if not is_mixture(rows):
+        if part is not None:
+            raise CFTError(f"--part {part}: there is one dataset, without parts; leave it out")
+        return rows, Prompting(config.objective, config.sft_target, config.prompt_preset), "train dataset"
+    parts = {one.name or "": one for one in settled_parts(rows, config)}
+    if part is not None and part not in parts:
+        raise CFTError(f"--part {part}: there is no such part{nearest(part, parts)}; give one of {', '.join(parts)}")
+    one = parts[part] if part is not None else next(iter(parts.values()))
+    return one.rows, one.prompting, f"train dataset, part {one.name}"
 
 
 def _show_sharing(console: Any, rows: Any, encoder: RowEncoder, config: Any) -> None:

@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,14 @@ from cft_trl.models.loading import load_tokenizer
 from cft_trl.models.run_record import MARK, read_record
 from cft_trl.sources.local import data_identity
 from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
+from cft_trl.training.mixture import settled_parts
 
 if TYPE_CHECKING:
     from trl import ModelConfig
 
     from cft_trl.training.arguments import CFTScriptArguments
     from cft_trl.training.config import CFTConfig
+    from cft_trl.training.mixture import DatasetPart
 
 SETTINGS_FILE = "settings.json"
 _OLD = "_old"  # what begins with "_" is not pushed to the Hub
@@ -51,9 +53,11 @@ _FREE_TO_CHANGE = {
     "output_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub",
     "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
     "select_benchmark", "select_limit", "select_keep", "select_exhaustive", "resume", "model_name_or_path",
-    "model_revision", "dataset_name", "dataset_revision", "generated_rows",
+    "model_revision", "dataset_name", "dataset_revision", "datasets", "generated_rows",
     "early_stopping_patience", "early_stopping_on", "early_stopping_threshold",
 }  # fmt: skip
+# What settings were before there were any of the name, for runs that were begun then.
+_WAS = {"mixture_strategy": "first_exhausted", "varlen_attention": True}
 # The columns of a row that can get into its prompt or its target, by objective (`cft_trl.data.prompts`).
 READ_COLUMNS = {
     "cft": ("query", "response", "critique"),
@@ -117,6 +121,18 @@ def run_identity(
     }
 
 
+def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart]) -> Identity:
+    """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told."""
+    found: Identity = {}
+    for part in settled_parts(parts, config):
+        rows = rows_identity(part.rows, READ_COLUMNS[part.prompting.objective])
+        found |= {f"number of rows of part {part.name}": rows["rows"], f"text in part {part.name}": rows["texts"]}
+        for name in ("objective", "sft_target", "prompt_preset", "weight"):
+            if (value := getattr(part, name)) is not None:
+                found[f"{name} of part {part.name}"] = value
+    return found
+
+
 def _template_from(config: CFTConfig) -> Identity | None:
     """Of a model whose chat template is taken, its tokenizer: TRL takes end and added tokens with it."""
     path = config.chat_template_path
@@ -128,6 +144,8 @@ def _template_from(config: CFTConfig) -> Identity | None:
 def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
     from datasets import Dataset
 
+    if isinstance(rows, list):
+        return _identity_of_parts(config, rows)
     if rows is None or isinstance(rows, Dataset):
         return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
     split = script.dataset_train_split if script.eval_rows else split
@@ -216,6 +234,7 @@ def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
     if before is None:
         return []
     now = json.loads(json.dumps(settings, default=str))
+    before = {**_WAS, **before}
     # How many rows a step has is compared with the launch, of a run that wrote it down.
     free = _FREE_TO_CHANGE | {"launch"} | ({*BATCH_SETTINGS} if "launch" in before else set())
     names = sorted({*before, *now} - free)

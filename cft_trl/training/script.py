@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from cft_trl.data.folders import why_not_written, write_text
-from cft_trl.data.read_rows import mark_read, read_features, read_row, record_of
 from cft_trl.data.records import Record
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
@@ -30,12 +28,12 @@ from cft_trl.training.checks import check_libraries
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.launch import agree_on, check_launch, keep_to_the_end
 from cft_trl.training.launched import check_launch_goes_on, launched_as
+from cft_trl.training.parts import read_parts
 from cft_trl.training.places import check_output, held_folder
+from cft_trl.training.rows import load_rows, rows_to_critique
 from cft_trl.training.runs import check_goes_on, run_identity
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
-
     from cft_trl.training.trainer import CFTTrainer
 
 
@@ -64,7 +62,9 @@ def run_training(script: CFTScriptArguments, config: CFTConfig, model: ModelConf
     check_libraries(config)
     adapter = lora_config(model)
     output = Path(config.output_dir)
-    check_output(output, script.dataset_name, model.model_name_or_path)
+    parts = read_parts(script.datasets) if script.datasets is not None else []
+    for path in [part.path for part in parts] or [script.dataset_name]:
+        check_output(output, path, model.model_name_or_path)
     with held_folder(output):
         return _run(script, config, model, adapter, output)
 
@@ -76,7 +76,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adap
     from cft_trl.training.trainer import CFTTrainer
 
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
-    to_critique = _rows_to_critique(eval_rows, script.generated_rows)
+    to_critique = rows_to_critique(eval_rows, script.generated_rows, config.objective, config.prompt_preset)
     callbacks = [*selection_callbacks(script, config), *early_stopping(script, config)]
     tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.
@@ -186,97 +186,6 @@ def show_log_lines(trainer: CFTTrainer) -> None:
     trainer.add_callback(LogLines())
 
 
-def load_rows(script: CFTScriptArguments, evaluate: bool) -> tuple[Any, Any]:
-    """-> (training rows, rows held out or None): `Dataset` or, with `dataset_streaming`, `IterableDataset`.
-
-    Rows that have been read (`cft_trl.data.read_rows`): nothing that is made of them reads them again.
-
-    Raises:
-        CFTError: evaluation is asked for and nothing says on which rows; the data cannot be read.
-    """
-    if not script.dataset_name:
-        raise CFTError("dataset_name is missing; give a Hub id, a file, a folder, or `arithmetic`")
-    if evaluate and not script.eval_rows and script.dataset_name == "arithmetic":
-        raise CFTError("eval_strategy asks for evaluation but eval_rows is 0; say how many rows to hold out")
-    if script.dataset_name == "arithmetic":
-        return _arithmetic_rows(script)
-
-    from cft_trl.sources.local import load_local
-
-    options = {
-        "name": script.dataset_config,
-        "revision": script.dataset_revision,
-        "columns": parse_columns(script.dataset_columns),
-        "append_verdict": script.append_verdict,
-        "streaming": script.dataset_streaming,
-        "marked": True,
-    }
-    limit = script.dataset_limit
-    if evaluate and not script.eval_rows and _is_one_split(script):
-        raise CFTError(
-            f"eval_strategy asks for evaluation but '{script.dataset_name}' holds no other rows than those trained on; "
-            "set eval_rows, or give a dataset with a test split"
-        )
-    rows = load_local(script.dataset_name, split=script.dataset_train_split, limit=limit, **options)
-    if script.eval_rows:
-        return _hold_out(rows, script)
-    if evaluate:
-        return rows, load_local(script.dataset_name, split=script.dataset_test_split, **options)
-    return rows, None
-
-
-def _is_one_split(script: CFTScriptArguments) -> bool:
-    return script.dataset_test_split == script.dataset_train_split or Path(script.dataset_name).is_file()
-
-
-def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tuple[Any, Any]:
-    from datasets import IterableDataset
-
-    if isinstance(rows, IterableDataset):
-        return rows.skip(script.eval_rows), rows.take(script.eval_rows)
-    if script.eval_rows >= len(rows):
-        raise CFTError(f"eval_rows={script.eval_rows} would hold out all of the {len(rows)} rows; give fewer")
-    parts = rows.train_test_split(test_size=script.eval_rows, seed=script.dataset_seed)
-    return parts["train"], parts["test"]
-
-
-def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
-    from datasets import Dataset
-
-    from cft_trl.sources.arithmetic import arithmetic_records
-
-    def rows(split: str, count: int) -> Dataset:
-        records = arithmetic_records(
-            count, seed=script.dataset_seed, levels=tuple(script.arithmetic_levels), split=split
-        )
-        return Dataset.from_list([mark_read(record) for record in records], features=read_features())
-
-    train = rows(script.dataset_train_split, script.dataset_limit or 10_000)
-    return train, rows("validation", script.eval_rows) if script.eval_rows else None
-
-
-def parse_columns(columns: dict[str, str] | str | None) -> dict[str, str] | None:
-    """`"verdict=label,query=problem"` or a mapping -> mapping of house column to the data's column.
-
-    Raises:
-        CFTError: Neither pairs nor a mapping of texts.
-
-    Example:
-        >>> parse_columns("verdict=label, query=problem")
-        {'verdict': 'label', 'query': 'problem'}
-    """
-    if not columns:
-        return None
-    if isinstance(columns, dict) and all(isinstance(name, str) for pair in columns.items() for name in pair):
-        return columns
-    if not isinstance(columns, str):
-        raise CFTError(f"dataset_columns={columns}: give a mapping of names, e.g. {{verdict: label, query: problem}}")
-    pairs = [pair.split("=") for pair in columns.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise CFTError(f"dataset_columns={columns}: give house=data pairs, e.g. verdict=label,query=problem")
-    return {house.strip(): name.strip() for house, name in pairs}
-
-
 def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:
     for name, value, least in (
         ("eval_rows", script.eval_rows, 0),
@@ -291,24 +200,12 @@ def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:
         return
     if config.objective != "cft":
         raise CFTError(f"generated_rows scores critiques; objective={config.objective} writes none, set it to 0")
-    if script.generated_rows > script.eval_rows:
+    if script.datasets is None and script.generated_rows > script.eval_rows:
         raise CFTError(
             f"generated_rows={script.generated_rows} is more than eval_rows={script.eval_rows}; hold out more rows"
         )
     if config.world_size > 1:
         raise CFTError(f"generated_rows needs one process, here are {config.world_size}; set it to 0")
-
-
-def _rows_to_critique(eval_rows: Any, count: int) -> list[Record]:
-    first = islice(eval_rows, count) if count else ()
-    rows = [record_of(read_row(row, f"held-out row {index}")) for index, row in enumerate(first)]
-    missing = sum(row["verdict"] is None for row in rows)
-    if missing:
-        raise CFTError(
-            f"{missing} of the {count} held-out rows to critique have no verdict to compare with; "
-            "give column verdict, or set generated_rows to 0"
-        )
-    return rows
 
 
 def tokenizer_of(config: CFTConfig, model: ModelConfig) -> Any:

@@ -37,9 +37,10 @@ from cft_trl.training.heap import freed_memory_kept
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
+from cft_trl.training.mixture import DatasetPart, evaluated_parts, named, parts_record, prepare_rows, take_mixtures
 from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention, use_varlen_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
-from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
+from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
 from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identity
 from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
@@ -57,9 +58,10 @@ from cft_trl.training.turns import (
 class CFTTrainer(SFTTrainer):
     """Trains a causal language model to predict critiques (or, by `args.objective`, refinements or answers).
 
-    Same constructor as `trl.SFTTrainer`; datasets are rows of any layout that `cft_trl.to_records` reads, and
-    `args` is a `CFTConfig` (default: `CFTConfig("<model>-CFT")`). A dataset that already has `input_ids` and
-    `labels` is used as it is (packed, if `packing` asks for it and it is not).
+    Same constructor as `trl.SFTTrainer`; datasets are rows of any layout that `cft_trl.to_records` reads, or a list of
+    `DatasetPart`s, a mixture (see `cft_trl.training.mixture`); `args` is a `CFTConfig` (default:
+    `CFTConfig("<model>-CFT")`). A dataset that already has `input_ids` and `labels` is used as it is (packed, if
+    `packing` asks for it and it is not).
 
     Logged beside TRL's metrics, in training and evaluation, at no extra forward pass:
         `critique_loss` (`target_loss` for other objectives): mean negative log-likelihood per target token, nats,
@@ -67,11 +69,13 @@ class CFTTrainer(SFTTrainer):
         `verdict_accuracy`, `verdict_accuracy_right`, `verdict_accuracy_wrong`: share of critiques whose verdict word
             is the model's top prediction when it is given everything before (all tokens of the word), over all
             critiques and over those that say right or wrong; `verdict_count`: how many there were.
+        Of a mixture also each part's loss, `loss_NAME`; see `cft_trl.training.metrics`.
 
     Attributes:
         processing_class: The tokenizer; its chat template asks with what the rows were trained behind
             (`cft_trl.models.chat_templates.as_trained`), so give it, not the one of the base, to what asks this model.
-        preparation: dataset name -> `PreparationReport`, what became of each row.
+        parts: "train" and "eval" -> the parts, where that dataset is a mixture.
+        preparation: dataset name -> `PreparationReport`, what became of each row; of a part `train/NAME`.
         sharing: dataset name -> `SharingReport`, what `share_prefixes` saved.
         generated: scores of freely written critiques (`cft_trl.evaluation.critic`) for the card, if there are any.
 
@@ -85,19 +89,14 @@ class CFTTrainer(SFTTrainer):
         >>> CFTTrainer("Qwen/Qwen2.5-Math-7B", CFTConfig("out"), train_dataset=rows).train()  # doctest: +SKIP
     """
 
-    _tag_names = ["trl", "cft"]  # noqa: RUF012 - TRL declares these three so
-    _name = "CFT"
-    _paper = {  # noqa: RUF012
-        "title": "Critique Fine-Tuning: Learning to Critique is More Effective than Learning to Imitate",
-        "id": "2501.17703",
-    }
+    _tag_names = ["trl", "cft"]  # noqa: RUF012 - TRL declares it so
 
     def __init__(
         self,
         model: Any,
         args: CFTConfig | None = None,
         data_collator: DataCollatorForCritique | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
+        train_dataset: Dataset | IterableDataset | list[DatasetPart] | None = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         **kwargs: Any,
@@ -107,6 +106,7 @@ class CFTTrainer(SFTTrainer):
         self._base_model = base_name(model)
         model, self._revision, processing_class = open_named(model, args, processing_class)
         self._tell(settle(args, model, kwargs.get("peft_config")))
+        self.parts, train_dataset, eval_dataset = take_mixtures(args, train_dataset, eval_dataset)
         check_arguments(args, train_dataset, data_collator, processing_class, kwargs)
         self.preparation: dict[str, PreparationReport] = {}
         self.sharing: dict[str, SharingReport] = {}
@@ -142,6 +142,7 @@ class CFTTrainer(SFTTrainer):
             mode: TargetMetrics(self.args.objective, self.accelerator, evaluation=mode == "eval")
             for mode in ("train", "eval")
         }
+        self._target_metrics["train"].begin(named(self.parts.get("train")))
         self._tell(mend_generation_config(self.model))
 
     def _settle_batches(self, collator: DataCollatorForCritique | None) -> None:
@@ -172,7 +173,9 @@ class CFTTrainer(SFTTrainer):
         base = {"name": self._base_model, "commit": hub_commit(self._base_model, self._revision)}
         if is_bundled(self.model.config._name_or_path):
             base["weights"] = "Q4_1"
-        about = {"base_model": base, "dataset": provenance(train_dataset)}
+        parts = self.parts.get("train")
+        rows = parts_record(parts, self.preparation, "train") if parts else provenance(train_dataset)
+        about = {"base_model": base, "dataset": rows}
         about["turns"] = turn_record(self._tokenizer, self._end_ids, self._dates, self.model)
         sharing = {name: {**vars(report), "ratio": report.ratio} for name, report in self.sharing.items()}
         self.record = RecordRun(about | {"sharing": sharing}, self._base_model)
@@ -207,18 +210,19 @@ class CFTTrainer(SFTTrainer):
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
         prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
-        report = PreparationReport(dataset_name)  # of a stream too each process reads, and counts, all rows
+        # What `evaluate` is given later under that name is no mixture.
+        parts = self.parts.get(dataset_name) if dataset_name not in self.preparation else None
         with PartialState().main_process_first():  # the others find the first one's result in the cache
-            dataset = prepare_dataset(dataset, encoder, report, args.dataset_num_proc)
+            dataset, reports = prepare_rows(parts or dataset, encoder, dataset_name, args)
             if args.shuffle_dataset:
                 dataset = dataset.shuffle(seed=args.seed)
             if args.share_prefixes:
                 dataset = self._share(dataset, args, dataset_name)
             elif packing:
                 dataset = pack_dataset(dataset, self._row_limit, args.packing_strategy, map_kwargs(dataset, args))
-        self.preparation[dataset_name] = report
+        self.preparation.update(reports)
         if isinstance(dataset, Dataset) and PartialState().is_main_process:
-            print(report, flush=True)
+            print(*reports.values(), sep="\n", flush=True)
             if dataset_name in self.sharing:
                 print(self.sharing[dataset_name], flush=True)
         return dataset
@@ -342,9 +346,9 @@ class CFTTrainer(SFTTrainer):
         if self.args.should_save:
             rotate_checkpoints(str(folder.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
 
-    def evaluate(self, *args, **kwargs):
-        self._target_metrics["eval"].clear()
-        return super().evaluate(*args, **kwargs)
+    def evaluate(self, eval_dataset=None, *args, **kwargs):
+        self._target_metrics["eval"].begin(named(evaluated_parts(self.parts, eval_dataset)))
+        return super().evaluate(eval_dataset, *args, **kwargs)
 
     def predict(self, *args, **kwargs):
         result = super().predict(*args, **kwargs)

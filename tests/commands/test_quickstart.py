@@ -161,7 +161,7 @@ def test_end_to_end_and_again(tokenizers, tiny_model, tmp_path, capsys, monkeypa
     assert metrics["after"]["critique_loss"] < metrics["before"]["critique_loss"]
     assert metrics["after"]["generated"]["rows"] == metrics["after"]["solved"]["rows"] == 6
     assert metrics["training_rows"]["train"]["right"] == metrics["training_rows"]["train"]["wrong"] == 15
-    assert metrics["training_rows"]["solutions"]["rows"] == 10
+    assert metrics["training_rows"]["train/solutions"]["rows"] == 10
     assert (output / "training.png").read_bytes().startswith(b"\x89PNG")
     assert not list(output.glob("checkpoint-*"))
     card = (output / "README.md").read_text()

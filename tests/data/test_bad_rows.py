@@ -125,7 +125,9 @@ def test_a_dataset_with_a_format_is_prepared_as_one_without(style):
     from datasets import Dataset
 
     from cft_trl.data.prompts import Prompting
-    from cft_trl.training.preparation import PreparationReport, RowEncoder, prepare_dataset
+    from cft_trl.training.lengths import PreparationReport
+    from cft_trl.training.preparation import RowEncoder
+    from cft_trl.training.prepare import prepare_dataset
 
     row = {"id": 7, "query": "What is 6 x 7?", "response": "43", "critique": "No, 42.\n\nConclusion: wrong [END]"}
     rows = Dataset.from_list([row, row | {"id": 8}])

@@ -90,3 +90,32 @@ def test_a_part_of_the_matrix(cell, tmp_path, monkeypatch):
     assert [told[way].partition(":")[0] for way in ("to one", "from one")] == (
         ["exact", "exact"] if cell.startswith("ddp") else ["refused", "refused"]
     )
+
+
+def test_a_mixture_of_two_processes_is_that_of_one(tiny, tmp_path):  # noqa: F811
+    """28 rows, 8 a step, the last step of the epoch with 4: each part's loss is summed over both processes."""
+    parts = [
+        {"path": "arithmetic", "limit": 21, "eval_rows": 7, "weight": 0.75},
+        {"path": "arithmetic", "limit": 20, "seed": 1, "eval_rows": 3, "weight": 0.25, "objective": "sft",
+         "sft_target": "refinement"},
+    ]  # fmt: skip
+    settings = {"dataset_name": None, "dataset_limit": None, "eval_rows": 0, "datasets": parts, "max_steps": 6,
+                "save_steps": 2}  # fmt: skip
+    one = launch(ONE, tmp_path / "one", tiny, **settings, per_device_train_batch_size=8)
+    batch = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    both = launch(two("cpu_ddp"), tmp_path / "two", tiny, **settings, **batch)
+    assert_same(both, one)
+    names = ("loss_arithmetic", "loss_arithmetic-sft", "target_loss")
+    for step in one.steps:
+        for name in names:
+            assert both.steps[step].get(name) == pytest.approx(one.steps[step].get(name), rel=1e-6)
+    assert sum("loss_arithmetic-sft" in entry for entry in one.steps.values()) > 3
+    told = [json.loads((run.folder / "metrics.json").read_text()) for run in (one, both)]
+    for name in (f"eval_{name}" for name in names):
+        assert told[0][name] == pytest.approx(told[1][name], rel=1e-6)
+    assert [one["eval_verdict_count"] for one in told] == [7, 7]
+    assert (one.folder / "preparation.json").read_text() == (both.folder / "preparation.json").read_text()
+    cut_to(both.folder, tmp_path / "again" / "run", 2)
+    again = launch(two("cpu_ddp"), tmp_path / "again", tiny, **settings, **batch)
+    assert all((weight == both.weights()[name]).all() for name, weight in again.weights().items())
+    assert again.steps[6]["loss"] == both.steps[6]["loss"]

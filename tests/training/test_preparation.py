@@ -12,7 +12,8 @@ from cft_trl.data.prompts import Prompting, to_prompt_completion
 from cft_trl.errors import CFTError
 from cft_trl.training.encoded import RIGHT, VERDICT_CONTINUES, WRONG
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.preparation import RowEncoder, prepare_dataset
+from cft_trl.training.preparation import RowEncoder
+from cft_trl.training.prepare import prepare_dataset
 
 SFT_TARGETS = ("response", "right_only", "refinement")
 OBJECTIVES = [("cft", "response"), ("cgd", "response"), *(("sft", target) for target in SFT_TARGETS)]

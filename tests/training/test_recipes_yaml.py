@@ -87,14 +87,15 @@ def label(path: Path) -> str:
 
 def test_every_published_run_has_a_recipe_and_the_reverse():
     assert {label(path) for path in RUNS if path.parent.name != LOCAL} == set(PUBLISHED)
-    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == {"cft", "cgd", "sft"}
+    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == {"cft", "cgd", "sft", "mixture"}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=label)
 class TestRun:
     def test_has_the_required_fields_with_sane_types(self, path):
         settings = read(path)
-        assert not REQUIRED - set(settings)
+        given = set(settings) | ({"dataset_name"} if "datasets" in settings else set())
+        assert not REQUIRED - given
         numbers = ("learning_rate", "warmup_steps", "num_train_epochs", "max_length", "weight_decay")
         assert all(isinstance(settings[name], int | float) for name in numbers)
         assert {type(settings[name]) for name in ("save_strategy", "eval_strategy", "report_to")} == {str}
@@ -126,6 +127,17 @@ def test_holds_the_published_values(run):
     settings = read(RECIPES / f"{run}.yaml")
     settings["batch"] = settings["per_device_train_batch_size"] * settings["gradient_accumulation_steps"] * GPUS
     assert {name: settings.get(name) for name in PUBLISHED[run]} == PUBLISHED[run]
+
+
+def test_the_mixture_is_the_cft_run_with_a_fifth_of_solutions():
+    mixture, cft = (read(RECIPES / LOCAL / f"{name}.yaml") for name in ("mixture", "cft"))
+    parts = mixture.pop("datasets")
+    assert [part["weight"] for part in parts] == [0.8, 0.2]
+    assert parts[0]["limit"] * 0.2 == parts[1]["limit"] * 0.8, "every row of both is drawn"
+    assert (parts[0]["limit"], parts[0]["eval_rows"]) == (cft.pop("dataset_limit"), cft.pop("eval_rows"))
+    for settings in (mixture, cft):
+        settings.pop("output_dir")
+    assert mixture == {name: value for name, value in cft.items() if name != "dataset_name"}
 
 
 def test_smollm2_runs_share_all_but_the_target():

@@ -15,7 +15,8 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 from cft_trl import CFTTrainer, DataCollatorForCritique
 from cft_trl.data.prompts import Prompting
 from cft_trl.training.lengths import PreparationReport
-from cft_trl.training.preparation import RowEncoder, prepare_dataset
+from cft_trl.training.preparation import RowEncoder
+from cft_trl.training.prepare import prepare_dataset
 from cft_trl.training.rows_once import WholeStream, own_rows, take_loss_off, told_repeats, without_repeats
 
 
