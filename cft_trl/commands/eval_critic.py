@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import add_model_options, open_backend, positive
+from cft_trl.commands.settings import PRESET_OPTION, add_model_options, open_backend, positive, preset_option
 
 HELP = """\
 Lets a model critique labelled solutions: does it tell the right ones from the wrong, and name the first wrong step?
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     add_model_options(parser)
-    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=64, help="for transformers (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")

@@ -13,8 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.settings import add_model_options, at_least_0, positive, share, whole_number
-from cft_trl.data.prompts import PRESETS
+from cft_trl.commands.settings import (
+    PRESET_OPTION,
+    add_model_options,
+    at_least_0,
+    positive,
+    preset_option,
+    share,
+    whole_number,
+)
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
 from cft_trl.models.trained_prompt import trained_preset
@@ -34,9 +41,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
     parser.add_argument("--batch-size", type=positive, default=64, help="rows computed together (default %(default)s)")
-    parser.add_argument(
-        "--prompt-preset", choices=sorted(PRESETS), help="critique prompt (default: the run's, or paper)"
-    )
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument(
         "--input", metavar="FILE", help="rows: JSONL, JSON, CSV or Parquet; - is JSONL on standard input"
     )

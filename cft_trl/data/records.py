@@ -373,7 +373,8 @@ def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) ->
 
 _RULES = (
     "records.py", "read_rows.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_words.py",
-    "verdict_forms.py", "verdict_phrases.py", "reservations.py", "markup.py",
+    "verdict_forms.py", "verdict_phrases.py", "verdict_vocabulary.py", "prompt_templates.py", "reservations.py",
+    "markup.py",
 )  # fmt: skip
 
 

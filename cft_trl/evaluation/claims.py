@@ -173,7 +173,8 @@ def say(text: str) -> None:
 def text_code() -> str:
     """A digest of our own code that answers depend on beside what they are asked: what writes, stops and cuts them."""
     package = Path(__file__).parents[1]
-    names = ("generation/local", "generation/decoding", "generation/modes", "generation/endpoint", "data/prompts")
+    names = ("generation/local", "generation/decoding", "generation/modes", "generation/endpoint", "data/prompts",
+             "data/prompt_templates")  # fmt: skip
     return code_digest(*(str(package / f"{name}.py") for name in names))
 
 
@@ -195,7 +196,13 @@ def _read(path: Path, command: str) -> dict[str, Any]:
 
 def _asked_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     name = next((name for name in {**now, **before} if before.get(name) != now.get(name)), None)
-    return name and f"{name} {before.get(name)}, not {now.get(name)}"
+    return name and f"{name} {_short(before.get(name))}, not {_short(now.get(name))}"
+
+
+def _short(value: Any) -> str:
+    """A value in a line: of a prompt of one's own its beginning."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 120 else f"{text[:120]}…"
 
 
 def _check_same(folder: Path, who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.prompt_templates import split_steps
+from cft_trl.data.prompts import Wording, verdict_by
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.local import AT_ONCE
@@ -29,7 +30,7 @@ def generate_verdicts(
     tokenizer: Any,
     rows: Sequence[Mapping[str, Any]],
     *,
-    prompt_preset: str = "paper",
+    prompt_preset: str | Wording = "paper",
     max_new_tokens: int = 512,
     batch_size: int = AT_ONCE,
     on_progress: Callable[[int], None] | None = None,
@@ -60,16 +61,17 @@ def generate_verdicts(
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    return [judge(row, text) for row, text in zip(rows, texts, strict=True)]
+    return [judge(row, text, prompt_preset) for row, text in zip(rows, texts, strict=True)]
 
 
-def judge(row: Mapping[str, Any], text: str) -> Judged:
+def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") -> Judged:
     """What a critique says of a row, beside what is so.
 
     Args:
         row: With `id`, `verdict` (the truth) and, where known, `first_error` and `steps`, or a record's `meta` with
-            `first_error_step`. A response without `steps` has one per line.
+            `first_error_step`. A response without `steps` has those of `split_steps`.
         text: The critique.
+        preset: The wording it was asked in, whose verdict words it uses.
 
     Returns:
         `id`, `truth`, `verdict` (or None), `critique`, `level`, `steps` (how many), `first_error` and `named_step` (both
@@ -82,8 +84,8 @@ def judge(row: Mapping[str, Any], text: str) -> Judged:
         ('wrong', 2, 2)
     """  # noqa: E501
     meta = row.get("meta") or {}
-    steps = row.get("steps") or [line for line in (row.get("response") or "").split("\n") if line.strip()]
-    verdict = parse_verdict(text)
+    steps = row.get("steps") or split_steps(row.get("response") or "")
+    verdict = verdict_by(text, preset)
     return {
         "id": row.get("id"),
         "truth": row["verdict"],

@@ -22,7 +22,7 @@ from datasets import Dataset, IterableDataset
 from cft_trl.data import prompts
 from cft_trl.data.layouts import find_layout
 from cft_trl.data.prompts import Prompting, to_prompt_completion
-from cft_trl.data.read_rows import is_read, read_row, stated_in
+from cft_trl.data.read_rows import is_read, read_row
 from cft_trl.data.records import class_names, code_digest, with_class_names
 from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
@@ -171,7 +171,7 @@ class RowEncoder:
     def _columns(
         self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int], token_columns: Callable[..., dict[str, Any]]
     ) -> dict[str, Any]:
-        stated = list(map(stated_in, rows))
+        stated = list(map(self.prompting.stated_in, rows))
         statuses = [self.prompting.unusable(row) or KEPT for row in rows]
         usable = [i for i, status in enumerate(statuses) if status == KEPT]
         items: list[Encoded | None] = [None] * len(rows)

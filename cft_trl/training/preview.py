@@ -43,7 +43,7 @@ def preview(script: Any, config: Any, model: Any, number: int) -> None:
     if row is None:
         raise CFTError(f"--row {number}: there is no such row; rows are counted from 0")
     tokenizer = tokenizer_of(config, model)
-    prompting = Prompting(config.objective, config.sft_target, config.prompt_preset)
+    prompting = Prompting(config.objective, config.sft_target, config.wording)
     encoder = RowEncoder(tokenizer, prompting, config.max_length, config.over_length, "train dataset")
     record = read_row(row, f"train dataset, row {number}")
     columns = {name: values[0] for name, values in encoder([record], [number]).items()}

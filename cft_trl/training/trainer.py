@@ -200,7 +200,7 @@ class CFTTrainer(SFTTrainer):
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
         processing_class = self._tokenizer  # `evaluate` gives the one that asks as was trained
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
-        prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
+        prompting = Prompting(args.objective, args.sft_target, args.wording)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
         report = PreparationReport(dataset_name)  # of a stream too each process reads, and counts, all rows
         with PartialState().main_process_first():  # the others find the first one's result in the cache
