@@ -180,6 +180,8 @@ def unpublishable(record: Mapping[str, Any]) -> str | None:
     critique, verdict = record.get("critique"), record.get("verdict")
     if not critique:
         return "it has no critique"
+    if said := (record.get("meta") or {}).get("said"):
+        return f"its critique concludes with {said!r}, which readers of the published layouts do not know"
     if verdict != (stated := parse_verdict(critique)):
         return f"its verdict is {verdict!r} but its critique states {stated!r} (see with_verdict_line)"
     if split_input(cft_input(query, response)) != (query, response):

@@ -22,10 +22,10 @@ from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
 
+from cft_trl.data.prompts import Wording
 from cft_trl.demo.asks import Ask
 from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.settings import DemoSettings, display_name
-from cft_trl.data.prompts import Wording
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.modes import Endpoint, Event, Generation, LocalModel, stream_mode
 from cft_trl.generation.types import Pieces, Request

@@ -22,7 +22,7 @@ from typing import Any
 from cft_trl import __version__
 from cft_trl.data.digests import code_digest, content_digest
 from cft_trl.data.folders import write_text
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, in_line
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.sampling import Stratum, draw, subject
 from cft_trl.generation.journal import kept_answers
@@ -196,13 +196,7 @@ def _read(path: Path, command: str) -> dict[str, Any]:
 
 def _asked_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     name = next((name for name in {**now, **before} if before.get(name) != now.get(name)), None)
-    return name and f"{name} {_short(before.get(name))}, not {_short(now.get(name))}"
-
-
-def _short(value: Any) -> str:
-    """A value in a line: of a prompt of one's own its beginning."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 120 else f"{text[:120]}…"
+    return name and f"{name} {in_line(before.get(name))}, not {in_line(now.get(name))}"
 
 
 def _check_same(folder: Path, who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -27,7 +27,11 @@ def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = Tr
 
 
 def told_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName | Wording | None:
-    """As `trained_preset`, but None where nothing says."""
+    """As `trained_preset`, but None where nothing says.
+
+    Args:
+        model, revision, on_hub: As there.
+    """
     names = ("quickstart.json", "settings.json", "training.json")
     places = [folder / name for folder in (Path(model), Path(model).parent) for name in names]
     if on_hub and not Path(model).exists() and (pushed := _record_on_hub(model, revision)):

@@ -267,9 +267,8 @@ class RowEncoder:
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
         after = row.token_at(text_end) if text_end < len(texts.full) else None
-        closing = None
-        if after is not None:
-            closing = next((p for p in range(after, end) if ids[p] in self._special_ids), None)
+        places = range(end if after is None else after, end)
+        closing = next((p for p in places if ids[p] in self._special_ids), None)
         if closing is not None:
             end = closing + 1
         elif ids[-1] != self.tokenizer.eos_token_id:
@@ -307,9 +306,10 @@ class RowEncoder:
             "offset_mapping"
         ]
         keep = len(offsets)
+        share = min(1.0, 0.1 + keep / max(1, length - len(bare.input_ids)))  # a "Step 3: " goes with its line
         while length > most:
             # Tokens merge differently at the new end, so the first cut may leave a token too many.
-            keep -= length - most
+            keep -= max(1, int((length - most) * share))
             if keep < 1:
                 return None, f"{too_long} even without any response"
             cut = self._encode([self._texts(row, stated, row["response"][: offsets[keep - 1][1]])])[0]
