@@ -254,3 +254,16 @@ def plain_verdicts(verdicts: Verdicts | None) -> dict[str, Any] | None:
     if not verdicts.graded:
         return {"right": verdicts.words[1], "wrong": verdicts.words[0]}
     return {"grades": list(verdicts.words), "right_from": verdicts.right_from}
+
+
+def flow_verdicts(verdicts: Verdicts) -> str:
+    """Verdict words as a flag has them, `--verdicts '{right: accept, wrong: reject}'`; `read_mapping` reads it back.
+
+    Example:
+        >>> flow_verdicts(Verdicts(("1", "2", "3"), "2"))
+        '{grades: [1, 2, 3], right_from: 2}'
+    """
+    plain = plain_verdicts(verdicts) or {}
+    parts = [f"{name}: [{', '.join(value)}]" if isinstance(value, list) else f"{name}: {value}"
+             for name, value in plain.items()]  # fmt: skip
+    return f"{{{', '.join(parts)}}}"

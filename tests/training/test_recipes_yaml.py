@@ -87,7 +87,7 @@ def label(path: Path) -> str:
 
 def test_every_published_run_has_a_recipe_and_the_reverse():
     assert {label(path) for path in RUNS if path.parent.name != LOCAL} == set(PUBLISHED)
-    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == {"cft", "cgd", "sft"}
+    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == {"cft", "cgd", "sft", "code-review", "rubric"}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=label)

@@ -112,7 +112,9 @@ def run_cases(
         found = _read(Path(folder) / "results")
     if process.returncode == 1 and len(found) == 1:
         return found * len(cases)  # it could not be loaded
-    stopped = Result("stopped", f"no result within {cpu_seconds} s of CPU time")
+    killed = process.returncode is not None and process.returncode < 0
+    how = f"no result within {cpu_seconds} s of CPU time" if killed else "no result, for it ends the process"
+    stopped = Result("stopped", how)
     return [*found, *[stopped] * (len(cases) - len(found))][: len(cases)]
 
 
