@@ -22,6 +22,7 @@ from cft_trl.commands.settings import (
     share,
     whole_number,
 )
+from cft_trl.data.layouts import conversation_text
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
 from cft_trl.models.trained_prompt import trained_preset
@@ -137,9 +138,10 @@ def read_rows(source: str, columns: Mapping[str, tuple[str, ...]]) -> list[dict[
             if found is None:
                 wanted = " or ".join((name, *others))
                 raise CFTError(f"{where}: no column {wanted}; found {', '.join(map(str, row)) or 'none'}")
-            if not isinstance(row[found], str) or not row[found].strip():
+            text = conversation_text(row[found], f"{where}: column '{found}'")
+            if not isinstance(text, str) or not text.strip():
                 raise CFTError(f"{where}: column '{found}' holds no text; give one or leave the row out")
-            row = {**row, name: row[found]}
+            row = {**row, name: text}
         rows.append(row)
     if not rows:
         raise CFTError(f"--input {source}: no rows in it")

@@ -133,7 +133,10 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
     argv += _prompt_beside(argv, _check_config_file(argv, known))
     _check_flags(argv, known, own)
     try:
-        return parser.parse_args_and_config(argv)
+        script, config, model = parser.parse_args_and_config(argv)
+        if script.append_verdict and config.verdicts:
+            raise CFTError("append_verdict writes right or wrong, verdicts has other words; end the critiques in those")
+        return script, config, model
     except CFTError:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:

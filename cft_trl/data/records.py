@@ -14,7 +14,8 @@ A row (a *record*) has eleven columns; only `query` and `response` always hold t
     messages           the same texts, as [user, assistant] (One-Shot-CFT-Data)
     ShareGPT           conversations = [human, gpt]: a question with its answer, or the same texts as messages
     Alpaca             instruction, input, output: a question with its answer (no "Solution:" line, no critique)
-    plain              query, response and any of the other columns; columns of no known name are kept in `meta`
+    plain              query, response and any of the other columns; columns of no known name are kept in `meta`; a
+                       query or response may be a conversation, a list of messages, and becomes its text
 
 `to_webinstruct_cft` and `to_messages` write the first and the fourth. A record whose published form would be read
 back differently (a query that itself holds "\n\nSolution:\n") is refused, never published wrong: every reader of the

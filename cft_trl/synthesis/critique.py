@@ -181,6 +181,20 @@ def _read(verdicts: Verdicts | None, record: Record, model: str, sample: int, ma
     return {"critique": text, "verdict": parse_verdict(text), "teacher": model, "meta": meta}
 
 
+def in_own_words(row: Mapping[str, Any], verdicts: Verdicts | None) -> Mapping[str, Any]:
+    """A row that brings its critique, with the verdict that it states in verdict words of one's own.
+
+    Args:
+        row: The record.
+        verdicts: The words; None for right and wrong, in which it has been read already.
+    """
+    said = verdicts.said(row["critique"]) if verdicts else None
+    if verdicts is None or said is None:
+        return row
+    known = {"label": row["verdict"]} if row["verdict"] else {}
+    return {**row, "verdict": verdicts.meaning(said), "meta": {**(row["meta"] or {}), **known, "said": said}}
+
+
 def _in_words(text: str, verdicts: Verdicts) -> str:
     """The reference teacher's critique, which ends as published, with another pair's word; grades it gives itself."""
     for verdict, line in END.items():

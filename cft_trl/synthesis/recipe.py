@@ -60,6 +60,10 @@ class Recipe:
         check_settings(self, str)
         if not _NAME.fullmatch(self.name):
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
+        if self.source.append_verdict and self.critique.words:
+            raise CFTError(
+                "source.append_verdict writes right or wrong, critique.verdicts has others; end the critiques in those"
+            )
         if self.source.without_response is None:
             # Own questions need no response where models are asked for one.
             kept: Literal["keep", "fail"] = "keep" if self.respond.answers == "models" else "fail"

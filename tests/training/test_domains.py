@@ -17,6 +17,7 @@ from families import FAMILIES
 from cft_trl.cli import main
 from cft_trl.commands.settings import parse_settings
 from cft_trl.data.prompts import PRESETS, Prompting, Wording, verdict_by
+from cft_trl.data.records import to_record
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
@@ -218,6 +219,76 @@ def test_in_every_family_the_words_are_marked_and_the_prompt_has_no_loss(name):
         assert f"Conclusion: {word} [END]" in learnt
         assert "Review." not in learnt
         assert labels[-1] == made["end"][at] or -100 in labels[-3:], "the end token is learnt"
+
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is 6 x 7?"},
+    {"role": "assistant", "content": "42"},
+    {"role": "user", "content": [{"type": "text", "text": "And 6 x 8?"}]},
+]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama3", "gemma3", "deepseek-v3", "qwen2.5"])
+def test_a_conversation_is_part_of_the_question(name):
+    """Its turns are text within the one user turn: no template sees them as turns, and none of them has loss."""
+    tokenizer = FAMILIES[name].tokenizer()
+    record = to_record({"query": CHAT, "response": "46", "critique": "6 x 8 is 48.\n\nConclusion: wrong [END]"})
+    assert record["query"] == "System: Be brief.\n\nUser: What is 6 x 7?\n\nAssistant: 42\n\nUser: And 6 x 8?"
+    for preset in ("paper", "compact", Wording(TEMPLATE)):
+        made = RowEncoder(tokenizer, Prompting(preset=preset))([record])
+        ids, labels = made["input_ids"][0], made["labels"][0]
+        assert record["query"] in tokenizer.decode(ids)
+        learnt = tokenizer.decode([label for label in labels if label != -100])
+        assert "6 x 8 is 48." in learnt
+        assert "Assistant: 42" not in learnt
+        one = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], tokenize=True, return_dict=False
+        )
+        special = set(tokenizer.all_special_ids)
+        assert sum(token in special for token in ids) <= sum(token in special for token in one) + 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [[{"role": "user"}], [{"role": "critic", "content": "x"}], ["text"], [{"role": "user", "content": [{"image": 1}]}]],
+)
+def test_conversations_that_are_none(query):
+    with pytest.raises(CFTError, match=r"rows\.jsonl, line 1: column 'query': message 0 is none of text with a role"):
+        to_record({"query": query, "response": "46"}, "rows.jsonl, line 1")
+
+
+def test_rows_that_bring_their_critiques_are_read_in_the_recipes_words(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    texts = [("Conclusion: accept [END]", "right"), ("Conclusion: reject [END]", "right"), ("Fine.", None)]
+    rows.write_text(
+        "\n".join(
+            json.dumps({"query": f"q{at}?", "response": "r", "critique": text, "verdict": label})
+            for at, (text, label) in enumerate(texts)
+        )
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: a\nsource: {{path: {rows}}}\ncritique: {{verdicts: {{right: accept, wrong: reject}}}}\n"
+        "filter: {verdict: keep, agree: report, min_chars: 1}\ndecontaminate: {benchmarks: none}\n"
+    )
+    assert main(["build", str(recipe), "--output", str(tmp_path / "out")]) == 0
+    made = list(RowFile(stage_path(tmp_path / "out", "critique")))
+    assert [row["verdict"] for row in made] == ["right", "wrong", None]
+    assert [(row["meta"] or {}).get("label") for row in made] == ["right", "right", None]
+
+
+def test_appended_verdicts_are_right_and_wrong_only(tmp_path, capsys):
+    words = ["--append_verdict", "--verdicts", "{right: accept, wrong: reject}"]
+    assert main(["train", "--model_name_or_path", "m", "--dataset_name", "rows.jsonl", *words]) == 2
+    assert "append_verdict writes right or wrong" in capsys.readouterr().err
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: a\nsource: {path: rows.jsonl, append_verdict: true}\n"
+        "critique: {verdicts: {right: accept, wrong: reject}}\n"
+    )
+    assert main(["build", str(recipe)]) == 2
+    assert "append_verdict writes right or wrong" in capsys.readouterr().err
 
 
 def test_per_step_numbers_the_steps_and_shortens_the_response(tokenizer):
