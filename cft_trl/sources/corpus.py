@@ -370,13 +370,10 @@ def _made(settings: SourceSettings) -> Iterator[Row]:
     if settings.limit is None:
         raise CFTError(f"source.limit: corpus {settings.corpus} has no end; give a number of rows")
     if settings.corpus != "arithmetic":
-        of = {"seed": settings.seed, "split": settings.split}
-        share = {} if settings.right_ratio is None else {"right_ratio": settings.right_ratio}
-        made = (
-            rubric_records(settings.limit, **of)
-            if settings.corpus == "rubric"
-            else (code_review_records(settings.limit, **of, **share))
-        )
+        made = rubric_records(settings.limit, seed=settings.seed, split=settings.split)
+        if settings.corpus == "code_review":
+            share = 0.5 if settings.right_ratio is None else settings.right_ratio
+            made = code_review_records(settings.limit, seed=settings.seed, split=settings.split, right_ratio=share)
         yield from (cast(Row, record) for record in made)
         return
     given = {"levels": settings.levels, "right_ratio": settings.right_ratio, "kinds": settings.kinds}

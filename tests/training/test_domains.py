@@ -270,7 +270,7 @@ def test_rows_that_bring_their_critiques_are_read_in_the_recipes_words(tmp_path)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"name: a\nsource: {{path: {rows}}}\ncritique: {{verdicts: {{right: accept, wrong: reject}}}}\n"
-        "filter: {verdict: keep, agree: report, min_chars: 1}\ndecontaminate: {benchmarks: none}\n"
+        "filter: {agree: report}\ndecontaminate: {benchmarks: none}\n"
     )
     assert main(["build", str(recipe), "--output", str(tmp_path / "out")]) == 0
     made = list(RowFile(stage_path(tmp_path / "out", "critique")))
