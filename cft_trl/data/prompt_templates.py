@@ -59,12 +59,12 @@ _STEP = re.compile(r"^[ \t>#*_]*step[ \t]*\d+\b", re.IGNORECASE | re.MULTILINE)
 _MOST = 200_000  # characters of a template's file
 
 
-def split_steps(response: str) -> list[str]:
+def response_steps(response: str) -> list[str]:
     r"""A response's steps: what begins with "Step 1:", "**Step 2**" and so on where there are two such lines, else its
     lines; empty ones do not count.
 
     Example:
-        >>> split_steps("Plan.\nStep 1: 2 + 2 = 4\nso 4.\nStep 2: done"), split_steps("a = 1\n\nb = 2")
+        >>> response_steps("Plan.\nStep 1: 2 + 2 = 4\nso 4.\nStep 2: done"), response_steps("a = 1\n\nb = 2")
         (['Plan.', 'Step 1: 2 + 2 = 4\nso 4.', 'Step 2: done'], ['a = 1', 'b = 2'])
     """
     begins = [match.start() for match in _STEP.finditer(response)]
@@ -143,7 +143,7 @@ def render(
     values = {
         "query": row["query"],
         "response": row["response"],
-        "steps": list(row.get("steps") or split_steps(row["response"])),
+        "steps": list(row.get("steps") or response_steps(row["response"])),
         **_of_words(verdicts),
         **more,
     }

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cft_trl.data.layouts import cft_completion, cft_user_turn
-from cft_trl.data.prompt_templates import check_template, numbered, render, split_steps
+from cft_trl.data.prompt_templates import check_template, numbered, render, response_steps
 from cft_trl.data.read_rows import stated_in
 from cft_trl.data.verdict import stated_verdict
 from cft_trl.data.verdict_grammar import StatedVerdict, Verdict
@@ -217,7 +217,7 @@ class Prompting:
             return row["query"]
         own, preset = self._own, PRESETS[self._name]
         # Steps that a row brings are those of its whole response.
-        steps = (row.get("steps") if response == row["response"] else None) or split_steps(response)
+        steps = (row.get("steps") if response == row["response"] else None) or response_steps(response)
         if own is not None and own.template is not None:
             more = {"critique": row["critique"]} if self.objective == "cgd" else {}
             shown = {"id": row.get("id"), "query": row["query"], "response": response, "steps": steps}

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cft_trl.data.markup import control_token, plain_answer
-from cft_trl.data.prompt_templates import RIGHT_WRONG, numbered, render, split_steps
+from cft_trl.data.prompt_templates import RIGHT_WRONG, numbered, render, response_steps
 from cft_trl.data.reservations import taken_back
 from cft_trl.data.verdict import contradiction
 from cft_trl.data.verdict_vocabulary import Verdicts
@@ -106,7 +106,7 @@ def critique_messages(
         text = render(template, record, verdicts, where="critique.prompt", reference_answer=answer)
         return [{"role": "user", "content": text}]
     asked = f"{PRESETS[preset]}\n\n{(verdicts or RIGHT_WRONG).ending}"
-    solution = numbered(split_steps(record["response"])) if preset in _NUMBERED else record["response"]
+    solution = numbered(response_steps(record["response"])) if preset in _NUMBERED else record["response"]
     text = f"{asked}\n\nQuestion:\n{record['query']}{reference}\n\nSolution:\n{solution}\n"
     return [{"role": "user", "content": text}]
 

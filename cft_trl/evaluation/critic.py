@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.data.prompt_templates import split_steps
+from cft_trl.data.prompt_templates import response_steps
 from cft_trl.data.prompts import Wording, verdict_by
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
@@ -69,7 +69,7 @@ def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") ->
 
     Args:
         row: With `id`, `verdict` (the truth) and, where known, `first_error` and `steps`, or a record's `meta` with
-            `first_error_step`. A response without `steps` has those of `split_steps`.
+            `first_error_step`. A response without `steps` has those of `response_steps`.
         text: The critique.
         preset: The wording it was asked in, whose verdict words it uses.
 
@@ -84,7 +84,7 @@ def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") ->
         ('wrong', 2, 2)
     """  # noqa: E501
     meta = row.get("meta") or {}
-    steps = row.get("steps") or split_steps(row.get("response") or "")
+    steps = row.get("steps") or response_steps(row.get("response") or "")
     verdict = verdict_by(text, preset)
     return {
         "id": row.get("id"),

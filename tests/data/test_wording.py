@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cft_trl.data.layouts import cft_user_turn
-from cft_trl.data.prompt_templates import check_template, read_template, render, split_steps
+from cft_trl.data.prompt_templates import check_template, read_template, render, response_steps
 from cft_trl.data.prompts import Prompting, Wording, make_wording, plain_wording, read_wording, verdict_by
 from cft_trl.data.read_rows import concluded
 from cft_trl.data.records import make_record, unpublishable
@@ -124,8 +124,8 @@ def test_templates_that_are_refused(template, said):
 
 def test_a_template_with_the_steps_in_the_place_of_the_response():
     check_template("{{ query }}{% for step in steps %}[{{ loop.index }}] {{ step }}\n{% endfor %}")
-    assert split_steps("**Step 1:** a\nb\n\n### Step 2\nc") == ["**Step 1:** a\nb", "### Step 2\nc"]
-    assert split_steps("One step 1 and step 2.\nNext.") == ["One step 1 and step 2.", "Next."]
+    assert response_steps("**Step 1:** a\nb\n\n### Step 2\nc") == ["**Step 1:** a\nb", "### Step 2\nc"]
+    assert response_steps("One step 1 and step 2.\nNext.") == ["One step 1 and step 2.", "Next."]
 
 
 def test_a_template_is_looked_for_beside_the_file_that_names_it(tmp_path, monkeypatch):

@@ -133,6 +133,7 @@ def test_formulas_are_told_from_prices(text, formulas):
         ("Step 1: Add.\n2 + 2 = 5\nStep 2: Stop.", ["Step 1: Add.\n2 + 2 = 5", "Step 2: Stop."]),
         ("1. Add.\n2. Stop.\nAnswer: 5", ["1. Add.", "2. Stop.", "Answer: 5"]),
         ("Let x = 2.\nThen x + 2 = 4.\n\nSo it is 4.", ["Let x = 2.\nThen x + 2 = 4.", "So it is 4."]),
+        ("1.2 + 2.4 = 3.6\n24 + 12 = 36\n3.6 + 36 = 39.6", ["1.2 + 2.4 = 3.6", "24 + 12 = 36", "3.6 + 36 = 39.6"]),
         ("", []),
     ],
 )
