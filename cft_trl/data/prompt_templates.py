@@ -60,15 +60,15 @@ _MOST = 200_000  # characters of a template's file
 
 
 def response_steps(response: str) -> list[str]:
-    r"""A response's steps: what begins with "Step 1:", "**Step 2**" and so on where there are two such lines, else its
-    lines; empty ones do not count.
+    r"""A response's steps: what begins with "Step 1:", "**Step 2**" and so on where there are two such lines, or the
+    first is one; else its lines. Empty ones do not count.
 
     Example:
         >>> response_steps("Plan.\nStep 1: 2 + 2 = 4\nso 4.\nStep 2: done"), response_steps("a = 1\n\nb = 2")
         (['Plan.', 'Step 1: 2 + 2 = 4\nso 4.', 'Step 2: done'], ['a = 1', 'b = 2'])
     """
     begins = [match.start() for match in _STEP.finditer(response)]
-    if len(begins) < 2:
+    if len(begins) < 2 and begins != [0]:
         return [line for line in response.split("\n") if line.strip()]
     places = [*([0] if response[: begins[0]].strip() else []), *begins, len(response)]
     return [response[one:other].strip() for one, other in pairwise(places)]
@@ -124,7 +124,7 @@ def render(
 
     Args:
         template: Its text.
-        row: With `query` and `response`, and `steps` where they are known.
+        row: With `query` and `response`.
         verdicts: The verdict words; None for right and wrong.
         where: What errors begin with.
         more: Further variables.
@@ -143,7 +143,7 @@ def render(
     values = {
         "query": row["query"],
         "response": row["response"],
-        "steps": list(row.get("steps") or response_steps(row["response"])),
+        **({"steps": response_steps(row["response"])} if "steps" in template else {}),
         **_of_words(verdicts),
         **more,
     }

@@ -17,7 +17,7 @@ Beside the presets there is a `Wording` of one's own: a template, verdict words,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,12 +40,12 @@ class Preset:
     """One wording of the prompts: functions from texts to the user turn and to the assistant turn.
 
     Attributes:
-        cft_user: (query, response, its steps) -> user turn.
+        cft_user: (query, response) -> user turn.
         cft_target: critique -> assistant turn.
         cgd_user: (query, response, critique) -> user turn.
     """
 
-    cft_user: Callable[[str, str, Sequence[str]], str]
+    cft_user: Callable[[str, str], str]
     cft_target: Callable[[str], str]
     cgd_user: Callable[[str, str, str], str]
 
@@ -59,17 +59,17 @@ PER_STEP_INSTRUCTION = (
 PresetName = Literal["paper", "compact", "per_step"]
 PRESETS = {
     "paper": Preset(
-        cft_user=lambda x, y, steps: cft_user_turn(x, y),
+        cft_user=cft_user_turn,
         cft_target=cft_completion,
         cgd_user=lambda x, y, c: f"{CGD_INSTRUCTION}\nQuestion: {x}\n\nStudent's Initial Answer: {y}\n\nCritique: {c}",
     ),
     "compact": Preset(
-        cft_user=lambda x, y, steps: f"Critique this solution.\n\nQuestion: {x}\n\nSolution:\n{y}",
+        cft_user=lambda x, y: f"Critique this solution.\n\nQuestion: {x}\n\nSolution:\n{y}",
         cft_target=lambda c: c,
         cgd_user=lambda x, y, c: f"Correct this solution.\n\nQuestion: {x}\n\nSolution:\n{y}\n\nCritique:\n{c}",
     ),
     "per_step": Preset(
-        cft_user=lambda x, y, steps: f"{PER_STEP_INSTRUCTION}\n\nQuestion: {x}\n\nSolution:\n{numbered(steps)}",
+        cft_user=lambda x, y: f"{PER_STEP_INSTRUCTION}\n\nQuestion: {x}\n\nSolution:\n{numbered(response_steps(y))}",
         cft_target=lambda c: c,
         cgd_user=lambda x, y, c: f"Correct this solution.\n\nQuestion: {x}\n\nSolution:\n{y}\n\nCritique:\n{c}",
     ),
@@ -216,14 +216,12 @@ class Prompting:
         if self.objective == "sft":
             return row["query"]
         own, preset = self._own, PRESETS[self._name]
-        # Steps that a row brings are those of its whole response.
-        steps = (row.get("steps") if response == row["response"] else None) or response_steps(response)
         if own is not None and own.template is not None:
             more = {"critique": row["critique"]} if self.objective == "cgd" else {}
-            shown = {"id": row.get("id"), "query": row["query"], "response": response, "steps": steps}
+            shown = {"id": row.get("id"), "query": row["query"], "response": response}
             return render(own.template, shown, own.verdicts, **more)
         if self.objective == "cft":
-            return preset.cft_user(row["query"], response, steps)
+            return preset.cft_user(row["query"], response)
         return preset.cgd_user(row["query"], response, row["critique"])
 
     def completion(self, row: Mapping[str, Any]) -> str:

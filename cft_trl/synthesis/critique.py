@@ -10,24 +10,26 @@ A row comes in with a query and a response, and goes out once per teacher and sa
 
 `verdict` is from then on the critique's own. What was known of the response before (by the corpus, or graded by the
 respond stage) is kept as `meta["label"]`. With verdict words of one's own (`verdicts`) it stays right or wrong, and
-`meta["said"]` is the word: "accept", or the grade "4".
+`meta["said"]` is the word: "accept", or the grade "4". With the preset "per_step" `meta["named_step"]` is the step that
+the critique calls the first wrong one, from 1; null where it names none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cft_trl.data.prompt_templates import check_template, read_template
+from cft_trl.data.prompt_templates import check_template, read_template, response_steps
 from cft_trl.data.settings import Count, Expected, Whole, check_settings
 from cft_trl.data.stage_files import StageReport
 from cft_trl.data.teacher_prompts import clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.data.verdict_vocabulary import FORMS, Verdicts, read_verdicts
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.types import Generation, Model
 from cft_trl.sources.reference import END
@@ -97,7 +99,7 @@ class CritiqueSettings:
             object.__setattr__(self, "prompt", read_template(self.prompt, "critique.prompt"))
             check_template(self.prompt, words, where="critique.prompt", also=("reference_answer",), ends=True)
 
-    @property
+    @cached_property
     def words(self) -> Verdicts | None:
         """`verdicts`, read; None for right and wrong."""
         return read_verdicts(self.verdicts, "critique.verdicts")
@@ -150,13 +152,15 @@ def run_critique(
         sampling=sampling_of(settings),
         messages=settings.messages,
         unaskable=unaskable,
-        read=partial(_read, settings.words),
+        read=partial(_read, settings),
     )
     return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
 
 
-def _read(verdicts: Verdicts | None, record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
-    written = made.text
+def _read(
+    settings: CritiqueSettings, record: Record, model: str, sample: int, made: Generation
+) -> dict[str, Any] | str:
+    written, verdicts = made.text, settings.words
     if verdicts and model == REFERENCE:
         written = _in_words(written, verdicts)
     text = clean_critique(written, verdicts)
@@ -170,15 +174,14 @@ def _read(verdicts: Verdicts | None, record: Record, model: str, sample: int, ma
         meta["label"] = record["verdict"]
     meta |= {"sample": sample, "finish_reason": made.finish_reason}
     meta["completion_tokens"] = made.completion_tokens
+    verdict = parse_verdict(text)
     if verdicts:
-        said = verdicts.said(text)
-        return {
-            "critique": text,
-            "verdict": verdicts.meaning(said) if said else None,
-            "teacher": model,
-            "meta": {**meta, "said": said},
-        }
-    return {"critique": text, "verdict": parse_verdict(text), "teacher": model, "meta": meta}
+        meta["said"] = said = verdicts.said(text)
+        verdict = verdicts.meaning(said) if said else None
+    if settings.preset == "per_step":
+        steps = response_steps(record["response"])
+        meta["named_step"] = first_error_step(text, steps) if verdict == "wrong" else None
+    return {"critique": text, "verdict": verdict, "teacher": model, "meta": meta}
 
 
 def in_own_words(row: Mapping[str, Any], verdicts: Verdicts | None) -> Mapping[str, Any]:

@@ -70,6 +70,33 @@ def trained(tiny, tmp_path_factory):
     return rows, root / "run"
 
 
+def test_a_dry_run_shows_the_teachers_prompt(capsys):
+    recipe = str(REPOSITORY / "hub_datasets" / "code-review" / "recipe.yaml")
+    more = ["--limit", "3", "--teacher", "openai:m@http://127.0.0.1:9/v1", "--dry-run"]
+    assert main(["build", recipe, *more]) == 0
+    out = capsys.readouterr().out
+    assert out.count("You review small Python functions.") == 3
+    assert 'exactly "Conclusion: accept [END]" if the solution is right' in out
+    assert "{{" not in out
+
+
+def test_another_teachers_template_is_asked_anew(tmp_path):
+    """The requests of another template are others; those of the same one come from the journal."""
+    from faulty_server import FaultyServer
+
+    recipe, template = tmp_path / "recipe.yaml", tmp_path / "teacher.jinja"
+    recipe.write_text(
+        "name: a\nsource: {corpus: code_review, limit: 4}\n"
+        "critique: {prompt: teacher.jinja, verdicts: {right: ok, wrong: bad}}\n"
+        "decontaminate: {benchmarks: none}\n"
+    )
+    with FaultyServer(models="m") as server:
+        for text, arrived in (("One.", 4), ("One.", 4), ("Two.", 8)):
+            template.write_text(text + "{{ query }} {{ response }} {{ ending }}")
+            main(["build", str(recipe), "--output", str(tmp_path / "out"), "--teacher", f"openai:m@{server.url}"])
+            assert server.arrived.total() == arrived
+
+
 def test_the_rows_of_code_review(trained):
     rows, _ = trained
     assert len(rows) == 12
@@ -289,6 +316,20 @@ def test_appended_verdicts_are_right_and_wrong_only(tmp_path, capsys):
     )
     assert main(["build", str(recipe)]) == 2
     assert "append_verdict writes right or wrong" in capsys.readouterr().err
+
+
+def test_per_step_rows_say_which_step_their_critique_names(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: a\nsource: {corpus: arithmetic, limit: 40, levels: [1]}\n"
+        "critique: {teachers: [reference], preset: per_step}\ndecontaminate: {benchmarks: none}\n"
+    )
+    assert main(["build", str(recipe), "--output", str(tmp_path / "out")]) == 0
+    rows = list(RowFile(stage_path(tmp_path / "out", "critique")))
+    wrong = [row["meta"] for row in rows if row["verdict"] == "wrong"]
+    assert len(wrong) > 10
+    assert all(meta["named_step"] == meta["first_error_step"] for meta in wrong)
+    assert {row["meta"]["named_step"] for row in rows if row["verdict"] == "right"} == {None}
 
 
 def test_per_step_numbers_the_steps_and_shortens_the_response(tokenizer):
