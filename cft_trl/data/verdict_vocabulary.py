@@ -37,6 +37,24 @@ _ANOTHER = re.compile(rf"{_DECO}(?:or\b|/|\|)", _FLAGS)
 _END = re.compile(r"[\s*_`\"'.]*(?:[\[(]END[\])])?")
 
 
+class VerdictForms:
+    """Says of a setting which mappings `read_verdicts` takes, for the schema that editors check a recipe with."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        word = {"type": ["string", "integer"]}
+        pair = {"right": word, "wrong": word}
+        grades = {"grades": {"type": "array", "items": word, "minItems": 2}, "right_from": word}
+        return {
+            "anyOf": [
+                {"type": "object", "maxProperties": 0},
+                *(
+                    {"type": "object", "properties": form, "required": list(form), "additionalProperties": False}
+                    for form in (pair, grades)
+                ),
+            ]
+        }
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """What a critique may conclude with.

@@ -27,7 +27,7 @@ from cft_trl.data.settings import Count, Expected, Whole, check_settings
 from cft_trl.data.stage_files import StageReport
 from cft_trl.data.teacher_prompts import clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
-from cft_trl.data.verdict_vocabulary import FORMS, Verdicts, read_verdicts
+from cft_trl.data.verdict_vocabulary import FORMS, VerdictForms, Verdicts, read_verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.dialect import check_extra
@@ -81,7 +81,7 @@ class CritiqueSettings:
     samples: Count = 1
     preset: Literal["plain", "boxed", "per_step"] = "plain"
     prompt: str | None = None
-    verdicts: Annotated[Mapping[str, Any], Expected(FORMS)] = field(default_factory=dict)
+    verdicts: Annotated[Mapping[str, Any], VerdictForms(), Expected(FORMS)] = field(default_factory=dict)
     show_reference: bool = False
     temperature: Temperature = 0.3
     top_p: TopP = 0.95

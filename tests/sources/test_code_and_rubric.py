@@ -14,7 +14,7 @@ from cft_trl.evaluation.critic import judge
 from cft_trl.sources.domains.code_review import code_review_records
 from cft_trl.sources.domains.mutants import mutants, normal_form, renamed
 from cft_trl.sources.domains.rubric import GRADES, rubric_records
-from cft_trl.sources.domains.sandbox import Result, run_cases
+from cft_trl.sources.domains.sandbox import CaseResult, run_cases
 from cft_trl.sources.reference import critique_from_reference
 
 
@@ -34,7 +34,7 @@ from cft_trl.sources.reference import critique_from_reference
     ],
 )
 def test_what_becomes_of_a_call(body, kind, text):
-    assert run_cases(f"def f(x):\n    {body}", "f", [[1]]) == [Result(kind, text)]
+    assert run_cases(f"def f(x):\n    {body}", "f", [[1]]) == [CaseResult(kind, text)]
 
 
 def test_a_case_that_hangs_takes_those_after_it_along():

@@ -24,7 +24,7 @@ from typing import Any
 from cft_trl.data.records import Record, make_record
 from cft_trl.errors import CFTError
 from cft_trl.sources.domains.mutants import Mutant, mutants, normal_form, renamed
-from cft_trl.sources.domains.sandbox import Result, run_cases
+from cft_trl.sources.domains.sandbox import CaseResult, run_cases
 
 SPLITS = ("validation", "test", "train")
 _SHARES = 10  # one of so many questions is for validation, one for tests
@@ -118,21 +118,21 @@ def _record(query: str, code: str, checks: list[dict[str, Any]], bug: Mutant | N
     )
 
 
-def _checks(calls: list[str], wanted: tuple[Result, ...], found: tuple[Result, ...]) -> list[dict[str, Any]]:
+def _checks(calls: list[str], wanted: tuple[CaseResult, ...], found: tuple[CaseResult, ...]) -> list[dict[str, Any]]:
     return [
         {"of": call, "wanted": right.text, "found": _told(got), "holds": right == got}
         for call, right, got in zip(calls, wanted, found, strict=True)
     ]
 
 
-def _told(result: Result) -> str:
+def _told(result: CaseResult) -> str:
     if result.kind == "returned":
         return f"returns {result.text}"
     return f"raises {result.text}" if result.kind == "raised" else f"gives {result.text}"
 
 
 @lru_cache(maxsize=4096)
-def _results(code: str, name: str, cases: str) -> tuple[Result, ...]:
+def _results(code: str, name: str, cases: str) -> tuple[CaseResult, ...]:
     return tuple(run_cases(code, name, ast.literal_eval(cases)))
 
 

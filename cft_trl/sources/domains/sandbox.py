@@ -1,7 +1,7 @@
 """Runs a small Python function on test cases, in a process of its own with limits.
 
     run_cases("def f(x):\\n    return x + 1", "f", [[1], ["a"]])
-    # [Result("returned", "2"), Result("raised", "TypeError: can only concatenate str (not \"int\") to str")]
+    # [CaseResult("returned", "2"), CaseResult("raised", "TypeError: can only concatenate str (not \"int\") to str")]
 
 The process has an empty folder and no environment, and limits on CPU seconds, memory, the size and number of its files,
 and time by the clock; the arithmetic of a bug cannot fill a disk or hang a build. They are limits, not walls: the
@@ -60,7 +60,7 @@ for case in job["cases"]:
 """
 
 
-class Result(NamedTuple):
+class CaseResult(NamedTuple):
     """What became of one call: `kind` is "returned" (`text` is the value's repr), "raised" or "stopped"."""
 
     kind: str
@@ -69,7 +69,7 @@ class Result(NamedTuple):
 
 def run_cases(
     code: str, name: str, cases: Sequence[Sequence[Any]], *, cpu_seconds: int = CPU_SECONDS, memory: int = MEMORY
-) -> list[Result]:
+) -> list[CaseResult]:
     """Calls a function once per case.
 
     Args:
@@ -84,9 +84,9 @@ def run_cases(
 
     Example:
         >>> run_cases("def half(n):\\n    return n / 2", "half", [[6]])
-        [Result(kind='returned', text='3.0')]
+        [CaseResult(kind='returned', text='3.0')]
         >>> run_cases("def half(n):\\n    return m / 2", "half", [[6]])
-        [Result(kind='raised', text="NameError: name 'm' is not defined")]
+        [CaseResult(kind='raised', text="NameError: name 'm' is not defined")]
     """
     runner = _RUNNER.format(cpu=cpu_seconds, memory=memory, file=_FILE_BYTES, files=_FILES, most=_MOST_TEXT)
     with tempfile.TemporaryDirectory(prefix="cft-tests-") as folder:
@@ -114,11 +114,11 @@ def run_cases(
         return found * len(cases)  # it could not be loaded
     killed = process.returncode is not None and process.returncode < 0
     how = f"no result within {cpu_seconds} s of CPU time" if killed else "no result, for it ends the process"
-    stopped = Result("stopped", how)
+    stopped = CaseResult("stopped", how)
     return [*found, *[stopped] * (len(cases) - len(found))][: len(cases)]
 
 
-def _read(path: Path) -> list[Result]:
+def _read(path: Path) -> list[CaseResult]:
     """The lines that are whole; of one that was cut off nothing counts."""
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
@@ -126,5 +126,5 @@ def _read(path: Path) -> list[Result]:
             kind, text = json.loads(line)
         except ValueError:
             break
-        found.append(Result(str(kind), str(text)))
+        found.append(CaseResult(str(kind), str(text)))
     return found
