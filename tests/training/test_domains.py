@@ -192,6 +192,28 @@ def test_who_asks_the_model_asks_in_its_words(trained, tmp_path, capsys, monkeyp
     assert "verdict:" in capsys.readouterr().out
 
 
+def test_the_space_asks_in_its_words(trained):
+    from cft_trl.demo.asks import Ask
+    from cft_trl.demo.runtime import Runtime
+    from cft_trl.demo.settings import DemoSettings
+
+    rows, run = trained
+    runtime = Runtime(DemoSettings(model=str(run)))
+    runtime.load()
+    ask = Ask("critique", rows[0]["query"], rows[0]["response"], max_new_tokens=200)
+    events = [event for some in runtime.stream("cft", ask) for event in some]
+    text = "".join(event.text for event in events if event.kind == "critique")
+    stated = PAIR.stated(text)
+    assert stated is not None, "an overfitted model concludes"
+    assert [event.text for event in events if event.kind == "verdict"] == [stated.verdict]
+
+
+def test_what_was_pushed_has_the_wording_too(trained, tmp_path):
+    _, run = trained
+    (tmp_path / "training.json").write_text((run / "training.json").read_text())
+    assert trained_preset(str(tmp_path)) == trained_preset(str(run))
+
+
 def test_another_template_is_another_run(trained, tiny, tmp_path):
     _, run = trained
     other = tmp_path / "other.jinja"
