@@ -84,6 +84,10 @@ def _print(result: dict[str, Any], output: Path) -> None:
     row("  of right solutions", [_figure(score, "accuracy_right", "interval_95_right") for score in scores])
     row("  of wrong solutions", [_figure(score, "accuracy_wrong", "interval_95_wrong") for score in scores])
     row("F1 of the two", [_figure(score, "f1", "f1_interval_95") for score in scores])
+    grades = [score.get("grades", {}) for score in scores]
+    row("grade right", [_figure(grade, "accuracy", "interval_95") for grade in grades])
+    row("  at most one off", [f"{grade['within_one']:.1%}" if grade else "-" for grade in grades])
+    row("  always the commonest grade", [f"{grade['majority_rate']:.1%}" if grade else "-" for grade in grades])
     row("first wrong step named", [_figure(step, "accuracy", "interval_95") for step in steps])
     row("  a step at random", [f"{step['chance']:.1%}" if step else "-" for step in steps])
     row("  always the commonest step", [f"{step['majority_rate']:.1%}" if step else "-" for step in steps])

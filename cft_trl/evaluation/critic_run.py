@@ -41,6 +41,7 @@ COLUMNS = {
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
     "fingerprint": "string",
 }  # fmt: skip
+GRADE_COLUMNS = {"grade": "string", "said": "string", "off": "int32"}  # in a wording with grades
 
 Messages = list[dict[str, str]]
 
@@ -174,6 +175,7 @@ def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any], setting
     return {
         **{name: row[name] for name in ("id", "subset", "query", "response")},
         **{name: found[name] for name in ("truth", "first_error", "steps", "verdict", "named_step")},
+        **{name: found[name] for name in GRADE_COLUMNS if name in found},
         "prompt": json.dumps(messages, ensure_ascii=False),
         "text": text,
         "finish_reason": answer.get("finish_reason", "failed"),
@@ -186,9 +188,10 @@ def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     partial = path.with_name(f".{path.name}.partial")
+    columns = [*COLUMNS.items(), *(GRADE_COLUMNS.items() if lines and "grade" in lines[0] else ())]
     try:
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(list(COLUMNS.items()))), partial, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(columns)), partial, compression="zstd")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

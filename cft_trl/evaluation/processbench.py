@@ -247,4 +247,5 @@ def _from_record(row: Mapping[str, Any], where: str) -> CriticRow:
         "verdict": verdict,
         "first_error": first if isinstance(first, int) and verdict == "wrong" else None,
         "level": meta.get("level"),
+        "grade": next((str(meta[name]) for name in ("grade", "said") if meta.get(name) is not None), None),
     }

@@ -13,6 +13,7 @@ from cft_trl.data.records import to_record
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.critic import judge, score_verdicts
 from cft_trl.training.encoded import RIGHT, WRONG
 from cft_trl.training.preparation import RowEncoder
 
@@ -45,6 +46,22 @@ def test_in_every_family_the_words_are_marked_and_the_prompt_has_no_loss(name):
         assert f"Conclusion: {word} [END]" in learnt
         assert "Review." not in learnt
         assert labels[-1] == made["end"][at] or -100 in labels[-3:], "the end token is learnt"
+
+
+def test_grades_are_scored_by_hand():
+    wording = Wording(TEMPLATE, GRADES)
+    rows = [
+        {"id": str(at), "query": "q", "response": "r", "verdict": "right" if grade in "45" else "wrong", "meta": meta}
+        for at, (grade, meta) in enumerate((g, {"grade": g}) for g in "54321")
+    ]
+    texts = ["Conclusion: 5 [END]", "Conclusion: 3 [END]", "Conclusion: 1 [END]", "Nothing.", "Conclusion: 2 [END]"]
+    judged = [judge(row, text, wording) for row, text in zip(rows, texts, strict=True)]
+    assert [row["off"] for row in judged] == [0, 1, 2, None, 1]
+    score = score_verdicts(judged)
+    assert score["grades"] == {"rows": 5, "hits": 1, "accuracy": 0.2, "interval_95": score["grades"]["interval_95"],
+                               "within_one": 0.6, "majority_rate": 0.2}  # fmt: skip
+    assert score["hits"] == 3, "5 is right as it should be, 1 for 3 and 2 for 1 are wrong as they should be"
+    assert "grades" not in score_verdicts([judge(row, text) for row, text in zip(rows, texts, strict=True)])
 
 
 CHAT = [
