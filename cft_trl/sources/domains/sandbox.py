@@ -30,12 +30,16 @@ _MOST_TEXT = 200  # characters of a value that are told
 
 _RUNNER = r"""
 import json, sys
-try:
-    import resource
-    for name, value in (("CPU", {cpu}), ("AS", {memory}), ("FSIZE", {file}), ("NOFILE", {files}), ("CORE", 0)):
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (value, value))
-except ImportError:
-    pass
+import resource
+for name, value in (("CPU", {cpu}), ("AS", {memory}), ("FSIZE", {file}), ("NOFILE", {files}), ("CORE", 0)):
+    kind = getattr(resource, "RLIMIT_" + name)
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(kind, (value, value))
+    except ValueError:
+        if name != "AS":  # macOS has no such limit
+            raise
 job = json.load(sys.stdin)
 out = open("results", "w", buffering=1)
 space = {{"__name__": "reviewed"}}
