@@ -87,6 +87,19 @@ def test_every_way_that_words_are_written_reads_back(verdicts):
     assert read_wording(plain_wording(wording)) == wording
 
 
+def test_a_prompt_of_cgd_shows_the_critique():
+    template = "{{ query }}|{{ response }}|{{ critique }}"
+    wording = make_wording("paper", template, objective="cgd")
+    row = {**ROW, "critique": "It is 42.", "refinement": "42"}
+    prompting = Prompting("cgd", preset=wording)
+    assert prompting.user_turn(row) == "What is 6 x 7?|6 x 7 = 43|It is 42."
+    assert prompting.completion(row) == "42"
+    with pytest.raises(CFTError, match="leaves out the critique"):
+        make_wording("paper", "{{ query }}{{ response }}", objective="cgd")
+    # Such a model has learnt no prompt for critiques, so it is asked in the preset's.
+    assert read_wording({"prompt_preset": "paper", "prompt": template, "objective": "cgd"}) == "paper"
+
+
 def test_right_and_wrong_are_no_words_of_ones_own():
     assert read_verdicts({"right": "right", "wrong": "wrong"}) is None
     assert make_wording("paper", None, {"right": "right", "wrong": "wrong"}) == "paper"
