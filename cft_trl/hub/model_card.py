@@ -114,6 +114,7 @@ def render_model_card(
         own_wording=isinstance(preset, Wording),
         verdict_words=preset.verdicts.words if isinstance(preset, Wording) and preset.verdicts else None,
         prompt=prompt.rstrip("\n"),
+        fence="`" * max(3, 1 + max(map(len, re.findall("`+", prompt)), default=0)),
         settings=list(settings_rows(settings)),
         run_lines=list(run_lines(record)),
         limits=list(_limits(record, objective, adapter)),
