@@ -22,6 +22,21 @@ def one_line(text: object) -> str:
     return joined if len(joined) <= MAX_CHARS else joined[: MAX_CHARS - 1] + "…"
 
 
+def in_line(value: object, most: int = 120) -> str:
+    """A value for the middle of a line: of a long one, as of a prompt, its beginning.
+
+    Args:
+        value: Anything.
+        most: Characters.
+
+    Example:
+        >>> in_line(5), in_line("Review\\n  this.", 9)
+        ('5', 'Review th…')
+    """
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def nearest(word: str, known: Iterable[object]) -> str:
     """A hint for an error message: " (did you mean 'label'?)", or "" when nothing is near.
 

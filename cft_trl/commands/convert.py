@@ -64,7 +64,10 @@ def run(argv: list[str]) -> int:
     )
     parser.add_argument("--seed", type=whole_number, help="of trl-prompts: which rows, in which order (default 0)")
     parser.add_argument(
-        "--prompt-preset", dest="preset", choices=("paper", "compact"), help="wording, as trained (default paper)"
+        "--prompt-preset",
+        dest="preset",
+        choices=("paper", "compact", "per_step"),
+        help="wording, as trained (default paper)",
     )
     options = vars(parser.parse_args(argv))
     from cft_trl.progress import progress

@@ -42,7 +42,9 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--base-endpoint", metavar="URL", help="the base model's, if it is another")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable with the key (default OPENAI_API_KEY)")
     parser.add_argument("--extra", help="fields of each request to it, as '{reasoning_effort: low, temperature: null}'")
-    parser.add_argument("--prompt-preset", help="wording of the critique prompt: paper or compact (default: the run's)")
+    parser.add_argument(
+        "--prompt-preset", help="wording of the critique prompt: paper, compact or per_step (default: the run's)"
+    )
     parser.add_argument("--max-new-tokens", type=positive, help="the most a visitor can ask for (default 512)")
     parser.add_argument("--concurrency", type=positive, help="texts written at once (default 1; 16 with an endpoint)")
     parser.add_argument("--queue-size", type=positive, help="requests that may wait (default 64)")

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import add_model_options, at_least_0, open_backend, positive, share, whole_number
+from cft_trl.commands.settings import (
+    PRESET_OPTION,
+    add_model_options,
+    at_least_0,
+    open_backend,
+    positive,
+    preset_option,
+    share,
+    whole_number,
+)
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.report_figures import score_cell
 from cft_trl.models.trained_prompt import trained_preset
@@ -88,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mode", type=lambda text: text.split(","), default=["direct"], help="direct (default), single_pass, two_stage"
     )
-    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="critique prompt of two_stage")
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--judge", help="for mt-bench: MODEL, MODEL@URL or MODEL@URL#KEY_VARIABLE")
     parser.add_argument("--judge-extra", help="as --extra, for the judge")
     add_model_options(parser)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import add_model_options, open_backend, positive
+from cft_trl.commands.settings import PRESET_OPTION, add_model_options, open_backend, positive, preset_option
 from cft_trl.generation.names import BACKENDS
 
 HELP = """\
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     add_model_options(parser)
-    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--max-new-tokens", type=positive, default=512, help="per critique (default %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=64, help="for transformers (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")
@@ -85,6 +85,10 @@ def _print(result: dict[str, Any], output: Path) -> None:
     row("  of right solutions", [_figure(score, "accuracy_right", "interval_95_right") for score in scores])
     row("  of wrong solutions", [_figure(score, "accuracy_wrong", "interval_95_wrong") for score in scores])
     row("F1 of the two", [_figure(score, "f1", "f1_interval_95") for score in scores])
+    grades = [score.get("grades", {}) for score in scores]
+    row("grade right", [_figure(grade, "accuracy", "interval_95") for grade in grades])
+    row("  at most one off", [f"{grade['within_one']:.1%}" if grade else "-" for grade in grades])
+    row("  always the commonest grade", [f"{grade['majority_rate']:.1%}" if grade else "-" for grade in grades])
     row("first wrong step named", [_figure(step, "accuracy", "interval_95") for step in steps])
     row("  a step at random", [f"{step['chance']:.1%}" if step else "-" for step in steps])
     row("  always the commonest step", [f"{step['majority_rate']:.1%}" if step else "-" for step in steps])

@@ -13,8 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.commands.settings import add_model_options, at_least_0, positive, share, whole_number
-from cft_trl.data.prompts import PRESETS
+from cft_trl.commands.settings import (
+    PRESET_OPTION,
+    add_model_options,
+    at_least_0,
+    positive,
+    preset_option,
+    share,
+    whole_number,
+)
+from cft_trl.data.layouts import conversation_text
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
 from cft_trl.models.trained_prompt import trained_preset
@@ -34,9 +42,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, help="draws the same texts again")
     parser.add_argument("--batch-size", type=positive, default=64, help="rows computed together (default %(default)s)")
-    parser.add_argument(
-        "--prompt-preset", choices=sorted(PRESETS), help="critique prompt (default: the run's, or paper)"
-    )
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument(
         "--input", metavar="FILE", help="rows: JSONL, JSON, CSV or Parquet; - is JSONL on standard input"
     )
@@ -132,9 +138,10 @@ def read_rows(source: str, columns: Mapping[str, tuple[str, ...]]) -> list[dict[
             if found is None:
                 wanted = " or ".join((name, *others))
                 raise CFTError(f"{where}: no column {wanted}; found {', '.join(map(str, row)) or 'none'}")
-            if not isinstance(row[found], str) or not row[found].strip():
+            text = conversation_text(row[found], f"{where}: column '{found}'")
+            if not isinstance(text, str) or not text.strip():
                 raise CFTError(f"{where}: column '{found}' holds no text; give one or leave the row out")
-            row = {**row, name: row[found]}
+            row = {**row, name: text}
         rows.append(row)
     if not rows:
         raise CFTError(f"--input {source}: no rows in it")

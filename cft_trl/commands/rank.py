@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import add_model_options, at_least_0, open_backend, positive, share, whole_number
+from cft_trl.commands.settings import (
+    PRESET_OPTION,
+    add_model_options,
+    at_least_0,
+    open_backend,
+    positive,
+    preset_option,
+    share,
+    whole_number,
+)
 from cft_trl.errors import CFTError
 from cft_trl.generation.names import BACKENDS
 
@@ -53,7 +62,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")
     add_model_options(parser)
-    parser.add_argument("--prompt-preset", choices=("paper", "compact"), help="wording (default: the run's, or paper)")
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--max-new-tokens", type=positive, default=1024, help="per critique (default %(default)s)")
     parser.add_argument("--batch-size", type=positive, default=16, help="for transformers (default %(default)s)")
     parser.add_argument("--ask-again", action="store_true", help="ask everything anew; the old answers stay, unused")

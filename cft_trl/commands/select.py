@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import positive, share
+from cft_trl.commands.settings import PRESET_OPTION, positive, preset_option, share
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.racing import ERROR, LeavingRule
 from cft_trl.generation.names import BACKENDS
@@ -75,7 +75,7 @@ def run(argv: list[str]) -> int:
         "--server-per-checkpoint", action="store_true", help="vllm: start a server for each, read no weights into one"
     )
     parser.add_argument("--adapter-base", metavar="MODEL", help=OPTION_HELP)
-    parser.add_argument("--prompt-preset", choices=("compact", "paper"), help="critique prompt (default: the run's)")
+    parser.add_argument("--prompt-preset", type=preset_option, metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--force", action="store_true", help="take problems that a reported benchmark holds too")
     options = parser.parse_args(argv)
     if not options.run.is_dir():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cft_trl.errors import CFTError, nearest
 
 if TYPE_CHECKING:
+    from cft_trl.data.prompts import PresetName, Wording
     from cft_trl.evaluation.backends import Backend
 
 
@@ -75,6 +76,27 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: what the machine is fast in)")
 
 
+PRESET_OPTION = "critique prompt: paper, compact, per_step, or the folder of the run that has it (default: the model's)"
+
+
+def preset_option(text: str) -> PresetName | Wording:
+    """A flag's text as a wording: a preset's name, or the folder of a run that was trained with it.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    from cft_trl.data.prompts import PRESETS
+    from cft_trl.models.trained_prompt import told_preset
+
+    if text in PRESETS:
+        return cast("PresetName", text)
+    found = told_preset(text, on_hub=False) if Path(text).is_dir() else None
+    if found is None:
+        names = ", ".join(PRESETS)
+        raise argparse.ArgumentTypeError(f"{text} is no prompt{nearest(text, PRESETS)}; give {names} or a run's folder")
+    return found
+
+
 def open_backend(options: argparse.Namespace) -> Backend:
     """The model that an evaluation asks, from `--backend` and its options; some commands have not all of them."""
     from cft_trl.evaluation.backends import Backend
@@ -108,7 +130,7 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
     parser.error = raise_parse_error
     parser.set_defaults(**(defaults or {}))
     known = [option.removeprefix("--") for action in parser._actions for option in action.option_strings]
-    _check_config_file(argv, known)
+    argv += _prompt_beside(argv, _check_config_file(argv, known))
     _check_flags(argv, known, own)
     try:
         script, config, model = parser.parse_args_and_config(argv)
@@ -116,6 +138,8 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise CFTError(f"settings: {error}") from error
+    if script.append_verdict and config.verdicts:
+        raise CFTError("append_verdict writes right or wrong, verdicts has other words; end the critiques in those")
     if script.datasets is not None:
         from cft_trl.training.parts import settle_datasets
 
@@ -139,9 +163,18 @@ def _check_flags(argv: list[str], known: list[str], own: tuple[str, ...]) -> Non
             raise CFTError(f"unknown setting {name}{nearest(name[2:], [*own, *known])}; see cft train --help-all")
 
 
-def _check_config_file(argv: list[str], known: list[str]) -> None:
+def _prompt_beside(argv: list[str], settings: dict[str, Any]) -> list[str]:
+    """Flags for a prompt's file that a config file names: it is looked for beside that file first."""
+    prompt = settings.get("prompt")
+    if not isinstance(prompt, str) or any(word.partition("=")[0] == "--prompt" for word in argv):
+        return []
+    folder = Path(argv[argv.index("--config") + 1]).parent
+    return ["--prompt", str(folder / prompt)] if "\n" not in prompt and (folder / prompt).is_file() else []
+
+
+def _check_config_file(argv: list[str], known: list[str]) -> dict[str, Any]:
     if "--config" not in argv:
-        return
+        return {}
     position = argv.index("--config") + 1
     if position == len(argv):
         raise CFTError("--config needs a file, e.g. --config recipes/smollm2-135m/cft.yaml")
@@ -161,3 +194,4 @@ def _check_config_file(argv: list[str], known: list[str]) -> None:
             raise CFTError(
                 f"config file '{path}': unknown setting {name}{nearest(str(name), known)}; see cft train --help-all"
             )
+    return settings

@@ -26,7 +26,8 @@ the fields people change most:
   --objective             cft (critiques), cgd (refinements), sft (answers; --sft_target response|right_only|refinement)
   --max_length N          longest row, tokens  --over_length    shorten_response | drop | error
   --packing               several rows per sequence, kept apart exactly
-  --prompt_preset         paper (byte for byte) | compact
+  --prompt_preset         paper (byte for byte) | compact | per_step
+  --prompt FILE           a prompt of your own, as Jinja2   --verdicts '{right: accept, wrong: reject}'
   --verdict_weight W      factor on the loss of the verdict's tokens
   --learning_rate, --num_train_epochs, --max_steps, --per_device_train_batch_size, --use_peft, --report_to, …
 

@@ -95,7 +95,44 @@ def find_layout(columns: Iterable[str], where: str = "the data") -> str:
 
 
 def _plain(row: Mapping[str, Any], where: str) -> Fields:
-    return {"query": row["query"], "response": row["response"]}
+    return {name: conversation_text(row[name], f"{where}: column {name!r}") for name in ("query", "response")}  # type: ignore[return-value]
+
+
+_SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant", "tool": "Tool", "developer": "System"}
+
+
+def conversation_text(value: Any, where: str) -> Any:
+    r"""A query or response that is a conversation, as the text that prompts show; anything else as it is.
+
+    Args:
+        value: Messages, `[{"role": "user", "content": "..."}, ...]`, with texts or lists of text parts.
+        where: What errors begin with.
+
+    Raises:
+        CFTError: A message without role or text.
+
+    Example:
+        >>> turns = [("user", "Hi."), ("assistant", "Hello."), ("user", "6 x 7?")]
+        >>> conversation_text([{"role": role, "content": text} for role, text in turns], "row 0")
+        'User: Hi.\n\nAssistant: Hello.\n\nUser: 6 x 7?'
+        >>> conversation_text([{"role": "user", "content": "6 x 7?"}], "row 0")
+        '6 x 7?'
+    """
+    if not isinstance(value, list | tuple):
+        return value
+    told = []
+    for at, turn in enumerate(value):
+        content = turn.get("content") if isinstance(turn, Mapping) else None
+        if isinstance(content, list | tuple):
+            parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+            content = "".join(parts) if all(isinstance(part, str) for part in parts) else None  # type: ignore[arg-type]
+        if not isinstance(content, str) or _role(turn) not in _SPEAKERS:
+            known = ", ".join(_SPEAKERS)
+            raise CFTError(f"{where}: message {at} is none of text with a role ({known}); give role and content")
+        told.append((_SPEAKERS[_role(turn)], content))
+    if len(told) == 1:
+        return told[0][1]
+    return "\n\n".join(f"{speaker}: {content}" for speaker, content in told)
 
 
 def _input_output(row: Mapping[str, Any], where: str) -> Fields:

@@ -11,6 +11,8 @@ Under the `paper` preset the user turn of `cft` is, byte for byte, what the publ
     Please critique whether the following solution to the question is correct.⏎⏎⏎Question:⏎{x}⏎⏎Solution:⏎{y}⏎
 
 and the completion is `Critique:⏎{c}`.
+
+Beside the presets there is a `Wording` of one's own: a template, verdict words, or both (docs/domains.md).
 """
 
 from __future__ import annotations
@@ -20,6 +22,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cft_trl.data.layouts import cft_completion, cft_user_turn
+from cft_trl.data.prompt_templates import check_template, numbered, render, response_steps
+from cft_trl.data.read_rows import stated_in
+from cft_trl.data.verdict import stated_verdict
+from cft_trl.data.verdict_grammar import StatedVerdict, Verdict
+from cft_trl.data.verdict_vocabulary import Verdicts, plain_verdicts, read_verdicts
 from cft_trl.errors import CFTError
 
 OBJECTIVES = ("cft", "cgd", "sft")
@@ -43,7 +50,13 @@ class Preset:
     cgd_user: Callable[[str, str, str], str]
 
 
-PresetName = Literal["paper", "compact"]
+PER_STEP_INSTRUCTION = (
+    "Judge every step of this solution: restate what it does, check it in another way, and say whether it is right. "
+    "Stop after the first wrong step, and say how it should go on from there."
+)
+
+
+PresetName = Literal["paper", "compact", "per_step"]
 PRESETS = {
     "paper": Preset(
         cft_user=cft_user_turn,
@@ -55,7 +68,106 @@ PRESETS = {
         cft_target=lambda c: c,
         cgd_user=lambda x, y, c: f"Correct this solution.\n\nQuestion: {x}\n\nSolution:\n{y}\n\nCritique:\n{c}",
     ),
+    "per_step": Preset(
+        cft_user=lambda x, y: f"{PER_STEP_INSTRUCTION}\n\nQuestion: {x}\n\nSolution:\n{numbered(response_steps(y))}",
+        cft_target=lambda c: c,
+        cgd_user=lambda x, y, c: f"Correct this solution.\n\nQuestion: {x}\n\nSolution:\n{y}\n\nCritique:\n{c}",
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Wording:
+    r"""A prompt of one's own, verdict words of one's own, or both. Two that are equal ask and read alike.
+
+    Attributes:
+        template: The student's prompt as Jinja2 (`cft_trl.data.prompt_templates`); None for the preset's.
+        verdicts: The words that a critique concludes with; None for right and wrong.
+        preset: The wording where there is no template.
+
+    Example:
+        >>> Prompting(preset=Wording("Review.\n{{ query }}\n{{ response }}")).user_turn({"query": "f", "response": "g"})
+        'Review.\nf\ng'
+    """
+
+    template: str | None = None
+    verdicts: Verdicts | None = None
+    preset: PresetName = "paper"
+
+
+def make_wording(
+    preset: PresetName, template: str | None = None, verdicts: Any = None, objective: str = "cft"
+) -> PresetName | Wording:
+    """The wording that settings ask for, checked: a preset's name, or a `Wording` where they have more.
+
+    Args:
+        preset: The preset's name.
+        template: A template's text.
+        verdicts: As for `read_verdicts`.
+        objective: Whose prompt it is; only that of cgd shows a critique.
+
+    Raises:
+        CFTError: A template or words that cannot be used; see `check_template` and `Verdicts`.
+
+    Example:
+        >>> make_wording("compact"), make_wording("compact", None, {"right": "accept", "wrong": "reject"}).preset
+        ('compact', 'compact')
+    """
+    words = read_verdicts(verdicts)
+    if template is None and words is None:
+        return preset
+    if template is not None:
+        check_template(template, words, also=("critique",) if objective == "cgd" else ())
+    return Wording(template, words, preset)
+
+
+def plain_wording(preset: str | Wording) -> dict[str, Any]:
+    """A wording as settings hold it: `prompt_preset`, `prompt` and `verdicts`; `read_wording` reads it back."""
+    if not isinstance(preset, Wording):
+        return {"prompt_preset": preset}
+    told = {"prompt": preset.template, "verdicts": plain_verdicts(preset.verdicts)}
+    return {"prompt_preset": preset.preset} | {name: value for name, value in told.items() if value is not None}
+
+
+def told_wording(preset: str | Wording) -> str | dict[str, Any]:
+    """A wording as a record of a run holds it: a preset's name, or what `plain_wording` makes of it."""
+    return plain_wording(preset) if isinstance(preset, Wording) else preset
+
+
+def read_wording(settings: Mapping[str, Any]) -> PresetName | Wording | None:
+    """The wording that a run's settings tell; None where they tell none.
+
+    Raises:
+        CFTError: They tell one that this version cannot use.
+
+    Example:
+        >>> read_wording({"prompt_preset": "compact", "seed": 0}), read_wording({}) is None
+        ('compact', True)
+    """
+    preset, template, verdicts = (settings.get(name) for name in ("prompt_preset", "prompt", "verdicts"))
+    if preset not in PRESETS:
+        return None
+    # Only a model that learnt to write critiques has a prompt of its own for them.
+    template = template if (settings.get("objective") or "cft") == "cft" else None
+    return make_wording(preset, template, verdicts)
+
+
+def stated_by(text: str | None, preset: str | Wording) -> StatedVerdict | None:
+    r"""The verdict that a critique states in a wording's words, and where; None where it states none.
+
+    Example:
+        >>> words = Wording(verdicts=Verdicts(("reject", "accept"), "accept"))
+        >>> stated_by("Conclusion: accept [END]", words).verdict, stated_by("Conclusion: accept [END]", "paper") is None
+        ('right', True)
+    """
+    words = preset.verdicts if isinstance(preset, Wording) else None
+    return words.stated(text) if words else stated_verdict(text)
+
+
+def verdict_by(text: str | None, preset: str | Wording) -> Verdict | None:
+    """The verdict that a critique states in a wording's words: right, wrong or None."""
+    found = stated_by(text, preset)
+    return found.verdict if found else None
 
 
 @dataclass(frozen=True)
@@ -75,13 +187,13 @@ class Prompting:
 
     objective: str = "cft"
     sft_target: str = "response"
-    preset: str = "paper"
+    preset: str | Wording = "paper"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("objective", self.objective, OBJECTIVES),
             ("sft_target", self.sft_target, SFT_TARGETS),
-            ("preset", self.preset, tuple(PRESETS)),
+            ("preset", self._name, tuple(PRESETS)),
         ):
             if value not in allowed:
                 raise CFTError(f"{name}={value}: unknown; give one of {', '.join(allowed)}")
@@ -101,20 +213,40 @@ class Prompting:
     def user_turn(self, row: Mapping[str, Any], response: str | None = None) -> str:
         """The user's turn; `response` stands in for the row's own where that was shortened."""
         response = row["response"] if response is None else response
-        preset = PRESETS[self.preset]
+        if self.objective == "sft":
+            return row["query"]
+        own, preset = self._own, PRESETS[self._name]
+        if own is not None and own.template is not None:
+            more = {"critique": row["critique"]} if self.objective == "cgd" else {}
+            shown = {"id": row.get("id"), "query": row["query"], "response": response}
+            return render(own.template, shown, own.verdicts, **more)
         if self.objective == "cft":
             return preset.cft_user(row["query"], response)
-        if self.objective == "cgd":
-            return preset.cgd_user(row["query"], response, row["critique"])
-        return row["query"]
+        return preset.cgd_user(row["query"], response, row["critique"])
 
     def completion(self, row: Mapping[str, Any]) -> str:
         """The text the student learns to write, without the end token."""
         if self.objective == "cft":
-            return PRESETS[self.preset].cft_target(row["critique"])
+            if self._own is not None and self._own.template is not None:
+                return row["critique"]
+            return PRESETS[self._name].cft_target(row["critique"])
         if self.objective == "cgd" or self.sft_target == "refinement":
             return row["refinement"]
         return row["response"]
+
+    def stated_in(self, row: Mapping[str, Any]) -> StatedVerdict | None:
+        """The verdict that a row's critique states in this wording's words, and where."""
+        # How rows are read knows right and wrong only.
+        own = self._own is not None and self._own.verdicts is not None
+        return stated_by(row.get("critique"), self.preset) if own else stated_in(row)
+
+    @property
+    def _own(self) -> Wording | None:
+        return self.preset if isinstance(self.preset, Wording) else None
+
+    @property
+    def _name(self) -> str:
+        return self.preset.preset if isinstance(self.preset, Wording) else self.preset
 
     @property
     def shortens_response(self) -> bool:

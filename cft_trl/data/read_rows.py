@@ -11,6 +11,7 @@ have the column are not read again; it is never published.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,20 @@ def stated_in(row: Mapping[str, Any]) -> StatedVerdict | None:
         return stated_verdict(row.get("critique"))
     stated = row[STATED]
     return StatedVerdict(*(stated[name] for name in StatedVerdict._fields)) if stated and stated["verdict"] else None
+
+
+def concluded(record: Mapping[str, Any]) -> StatedVerdict | None:
+    r"""What a record's critique concludes and where, in the words that it was built with (`meta["said"]`), if any.
+
+    Example:
+        >>> concluded({"critique": "Fine.\n\nConclusion: accept [END]", "verdict": "right", "meta": {"said": "accept"}})
+        StatedVerdict(verdict='right', start=19, end=25)
+    """
+    critique, said = record.get("critique") or "", (record.get("meta") or {}).get("said")
+    if not isinstance(said, str) or record.get("verdict") is None:
+        return stated_verdict(critique)
+    found = list(re.finditer(rf"(?<!\w){re.escape(said)}(?!\w)", critique, re.IGNORECASE))
+    return StatedVerdict(record["verdict"], *found[-1].span()) if found else None
 
 
 def _fits(row: Mapping[str, Any]) -> bool:

@@ -14,7 +14,8 @@ A row (a *record*) has eleven columns; only `query` and `response` always hold t
     messages           the same texts, as [user, assistant] (One-Shot-CFT-Data)
     ShareGPT           conversations = [human, gpt]: a question with its answer, or the same texts as messages
     Alpaca             instruction, input, output: a question with its answer (no "Solution:" line, no critique)
-    plain              query, response and any of the other columns; columns of no known name are kept in `meta`
+    plain              query, response and any of the other columns; columns of no known name are kept in `meta`; a
+                       query or response may be a conversation, a list of messages, and becomes its text
 
 `to_webinstruct_cft` and `to_messages` write the first and the fourth. A record whose published form would be read
 back differently (a query that itself holds "\n\nSolution:\n") is refused, never published wrong: every reader of the
@@ -181,6 +182,8 @@ def unpublishable(record: Mapping[str, Any]) -> str | None:
     critique, verdict = record.get("critique"), record.get("verdict")
     if not critique:
         return "it has no critique"
+    if said := (record.get("meta") or {}).get("said"):
+        return f"its critique concludes with {said!r}, which readers of the published layouts do not know"
     if verdict != (stated := parse_verdict(critique)):
         return f"its verdict is {verdict!r} but its critique states {stated!r} (see with_verdict_line)"
     if split_input(cft_input(query, response)) != (query, response):
@@ -380,5 +383,8 @@ def reading_digest(*files: str) -> str:
         *files: Paths of further modules that the cached result depends on.
     """
     here = Path(__file__).parent
-    own = [here / f"{name}.py" for name in ("records", "read_rows", "layouts", "reservations", "markup")]
+    own = [
+        here / f"{name}.py"
+        for name in ("records", "read_rows", "layouts", "reservations", "markup", "prompt_templates")
+    ]
     return code_digest(*map(str, [*own, *sorted(here.glob("verdict*.py"))]), *files)

@@ -9,6 +9,8 @@ The words are ours. One user turn, without a system turn, in the order instructi
 it is to be shown), solution: what many requests share comes first, so that a server's prefix cache can keep it.
 
     ...⏎⏎Question:⏎What is 6 x 7?⏎⏎Solution:⏎6 x 7 = 43⏎
+
+A domain of one's own brings a template in their place, other verdict words, or both (docs/domains.md).
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from cft_trl.data.markup import control_token, plain_answer
+from cft_trl.data.prompt_templates import RIGHT_WRONG, numbered, render, response_steps
 from cft_trl.data.reservations import taken_back
 from cft_trl.data.verdict import contradiction
+from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 
 _JUDGE = (
@@ -32,13 +36,19 @@ _BOXED = (
     "\n\nWhen you have judged the solution, state the correct final answer to the question, your own where the "
     "solution's is wrong, as \\boxed{...}."
 )
-_END = (
-    '\n\nFinish with a line that is exactly "Conclusion: right [END]" if the solution is right, or exactly '
-    '"Conclusion: wrong [END]" if it is not. Write nothing after that line.'
+_PER_STEP = (
+    "Below are a question and a solution that someone proposed, with its steps numbered. Judge whether the solution is "
+    "right.\n\n"
+    'Write about every step, in order, under a heading of its own: "Step 1:", "Step 2:" and so on. Under each heading '
+    "first say what the step does. Then check it, by working it out yourself or from another side; then look at your "
+    "own check again, and say what it may have missed. End what you write about a step by saying that it is right or "
+    "that it is wrong. Stop after the first step that is wrong: say what the mistake is, and give the right step. "
+    "Steps after it need no judgement. A solution with a wrong step is wrong, and so is one with a wrong final answer."
 )
 
-# name -> instruction. `boxed` is the one-shot style: the critique also holds a corrected, boxed answer.
-PRESETS = {"plain": _JUDGE + _END, "boxed": _JUDGE + _BOXED + _END}
+# name -> instruction. `boxed` is the one-shot style: the critique also holds a corrected, boxed answer. `per_step`
+# judges every step, and its own judgements (DeepCritic, arXiv 2505.00662); the words are ours.
+PRESETS = {"plain": _JUDGE, "boxed": _JUDGE + _BOXED, "per_step": _PER_STEP}
 
 _REFINE = (
     "Below are a question, a student's answer to it, and a critique of that answer. Write the answer that the student "
@@ -48,18 +58,27 @@ _REFINE = (
 )
 
 _HEADING = re.compile(r"\A[#*_ \t]*Critique:?[*_]*:?[*_ \t]*\r?\n")
+_NUMBERED = ("per_step",)
 _VERDICT_LINE = re.compile(r"^Conclusion: (?:right|wrong) \[END\]", re.MULTILINE)
 
 
 def critique_messages(
-    record: Mapping[str, Any], preset: str = "plain", show_reference: bool = False
+    record: Mapping[str, Any],
+    preset: str = "plain",
+    show_reference: bool = False,
+    *,
+    template: str | None = None,
+    verdicts: Verdicts | None = None,
 ) -> list[dict[str, str]]:
     r"""The conversation that asks for a critique of a record's response.
 
     Args:
         record: A row with `query` and `response`, and `reference_answer` where that is to be shown.
-        preset: "plain", or "boxed" for a critique that also gives the corrected answer in a box.
+        preset: "plain", "boxed" for a critique that also gives the corrected answer in a box, or "per_step" for one
+            that judges each step.
         show_reference: Whether the teacher sees the reference answer. Hidden is what was published.
+        template: A prompt of one's own in the preset's place, as `check_template` takes it.
+        verdicts: The words that a critique concludes with; None for right and wrong.
 
     Returns:
         One message, `[{"role": "user", "content": ...}]`.
@@ -77,21 +96,27 @@ def critique_messages(
     """
     if preset not in PRESETS:
         raise CFTError(f"preset={preset}: unknown; give one of {', '.join(PRESETS)}")
-    reference = ""
+    reference = answer = ""
     if show_reference:
         answer = (record.get("reference_answer") or "").strip()
         if not answer:
             raise CFTError(f"row {record.get('id')}: no reference answer to show; give it or hide the reference")
         reference = f"\n\nReference answer:\n{answer}"
-    text = f"{PRESETS[preset]}\n\nQuestion:\n{record['query']}{reference}\n\nSolution:\n{record['response']}\n"
+    if template is not None:
+        text = render(template, record, verdicts, where="critique.prompt", reference_answer=answer)
+        return [{"role": "user", "content": text}]
+    asked = f"{PRESETS[preset]}\n\n{(verdicts or RIGHT_WRONG).ending}"
+    solution = numbered(response_steps(record["response"])) if preset in _NUMBERED else record["response"]
+    text = f"{asked}\n\nQuestion:\n{record['query']}{reference}\n\nSolution:\n{solution}\n"
     return [{"role": "user", "content": text}]
 
 
-def clean_critique(answer: str) -> str:
+def clean_critique(answer: str, verdicts: Verdicts | None = None) -> str:
     r"""A teacher's answer as a critique: without its thinking, without a heading, ending where it concludes.
 
     Args:
         answer: The answer's text, as the endpoint gave it.
+        verdicts: The words that it concludes with; None for right and wrong.
 
     Returns:
         The critique; "" where the answer holds nothing but thinking.
@@ -101,12 +126,14 @@ def clean_critique(answer: str) -> str:
         'No, 42.\n\nConclusion: wrong [END]'
     """
     text = _HEADING.sub("", plain_answer(answer)).strip()
+    if verdicts is not None:
+        return verdicts.cut(text)
     *_, last = (None, *_VERDICT_LINE.finditer(text))
     # What goes on to take the conclusion back is kept: such a critique contradicts itself, and is refused for it.
     return text[: last.end()] if last and not taken_back(text[last.end() :]) else text
 
 
-def refused_critique(text: str) -> str | None:
+def refused_critique(text: str, verdicts: Verdicts | None = None) -> str | None:
     r"""Why a cleaned critique is no row's text; `None` where it is one.
 
     Example:
@@ -115,7 +142,7 @@ def refused_critique(text: str) -> str | None:
     """
     if reason := refused_text(text, "critique"):
         return reason
-    how = contradiction(text)
+    how = verdicts.contradiction(text) if verdicts else contradiction(text)
     return f"contradicts itself: {how}" if how else None
 
 

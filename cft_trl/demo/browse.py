@@ -21,8 +21,9 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from cft_trl.data.read_rows import concluded
 from cft_trl.data.records import Record
-from cft_trl.data.verdict import contradiction, parse_verdict, verdict_span
+from cft_trl.data.verdict import contradiction
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.sources.trl_layouts import truths
@@ -103,7 +104,7 @@ class Rows:
         filled = [place for place, line in enumerate(lines) if line.strip()]
         critique = record["critique"] or ""
         step = first_error_step(critique, [lines[place] for place in filled]) if fact["verdict"] == "wrong" else None
-        span = verdict_span(critique)
+        found = concluded(record)
         names = ("id", "query", "refinement", "reference_answer", "response_source", "source")
         return {
             **{name: record[name] for name in names},  # type: ignore[literal-required] # names of columns
@@ -112,7 +113,7 @@ class Rows:
             "response": lines,
             "wrong_step": filled[step - 1] if step and step <= len(filled) else None,
             "critique": critique,
-            "verdict_span": list(span) if span else None,
+            "verdict_span": [found.start, found.end] if found else None,
             "contradiction": contradiction(critique) if critique else None,
             "meta": record["meta"],
         }
@@ -123,7 +124,8 @@ _SEARCHED = ("query", "response", "critique")
 
 def _facts(row: Record, truth: str | None) -> dict[str, Any]:
     critique = row["critique"] or ""
-    verdict = parse_verdict(critique)
+    found = concluded(row)
+    verdict = found.verdict if found else None
     return {
         "verdict": verdict or "none",
         "teacher": row["teacher"] or "not named",

@@ -22,6 +22,7 @@ from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
 
+from cft_trl.data.prompts import Wording
 from cft_trl.demo.asks import Ask
 from cft_trl.demo.loaded import Loaded
 from cft_trl.demo.settings import DemoSettings, display_name
@@ -58,7 +59,7 @@ class Runtime:
             self.names["base"] = display_name(settings.base_model)
         self.loaded: dict[str, Loaded] = {}
         self._models = dict(models or {})
-        self._preset = settings.prompt_preset or "paper"
+        self._preset: str | Wording = settings.prompt_preset or "paper"
         self._running: dict[threading.Event, str] = {}  # what ends a text -> whose it is
 
     def load(self) -> None:

@@ -30,7 +30,7 @@ _CHIPS = {
     None: ("open", "…", "not yet"),
 }
 _MAX_ANSWER = 200  # of an answer in the status line
-_HEADED = re.compile(r"[\s>*#_]*(?:step\s*#?\d+|\d{1,2}[.)])", re.IGNORECASE)
+_HEADED = re.compile(r"[\s>*#_]*(?:step\s*#?\d+|\d{1,2}[.)](?!\d))", re.IGNORECASE)
 _ANSWER = re.compile(
     r"[\s>*#_]*(?:(?:so|thus|therefore|hence|finally)\b[,\s]*)?(?:the\s+)?(?:final\s+)?answer\b|####", re.I
 )

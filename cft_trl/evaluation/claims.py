@@ -22,7 +22,7 @@ from typing import Any
 from cft_trl import __version__
 from cft_trl.data.digests import code_digest, content_digest
 from cft_trl.data.folders import write_text
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, in_line
 from cft_trl.evaluation.backends import Backend
 from cft_trl.evaluation.sampling import Stratum, draw, subject
 from cft_trl.generation.journal import kept_answers
@@ -173,7 +173,8 @@ def say(text: str) -> None:
 def text_code() -> str:
     """A digest of our own code that answers depend on beside what they are asked: what writes, stops and cuts them."""
     package = Path(__file__).parents[1]
-    names = ("generation/local", "generation/decoding", "generation/modes", "generation/endpoint", "data/prompts")
+    names = ("generation/local", "generation/decoding", "generation/modes", "generation/endpoint", "data/prompts",
+             "data/prompt_templates")  # fmt: skip
     return code_digest(*(str(package / f"{name}.py") for name in names))
 
 
@@ -195,7 +196,7 @@ def _read(path: Path, command: str) -> dict[str, Any]:
 
 def _asked_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     name = next((name for name in {**now, **before} if before.get(name) != now.get(name)), None)
-    return name and f"{name} {before.get(name)}, not {now.get(name)}"
+    return name and f"{name} {in_line(before.get(name))}, not {in_line(now.get(name))}"
 
 
 def _check_same(folder: Path, who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -14,7 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.prompt_templates import response_steps
+from cft_trl.data.prompts import Wording, verdict_by
+from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.local import AT_ONCE
@@ -29,7 +31,7 @@ def generate_verdicts(
     tokenizer: Any,
     rows: Sequence[Mapping[str, Any]],
     *,
-    prompt_preset: str = "paper",
+    prompt_preset: str | Wording = "paper",
     max_new_tokens: int = 512,
     batch_size: int = AT_ONCE,
     on_progress: Callable[[int], None] | None = None,
@@ -60,20 +62,22 @@ def generate_verdicts(
         batch_size=batch_size,
         on_progress=on_progress,
     )
-    return [judge(row, text) for row, text in zip(rows, texts, strict=True)]
+    return [judge(row, text, prompt_preset) for row, text in zip(rows, texts, strict=True)]
 
 
-def judge(row: Mapping[str, Any], text: str) -> Judged:
+def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") -> Judged:
     """What a critique says of a row, beside what is so.
 
     Args:
         row: With `id`, `verdict` (the truth) and, where known, `first_error` and `steps`, or a record's `meta` with
-            `first_error_step`. A response without `steps` has one per line.
+            `first_error_step`. A response without `steps` has those of `response_steps`.
         text: The critique.
+        preset: The wording it was asked in, whose verdict words it uses.
 
     Returns:
         `id`, `truth`, `verdict` (or None), `critique`, `level`, `steps` (how many), `first_error` and `named_step` (both
-        from 1, or None). Only a critique that concludes wrong is asked which step it means.
+        from 1, or None). Only a critique that concludes wrong is asked which step it means. In a wording with grades
+        also `grade` (the row's, from its `meta`, or None), `said` and `off`, how many grades the two lie apart.
 
     Example:
         >>> row = {"id": "a", "verdict": "wrong", "response": "1 + 1 = 2", "steps": ["1 + 1 = 2", "2 + 1 = 4"], "first_error": 2}
@@ -82,9 +86,11 @@ def judge(row: Mapping[str, Any], text: str) -> Judged:
         ('wrong', 2, 2)
     """  # noqa: E501
     meta = row.get("meta") or {}
-    steps = row.get("steps") or [line for line in (row.get("response") or "").split("\n") if line.strip()]
-    verdict = parse_verdict(text)
+    steps = row.get("steps") or response_steps(row.get("response") or "")
+    verdict = verdict_by(text, preset)
+    verdicts = preset.verdicts if isinstance(preset, Wording) else None
     return {
+        **(_graded(row, text, verdicts) if verdicts and verdicts.graded else {}),
         "id": row.get("id"),
         "truth": row["verdict"],
         "verdict": verdict,
@@ -94,6 +100,15 @@ def judge(row: Mapping[str, Any], text: str) -> Judged:
         "first_error": row.get("first_error", meta.get("first_error_step")),
         "named_step": first_error_step(text, steps) if verdict == "wrong" else None,
     }
+
+
+def _graded(row: Mapping[str, Any], text: str, verdicts: Verdicts) -> Judged:
+    meta = row.get("meta") or {}
+    grade = next((told for told in (row.get("grade"), meta.get("grade"), meta.get("said")) if told is not None), None)
+    grade, said = None if grade is None else str(grade), verdicts.said(text)
+    known = grade in verdicts.words and said is not None
+    off = abs(verdicts.words.index(str(grade)) - verdicts.words.index(str(said))) if known else None
+    return {"grade": grade if grade in verdicts.words else None, "said": said, "off": off}
 
 
 def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,7 +124,9 @@ def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         solutions have that label: of its `rows`, how many critiques concluded wrong and `named` a step, and how many
         the first wrong one (`hits`, `accuracy`, `interval_95`), beside `chance`, a step drawn at random, and
         `majority_rate`, always the commonest one; with
-        ProcessBench's own `f1`, in which `accuracy` stands for `accuracy_wrong`.
+        ProcessBench's own `f1`, in which `accuracy` stands for `accuracy_wrong`; and `grades`, where rows have one: how
+        many critiques gave that grade (`hits`, `accuracy`, `interval_95`), the share that is at most one grade off
+        (`within_one`; no grade is a miss in both), and `majority_rate`, always the commonest grade.
 
     Example:
         >>> score = score_verdicts([{"truth": "wrong", "verdict": "wrong"}, {"truth": "right", "verdict": None}])
@@ -131,6 +148,13 @@ def score_verdicts(judged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if len(truths) == 2:
         score["f1"] = harmonic_mean(score["accuracy_right"], score["accuracy_wrong"])
         score["f1_interval_95"] = list(harmonic_interval(intervals["right"], intervals["wrong"]))
+    graded = [row for row in judged if row.get("grade") is not None]
+    if graded:
+        score["grades"] = {
+            **_share(sum(row["off"] == 0 for row in graded), len(graded)),
+            "within_one": sum(row["off"] is not None and row["off"] <= 1 for row in graded) / len(graded),
+            "majority_rate": max(Counter(row["grade"] for row in graded).values()) / len(graded),
+        }
     known = [row for row in judged if row["truth"] == "wrong" and row.get("first_error")]
     if known:
         found = _share(sum(row["named_step"] == row["first_error"] for row in known), len(known))

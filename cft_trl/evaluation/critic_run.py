@@ -21,7 +21,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import check_writable, write_text
-from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.data.prompts import Prompting, Wording, chat_messages, told_wording
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
 from cft_trl.evaluation.claims import take_folder, tell_fingerprints
@@ -41,6 +41,7 @@ COLUMNS = {
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
     "fingerprint": "string",
 }  # fmt: skip
+GRADE_COLUMNS = {"grade": "string", "said": "string", "off": "int32"}  # in a wording with grades
 
 Messages = list[dict[str, str]]
 
@@ -58,8 +59,12 @@ class CriticSettings:
     data: str = "processbench"
     subsets: tuple[str, ...] = ()
     limit: int | None = None
-    prompt_preset: str = "paper"
+    prompt_preset: str | Wording = "paper"
     max_new_tokens: int = 512
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return {**asdict(self), "prompt_preset": told_wording(self.prompt_preset)}
 
 
 def run_eval_critic(
@@ -85,7 +90,7 @@ def run_eval_critic(
     rows, samples = sampled_critic_rows(whole, settings.limit)
     check_writable(output)
     # Limit and subsets may change from one call to the next: what is there is used again.
-    fixed = {name: value for name, value in asdict(settings).items() if name not in ("subsets", "limit")}
+    fixed = {name: value for name, value in settings.to_dict().items() if name not in ("subsets", "limit")}
     fixed["data"] = Path(settings.data).name  # where a file lies is no part of what it is; its rows are compared
     asked_of = {name: (of_subset, settings.limit) for name, of_subset in whole.items()}
     claim = take_folder(output, "eval-critic", backend, fixed, asked_of, stratum=by_verdict)
@@ -100,7 +105,7 @@ def run_eval_critic(
         if todo:
             claim.may_ask(kept)
             _generate(todo, settings, Journaled(backend.generator(), journal, claim.key, graded_entry))
-        lines = [_line(row, messages, journal.get(key) or {}) for row, messages, key in asked]
+        lines = [_line(row, messages, journal.get(key) or {}, settings) for row, messages, key in asked]
         without = {name for _, _, key in asked for name in (journal.get(key) or {}).get("without", ())}
     figures = {}
     for subset in rows:
@@ -114,7 +119,7 @@ def run_eval_critic(
         **({"run": run_id} if (run_id := backend.run_id()) else {}),
         **({"base_changed": changed} if (changed := backend.base_changed()) else {}),
         "backend": backend.kind,
-        **asdict(settings),
+        **settings.to_dict(),
         **({"data_revision": commit} if (commit := read_at("processbench")) else {}),
         "problems": {name: {"rows": len(of), "texts": content_digest(list(of))} for name, of in rows.items()},
         **({"fingerprints": dict(told)} if (told := _fingerprints(lines)) else {}),
@@ -164,12 +169,13 @@ def _generate(todo: Mapping[str, Messages], settings: CriticSettings, critic: Jo
         raise error
 
 
-def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any]) -> dict[str, Any]:
+def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any], settings: CriticSettings) -> dict[str, Any]:
     text = answer.get("text") or ""
-    found = judge(row, text)
+    found = judge(row, text, settings.prompt_preset)
     return {
         **{name: row[name] for name in ("id", "subset", "query", "response")},
         **{name: found[name] for name in ("truth", "first_error", "steps", "verdict", "named_step")},
+        **{name: found[name] for name in GRADE_COLUMNS if name in found},
         "prompt": json.dumps(messages, ensure_ascii=False),
         "text": text,
         "finish_reason": answer.get("finish_reason", "failed"),
@@ -182,9 +188,10 @@ def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     partial = path.with_name(f".{path.name}.partial")
+    columns = [*COLUMNS.items(), *(GRADE_COLUMNS.items() if lines and "grade" in lines[0] else ())]
     try:
         path.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(list(COLUMNS.items()))), partial, compression="zstd")
+        pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(columns)), partial, compression="zstd")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from lighteval.models.abstract_model import LightevalModel, ModelConfig
 from lighteval.models.model_output import ModelResponse
 from lighteval.tasks.requests import Doc
 
+from cft_trl.data.prompts import Wording, told_wording
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.generation.generate import requests_of
 from cft_trl.generation.journal import Journal, request_key
@@ -43,7 +44,7 @@ class Asking:
     top_p: float = 1.0
     seed: int = 0
     max_new_tokens: int | None = None
-    prompt_preset: str = "paper"
+    prompt_preset: str | Wording = "paper"
 
 
 @dataclass
@@ -145,7 +146,7 @@ class JournaledModel(LightevalModel):
             "stop": list(benchmark.stop),
         }
         if mode != "direct":
-            sampling["preset"] = asking.prompt_preset
+            sampling["preset"] = told_wording(asking.prompt_preset)
         key = request_key(self.config.model_name, conversation, sampling, sample)
         return Answer(benchmark, query, conversation, key, seed)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.files import SUFFIXES, read_files
+from cft_trl.data.prompt_templates import response_steps
 from cft_trl.data.verdict import to_verdict
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.sampling import draw, sample_of
@@ -242,8 +243,9 @@ def _from_record(row: Mapping[str, Any], where: str) -> CriticRow:
         "subset": "arithmetic",
         "query": row["query"],
         "response": row["response"],
-        "steps": [line for line in row["response"].split("\n") if line.strip()],
+        "steps": response_steps(row["response"]),
         "verdict": verdict,
         "first_error": first if isinstance(first, int) and verdict == "wrong" else None,
         "level": meta.get("level"),
+        "grade": next((str(meta[name]) for name in ("grade", "said") if meta.get(name) is not None), None),
     }

@@ -21,7 +21,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import check_writable, write_text
-from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.data.prompts import Prompting, Wording, chat_messages, told_wording
 from cft_trl.data.records import reading_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
@@ -60,8 +60,12 @@ class RankSettings:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    prompt_preset: str = "paper"
+    prompt_preset: str | Wording = "paper"
     max_new_tokens: int = 1024
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return {**asdict(self), "prompt_preset": told_wording(self.prompt_preset)}
 
     def __post_init__(self) -> None:
         if self.critiques > 1 and self.temperature == 0:
@@ -81,7 +85,10 @@ class Critiqued:
 
 
 def ask_for_odds(
-    model: Any, requests: Sequence[Request], on_result: Callable[[int, Generation, Odds], Any] = lambda *_: None
+    model: Any,
+    requests: Sequence[Request],
+    on_result: Callable[[int, Generation, Odds], Any] = lambda *_: None,
+    preset: str | Wording = "paper",
 ) -> list[tuple[Generation, Odds]]:
     """Critiques with their odds.
 
@@ -89,6 +96,7 @@ def ask_for_odds(
         model: A `LocalModel` or an `Endpoint`.
         requests: Each asks for a critique.
         on_result: Called with (index, critique, odds) as each is done.
+        preset: The wording that they are asked in.
 
     Raises:
         CFTError: As `generate`; or the endpoint tells no log probabilities.
@@ -106,7 +114,7 @@ def ask_for_odds(
             if made.failure is not None:
                 odds = Odds(None, missing=NOT_WRITTEN)
             elif here:
-                odds = read_here(model, window[at].messages, made)
+                odds = read_here(model, window[at].messages, made, preset)
             else:
                 if made.text and not made.choices:
                     raise CFTError(
@@ -115,7 +123,7 @@ def ask_for_odds(
                         "them (vLLM), or --backend transformers",
                         reason="no logprobs",
                     )  # fmt: skip
-                odds = read_told(made.text, made.choices)
+                odds = read_told(made.text, made.choices, preset)
             found[begin + at] = replace(made, choices=(), ids=()), odds
             on_result(begin + at, *found[begin + at])
 
@@ -174,7 +182,7 @@ def run_rank(
         CFTError: The model or the endpoint cannot be had, some requests were refused, or the folder is another run's.
     """
     check_writable(output)
-    asked = {name: value for name, value in asdict(settings).items() if name != "critiques"}
+    asked = {name: value for name, value in settings.to_dict().items() if name != "critiques"}
     asked["reading"] = _reading()
     rows = [{"id": content_digest([of.query]), "query": of.query, "responses": of.responses} for of in questions]
     claim = take_folder(output, "rank", backend, asked, {"questions": (rows, None)})
@@ -208,7 +216,7 @@ def run_rank(
         "revision": backend.commit(),
         "identity": claim.identity,
         "backend": backend.kind,
-        **asdict(settings),
+        **settings.to_dict(),
         "data": data,
         "questions": len(questions),
         "responses": sum(len(of.responses) for of in questions),
@@ -233,7 +241,7 @@ def _reading() -> str:
 
 
 def _keys(query: str, text: str, settings: RankSettings, who: str) -> list[str]:
-    asked = {name: value for name, value in asdict(settings).items() if name != "critiques"}
+    asked = {name: value for name, value in settings.to_dict().items() if name != "critiques"}
     return [request_key(who, [{"query": query, "response": text}], asked, at) for at in range(settings.critiques)]
 
 
@@ -257,7 +265,7 @@ def _fill(
             if critic.keep(requests[at].key, made):
                 advance(1)
 
-        ask_for_odds(model, requests, keep)
+        ask_for_odds(model, requests, keep, settings.prompt_preset)
     if error := not_answered("critiques", critic.refused, len(todo)):
         raise error
 

@@ -129,7 +129,7 @@ class Scorer:
     ) -> tuple[list[list[tuple[Generation, Odds]]], dict[str, int]]:
         requests = [one for text in texts for one in critique_requests(self.model, query, text, settings)]
         with self._busy:
-            made = ask_for_odds(self.model, requests)
+            made = ask_for_odds(self.model, requests, preset=self.settings.prompt_preset)
         refused = next((generation for generation, _ in made if generation.refused), None)
         if refused:
             raise CFTError(refused.failure or "the endpoint refused the request")

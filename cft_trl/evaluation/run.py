@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,7 +130,7 @@ def _evaluate(run: Prepared) -> dict[str, Any]:
     for name, made in generations.items():
         write_generations(output / "generations" / f"{name}.parquet", made)
         tasks[name] = summarise(made, settings.graders)
-    asked = asdict(settings)
+    asked = settings.to_dict()
     result = {
         "schema": SCHEMA,
         "model": backend.model,
@@ -195,7 +195,7 @@ def _earlier(output: Path) -> dict[str, Any]:
 
 
 def _asked(settings: EvalSettings) -> dict[str, Any]:
-    return {**asdict(settings), "graders": list(settings.graders)}
+    return {**settings.to_dict(), "graders": list(settings.graders)}
 
 
 def _run_pipeline(run: Prepared, journal: Journal) -> tuple[dict[str, list[Row]], int]:

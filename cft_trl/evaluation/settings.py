@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
-from cft_trl.data.prompts import PresetName
+from cft_trl.data.prompts import PresetName, Wording, told_wording
 from cft_trl.data.settings import Count, Listed, check_settings
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import mode_conversation
@@ -52,7 +52,7 @@ class EvalSettings:
     seed: int = 0
     max_new_tokens: Count | None = None
     mode: Literal["direct", "single_pass", "two_stage"] = "direct"
-    prompt_preset: PresetName = "paper"
+    prompt_preset: PresetName | Wording = "paper"
     judge: str | None = None
     judge_extra: Mapping[str, Any] | None = None
 
@@ -68,6 +68,10 @@ class EvalSettings:
         if "mt-bench" in self.tasks and not self.judge:
             raise CFTError("mt-bench needs a judge: give --judge MODEL or MODEL@URL, or leave mt-bench out")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return {**asdict(self), "prompt_preset": told_wording(self.prompt_preset)}
+
     @property
     def limit(self) -> int | dict[str, int | None] | None:
         """The number that holds for all tasks, or one for each."""
@@ -78,7 +82,11 @@ class EvalSettings:
     def prompt(self) -> dict[str, Any]:
         """What every problem is asked with; the digest changes with anything that changes a prompt."""
         parts = {"system": MATH_SYSTEM, "stop": list(STOP_STRINGS), "max_new_tokens": self.max_new_tokens or 2048}
-        hashed = {**parts, "mode": self.mode, "preset": self.prompt_preset if self.mode == "two_stage" else None}
+        hashed = {
+            **parts,
+            "mode": self.mode,
+            "preset": told_wording(self.prompt_preset) if self.mode == "two_stage" else None,
+        }
         if self.mode == "two_stage":  # the words themselves, which a preset's name stands for
             hashed["words"] = mode_conversation("critique", "{query}", "{response}", prompt_preset=self.prompt_preset)
         elif self.mode == "single_pass":

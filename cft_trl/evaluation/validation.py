@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.prompts import Wording, verdict_by
 from cft_trl.environment import require
 from cft_trl.errors import CFTError, nearest
 from cft_trl.evaluation.sampling import draw, sample_of
@@ -71,7 +71,7 @@ class ValidationSet:
         truths = Counter(row["verdict"] for row in self.rows) if self.kind == "verdicts" else None
         return max(truths.values()) / len(self.rows) if truths else None
 
-    def conversations(self, prompt_preset: str) -> list[list[dict[str, str]]]:
+    def conversations(self, prompt_preset: str | Wording) -> list[list[dict[str, str]]]:
         """What a model is asked, one conversation per row."""
         mode = "direct" if self.kind == "answers" else "critique"
         return [
@@ -80,13 +80,17 @@ class ValidationSet:
         ]
 
     def score(
-        self, generations: Sequence[Generation], places: Sequence[int] | None = None
+        self,
+        generations: Sequence[Generation],
+        places: Sequence[int] | None = None,
+        prompt_preset: str | Wording = "paper",
     ) -> tuple[dict[str, Any], list[bool]]:
         """-> (hits, of, score, interval_95, shares of truncated texts and of texts that say nothing; hit per text).
 
         Args:
             generations: One per row, or one per place.
             places: Of the rows that these are about, if not all.
+            prompt_preset: The wording of the critiques.
         """
         from cft_trl.grading.grade import extract_answer, grade_many
 
@@ -96,7 +100,7 @@ class ValidationSet:
             hits = grade_many([(text, row["gold"]) for text, row in zip(texts, rows, strict=True)])
             silent = sum(extract_answer(text) is None for text in texts)
         else:
-            verdicts = [parse_verdict(text) for text in texts]
+            verdicts = [verdict_by(text, prompt_preset) for text in texts]
             hits = [verdict == row["verdict"] for verdict, row in zip(verdicts, rows, strict=True)]
             silent = verdicts.count(None)
         count, of = sum(hits), len(hits)

@@ -41,6 +41,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 _REFERENCE = (
     "synthesis/reference_teacher.py",
     "sources/reference.py",
+    "sources/domains/checks.py",
     "sources/reference_wording.py",
     "sources/reference_wording.yaml",
     "sources/reference_equations.py",

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cft_trl.data.markup import spoken
-from cft_trl.data.prompts import Prompting, chat_messages
-from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.prompts import Prompting, Wording, chat_messages, verdict_by
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.generate import generate as generate_all
@@ -61,7 +60,12 @@ _SEED_STEP = 1_000_003
 
 
 def critique(
-    model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *, prompt_preset: str = "paper", **kwargs: Any
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    prompt_preset: str | Wording = "paper",
+    **kwargs: Any,
 ) -> list[str]:
     """Writes one critique per row (`query`, `response`), in the prompt the model was trained with.
 
@@ -171,7 +175,7 @@ def run_mode(
     *,
     responses: Sequence[str] | None = None,
     system: str | None = None,
-    prompt_preset: str = "paper",
+    prompt_preset: str | Wording = "paper",
     max_rounds: int = MAX_ROUNDS,
     max_new_tokens: int = 2048,
     temperature: float = 0.0,
@@ -249,7 +253,7 @@ def stream_mode(
     *,
     response: str | None = None,
     system: str | None = None,
-    prompt_preset: str = "paper",
+    prompt_preset: str | Wording = "paper",
     max_rounds: int = MAX_ROUNDS,
     temperature: float = 0.0,
     seed: int | None = None,
@@ -279,7 +283,7 @@ def stream_mode(
         [request] = requests_of(generator, [ask.conversation], temperature=temperature, seed=drawn, **sampling)
         generation = yield from _events(ask, generator.pieces(request))
         if ask.kind == "critique":
-            yield Event("verdict", ask.round, parse_verdict(generation.text) or "")
+            yield Event("verdict", ask.round, verdict_by(generation.text, prompt_preset) or "")
         number += 1
         try:
             ask = work.send(generation)
@@ -289,7 +293,12 @@ def stream_mode(
 
 
 def mode_conversation(
-    mode: str, query: str, response: str | None = None, *, system: str | None = None, prompt_preset: str = "paper"
+    mode: str,
+    query: str,
+    response: str | None = None,
+    *,
+    system: str | None = None,
+    prompt_preset: str | Wording = "paper",
 ) -> list[dict[str, str]]:
     """What a mode asks first.
 
@@ -320,12 +329,12 @@ class _NextText:
 
 
 def _work(
-    mode: str, query: str, response: str | None, system: str | None, preset: str, max_rounds: int
+    mode: str, query: str, response: str | None, system: str | None, preset: str | Wording, max_rounds: int
 ) -> Generator[_NextText, Generation, Outcome]:
     """One question's way through a mode: yields what it asks for, is sent what was written, returns the outcome."""
     if mode == "critique":
         made = yield _NextText("critique", 1, mode_conversation(mode, query, response, prompt_preset=preset))
-        return _outcome(made, [Round(response or "", made.text, parse_verdict(made.text))], [made])
+        return _outcome(made, [Round(response or "", made.text, verdict_by(made.text, preset))], [made])
     first = mode_conversation(mode, query, system=system)
     if mode != "two_stage":
         made = yield _NextText("solution", 1, first)
@@ -340,7 +349,7 @@ def _work(
         shown = solution.text[start:end].strip() or solution.text  # what a reader would get, without the thinking
         asked = mode_conversation("critique", query, shown, prompt_preset=preset)
         critiqued = yield _NextText("critique", len(rounds) + 1, asked)
-        rounds.append(Round(solution.text, critiqued.text, parse_verdict(critiqued.text)))
+        rounds.append(Round(solution.text, critiqued.text, verdict_by(critiqued.text, preset)))
         spent += [solution, critiqued]
         if critiqued.refused or rounds[-1].verdict == "right" or len(rounds) >= max_rounds:
             return _outcome(solution, rounds, spent)

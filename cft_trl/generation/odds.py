@@ -9,6 +9,8 @@ is the one that stands in the same place, written likewise: "Wrong" for "Right",
 for "not correct". Read is the first token in which the two differ; of the tokens that could begin the other word there
 it is the longest one. The rule needs no tokenizer: a model has the same figure here and behind an endpoint.
 
+With grades P(right) is the share of the grades that count as right, among all of them in that place.
+
 A critique without a verdict, or with one that no second word answers, has no figure; `Odds.missing` says why. Among the
 20 likeliest tokens that an endpoint tells, the other word may be missing: it is then at most as likely as the last of
 them, and `p_right` is the bound that lies nearer to one half.
@@ -18,11 +20,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cft_trl.data.verdict import parse_verdict, verdict_span
+from cft_trl.data.prompts import Wording, stated_by
 from cft_trl.generation.types import Choice, Generation, Message
 
 TOP_LOGPROBS = 20  # the most that OpenAI's protocol and vLLM's default allow
@@ -65,12 +67,13 @@ class Odds:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the two words part: `at` in the text; `written` and `other` are what is left of each from there on."""
+    """Where the words part: `at` in the text; `written` and `others` are what is left of each from there on, the others
+    with whether they say right."""
 
     verdict: str
     at: int
     written: str
-    other: str
+    others: tuple[tuple[str, bool], ...]
 
 
 def other_word(word: str) -> str | None:
@@ -85,15 +88,21 @@ def other_word(word: str) -> str | None:
     other = _OTHERS.get(word.lower())
     if other is None:
         return None
-    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
+    return _cased(other, word)
 
 
-def read_told(text: str, choices: Sequence[Choice]) -> Odds:
+def _cased(word: str, like: str) -> str:
+    """A word in the case of another."""
+    return word.upper() if like.isupper() else word.capitalize() if like[0].isupper() else word
+
+
+def read_told(text: str, choices: Sequence[Choice], preset: str | Wording = "paper") -> Odds:
     """The odds of a critique from an endpoint.
 
     Args:
         text: The critique.
         choices: The tokens that were written, each with the likeliest in its place.
+        preset: The wording that it was asked in, whose verdict words it uses.
 
     Example:
         >>> right = Choice(" right", math.log(0.6), ((" right", math.log(0.6)), (" wrong", math.log(0.2))))
@@ -101,40 +110,46 @@ def read_told(text: str, choices: Sequence[Choice]) -> Odds:
         >>> odds.verdict, round(odds.p_right, 6), odds.bounded
         ('right', 0.75, False)
     """
-    place = _place(text)
+    place = _place(text, preset)
     if isinstance(place, Odds):
         return place
     told = _told_at(text, place, choices)
     if told is None:
         return Odds(place.verdict, missing=NOT_FOUND)
     choice, head = told
+    if not choice.others:
+        return Odds(place.verdict, missing=NOT_FOUND)
+    others = [(says_right, *_told_of(choice, head, other)) for other, says_right in place.others]
+    return _odds(place.verdict, math.exp(choice.logprob), others)
+
+
+def _told_of(choice: Choice, head: str, other: str) -> tuple[float, float]:
+    """What the probability of another word lies between, in a token's place."""
     written_part = len(choice.text) - len(head)
-    beginnings = {head + place.other[:size]: size for size in range(1, len(place.other) + 1)}
-    least = min(_LETTERS, written_part, len(place.other))
+    beginnings = {head + other[:size]: size for size in range(1, len(other) + 1)}
+    least = min(_LETTERS, written_part, len(other))
     listed = [(beginnings.get(text, 0), logprob) for text, logprob in choice.others]
     longest = max(listed, default=(0, 0.0))[0]
-    written = math.exp(choice.logprob)
     if longest >= least:
         # SentencePiece's "▁wrong" and "wrong" are both shown as "wrong": one of them it is.
         found = [math.exp(logprob) for size, logprob in listed if size == longest]
-        return _odds(place.verdict, written, min(found), max(found))
+        return min(found), max(found)
     probabilities = [math.exp(logprob) for _, logprob in choice.others]
-    if not probabilities:
-        return Odds(place.verdict, missing=NOT_FOUND)
     rest = max(0.0, 1.0 - sum(probabilities))
     shorter = [math.exp(logprob) for size, logprob in listed if size]  # may be its first token, or another word's
-    return _odds(place.verdict, written, 0.0, max(min(*probabilities, rest), *shorter, 0.0))
+    return 0.0, max(min(*probabilities, rest), *shorter, 0.0)
 
 
-def read_here(model: Any, conversation: Sequence[Message], made: Generation) -> Odds:
+def read_here(model: Any, conversation: Sequence[Message], made: Generation, preset: str | Wording = "paper") -> Odds:
     """The odds of a critique that was written in this process: one more forward pass, over what stands before the verdict.
 
     Args:
         model: The `LocalModel` that wrote it.
         conversation: What it was asked.
         made: What it wrote, with its `ids`.
+        preset: The wording that it was asked in, whose verdict words it uses.
     """  # noqa: E501
-    place = _place(made.text)
+    place = _place(made.text, preset)
     if isinstance(place, Odds):
         return place
     tokenizer, said = model.tokenizer, model.said(list(made.ids))
@@ -146,34 +161,65 @@ def read_here(model: Any, conversation: Sequence[Message], made: Generation) -> 
     if upto[: place.at + 1] != made.text[: place.at + 1] or not written or not raw.endswith(written):
         return Odds(place.verdict, missing=NOT_FOUND)
     vocabulary, head = model.vocabulary, raw[: len(raw) - len(written)]
-    sizes = range(len(place.other), 0, -1)
-    other = next((vocabulary[word] for size in sizes if (word := head + place.other[:size]) in vocabulary), None)
-    if other is None:
-        return Odds(place.verdict, missing=NOT_FOUND)
+    tokens = [_first_token(vocabulary, head, other) for other, _ in place.others]
+    if None in tokens or len({*tokens, said[count - 1]}) <= len(tokens):
+        return Odds(place.verdict, missing=NOT_FOUND)  # a word that begins like another cannot be told from it
     logprobs = model.next_token_logprobs(conversation, list(made.ids)[: header + count - 1])
-    written_p, other_p = (math.exp(float(logprobs[token])) for token in (said[count - 1], other))
-    return _odds(place.verdict, written_p, other_p)
+    written_p, *others_p = (math.exp(float(logprobs[token])) for token in (said[count - 1], *tokens))
+    others = [(says_right, p, p) for p, (_, says_right) in zip(others_p, place.others, strict=True)]
+    return _odds(place.verdict, written_p, others)
 
 
-def _place(text: str) -> _Place | Odds:
-    span, verdict = verdict_span(text), parse_verdict(text)
-    if span is None or verdict is None:
+def _first_token(vocabulary: Mapping[str, int], head: str, word: str) -> int | None:
+    """The longest token that a word, behind a token's beginning, can begin with."""
+    sizes = range(len(word), 0, -1)
+    return next((vocabulary[part] for size in sizes if (part := head + word[:size]) in vocabulary), None)
+
+
+def _place(text: str, preset: str | Wording) -> _Place | Odds:
+    found = stated_by(text, preset)
+    if found is None:
         return Odds(None, missing=NO_VERDICT)
-    written = text[slice(*span)]
-    other = other_word(written)
-    if other is None or not written.isascii():
+    verdict, written = found.verdict, text[found.start : found.end]
+    others = _others(written, verdict, preset)
+    if not others or not written.isascii():
         return Odds(verdict, missing=NO_OTHER_WORD)
-    shared = next((at for at, (a, b) in enumerate(zip(written, other, strict=False)) if a != b), 0)
-    left, right = (word[shared:].split(" ")[0] for word in (written, other))
-    return _Place(verdict, span[0] + shared, left, right) if left and right else Odds(verdict, missing=NO_OTHER_WORD)
+    shared = min(_parting(written, other) for other, _ in others)
+    left, *rest = (word[shared:].split(" ")[0] for word in (written, *(other for other, _ in others)))
+    if not left or not all(rest) or left in rest:
+        return Odds(verdict, missing=NO_OTHER_WORD)
+    parts = tuple((part, says_right) for part, (_, says_right) in zip(rest, others, strict=True))
+    return _Place(verdict, found.start + shared, left, parts)
 
 
-def _odds(verdict: str, written: float, least: float, most: float | None = None) -> Odds:
-    """The odds from the probability of the word that was written, and that of the other, or what it lies between."""
+def _others(written: str, verdict: str, preset: str | Wording) -> list[tuple[str, bool]]:
+    """The words that could have stood in the place of the one that was written, and whether they say right."""
+    verdicts = preset.verdicts if isinstance(preset, Wording) else None
+    if verdicts is None:
+        other = other_word(written)
+        return [] if other is None else [(other, verdict == "wrong")]
+    as_given = written in verdicts.words
+    return [
+        (word if as_given else _cased(word, written), verdicts.meaning(word) == "right")
+        for word in verdicts.words
+        if word.casefold() != written.casefold()
+    ]
+
+
+def _parting(one: str, other: str) -> int:
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+
+
+def _odds(verdict: str, written: float, others: Sequence[tuple[bool, float, float]]) -> Odds:
+    """The odds from the probability of the word that was written, and of each other what it lies between."""
     if written <= 0.0:
         return Odds(verdict, missing=NOT_FOUND)
-    sure = [written / (written + other) for other in (least, least if most is None else most)]
-    ends = sure if verdict == "right" else [1.0 - share for share in sure]
+    said_right, said_wrong = (written, 0.0) if verdict == "right" else (0.0, written)
+    right, wrong = (
+        [own + sum(other[end] for other in others if other[0] is says_right) for end in (1, 2)]
+        for own, says_right in ((said_right, True), (said_wrong, False))
+    )
+    ends = [right[0] / (right[0] + wrong[1]), right[1] / (right[1] + wrong[0])]
     return Odds(verdict, min(ends, key=lambda share: abs(share - 0.5)), min(ends), max(ends))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from cft_trl import __version__
 from cft_trl.data.folders import read_json
-from cft_trl.data.prompts import Prompting
+from cft_trl.data.prompts import Prompting, Wording, read_wording
 from cft_trl.hub.read_by import read_by
 from cft_trl.models.names import SMALL_MODEL, SMALL_MODEL_HUB_ID
 
@@ -87,7 +87,7 @@ def render_model_card(
         method += f", mixed with {' and '.join(_METHODS[other][0] for other in others)}"
     base = base_model_name(record)
     adapter = ((model_folder or folder) / "adapter_config.json").is_file()
-    preset = settings.get("prompt_preset", "paper")
+    preset = read_wording({"prompt_preset": "paper", **settings}) or "paper"
     prompt = Prompting("cft", preset=preset).user_turn({"query": "{question}", "response": "{solution}"})
     name = record.get("model_name") or (f"{base.split('/')[-1]}-{objective.upper()}" if base else folder.name)
     template = resources.files("cft_trl").joinpath("templates/model_card.md.jinja").read_text(encoding="utf-8")
@@ -114,7 +114,10 @@ def render_model_card(
         usage_name=usage_name or folder,
         example=record.get("example") or _EXAMPLE,
         prompt_preset=preset,
+        own_wording=isinstance(preset, Wording),
+        verdict_words=preset.verdicts.words if isinstance(preset, Wording) and preset.verdicts else None,
         prompt=prompt.rstrip("\n"),
+        fence="`" * max(3, 1 + max(map(len, re.findall("`+", prompt)), default=0)),
         settings=list(settings_rows(settings)),
         run_lines=list(run_lines(record)),
         limits=list(_limits(record, objective, adapter)),
@@ -198,7 +201,8 @@ def data_lines(record: Mapping[str, Any]):
 
 
 def _part_line(part: Mapping[str, Any]) -> str:
-    asked = [part["objective"], part.get("sft_target"), f"prompt {part['prompt_preset']}"]
+    preset = part["prompt_preset"] if isinstance(part["prompt_preset"], str) else "of its own"
+    asked = [part["objective"], part.get("sft_target"), f"prompt {preset}"]
     asked += [f"weight {part['weight']:g}"] if part.get("weight") else []
     source = [public_name(part["path"])] if part.get("path") else []
     source += [f"configuration {part['config']}"] if part.get("config") else []
@@ -219,6 +223,8 @@ def _report_row(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_rows(settings: Mapping[str, Any]):
     """(setting, value), with the global batch that follows from three of them."""
+    if settings.get("prompt"):
+        settings = {**settings, "prompt": "a template of its own, shown above", "prompt_preset": None}
     for name, value in settings.items():
         if value is not None and (name != "sft_target" or settings.get("objective") == "sft"):
             yield name, value

@@ -19,9 +19,9 @@ from cft_trl.models.pulled import pulled_from
 from cft_trl.models.run_record import read_record, update_record
 
 _CARD_SETTINGS = (
-    "objective", "sft_target", "prompt_preset", "over_length", "verdict_weight", "max_length", "packing",
-    "packing_strategy", "share_prefixes", "pack_length", "learning_rate", "lr_scheduler_type", "warmup_steps",
-    "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps", "per_device_train_batch_size",
+    "objective", "sft_target", "prompt_preset", "prompt", "verdicts", "over_length", "verdict_weight", "max_length",
+    "packing", "packing_strategy", "share_prefixes", "pack_length", "learning_rate", "lr_scheduler_type",
+    "warmup_steps", "weight_decay", "max_grad_norm", "num_train_epochs", "max_steps", "per_device_train_batch_size",
     "gradient_accumulation_steps", "world_size", "optim", "adam_beta1", "adam_beta2", "bf16", "fp16",
     "gradient_checkpointing", "neftune_noise_alpha", "label_smoothing_factor", "seed",
 )  # fmt: skip

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cft_trl.data.prompts import PRESETS, PresetName
+from cft_trl.data.prompts import PresetName, Wording, read_wording
 
 
-def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName:
+def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName | Wording:
     """The critique prompt that a run's folder, or what was pushed of it, says; "paper" where nothing says.
+
+    A prompt of one's own and verdict words of one's own come with it.
+
+    Raises:
+        CFTError: What it says cannot be used by this version.
 
     Args:
         on_hub: Whether a name that is no folder here is looked for on the Hub; an endpoint's own names are not there.
@@ -18,6 +23,15 @@ def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = Tr
         >>> trained_preset("runs/nothing/here")
         'paper'
     """
+    return told_preset(model, revision, on_hub=on_hub) or "paper"
+
+
+def told_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName | Wording | None:
+    """As `trained_preset`, but None where nothing says.
+
+    Args:
+        model, revision, on_hub: As there.
+    """
     names = ("quickstart.json", "settings.json", "training.json")
     places = [folder / name for folder in (Path(model), Path(model).parent) for name in names]
     if on_hub and not Path(model).exists() and (pushed := _record_on_hub(model, revision)):
@@ -25,14 +39,15 @@ def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = Tr
     for path in places:
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            preset = told.get("prompt_preset") or told.get("settings", {}).get("prompt_preset")
+            settings = told if told.get("prompt_preset") else told.get("settings", {})
+            preset = read_wording(settings)
         except (OSError, ValueError, AttributeError):
             continue
         if path.name == "quickstart.json":
             return "compact"
-        if preset in PRESETS:
+        if preset is not None:
             return preset
-    return "paper"
+    return None
 
 
 def _record_on_hub(model: str, revision: str | None) -> Path | None:

@@ -47,10 +47,11 @@ from cft_trl.sources.local import check_mapped, local_record, raw_rows
 
 # name -> the module that says where the corpus is and how its row is read
 CORPORA = {"webinstruct": webinstruct, "metamath": metamath, "numinamath": numinamath, "gsm8k": gsm8k}
-Corpus = Literal["local", "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic"]
+Corpus = Literal["local", "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic", "code_review", "rubric"]
 
 _ONLY_LOCAL = ("columns", "append_verdict")
-_ONLY_ARITHMETIC = ("levels", "kinds", "right_ratio")
+_ONLY_ARITHMETIC = ("levels", "kinds")
+_MADE = ("arithmetic", "code_review", "rubric")  # on the spot: nothing is read, and there is no end
 # So many unreadable rows at the beginning say that the file is not what the recipe takes it for.
 _HOPELESS = 20
 _PEEK = 100  # a column may be missing in some rows of a ragged file
@@ -61,22 +62,24 @@ class SourceSettings:
     """The section `source` of a recipe.
 
     Attributes:
-        corpus: "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic" (made on the spot, no download) or
-            "local" (any layout that `cft_trl.data.records` reads).
+        corpus: "webinstruct", "metamath", "numinamath", "gsm8k", "arithmetic", "code_review", "rubric" (made on
+            the spot, no download) or "local" (any layout that `cft_trl.data.records` reads).
         path: A file, glob, folder or Hub id with the corpus' columns; by default the corpus' own Hub id. "local" needs
             one.
         name: The configuration of a Hub dataset.
         revision: The Hub revision.
-        split: Which split ("train", "validation" or "test" of "arithmetic").
+        split: Which split ("train", "validation" or "test" of what is made on the spot).
         columns: "local" only: {record's column: source's column}, as `load_local`.
         append_verdict: "local" only: end critiques that state no verdict with the row's own.
         without_response: A row without a response: "fail", or "keep" where the respond stage is to write one; by
             default whichever `respond.answers` makes of it.
-        limit: How many rows are written at most; `None` for all. "arithmetic" has no end and needs one.
+        limit: How many rows are written at most; `None` for all. What is made on the
+            spot has no end and needs one.
         sample: "first" (in the corpus' order) or "random" (seeded; one pass, memory for the ids of `limit` rows).
-        seed: Of the sampling, and of "arithmetic".
+        seed: Of the sampling, and of what is made on the spot.
         dedup: Whether a query is kept once; rows that bring critiques count as equal with response and critique only.
-        levels, kinds, right_ratio: "arithmetic" only, see `arithmetic_records`; by default all levels, all kinds, 0.5.
+        levels, kinds: "arithmetic" only, see `arithmetic_records`; by default all levels, all kinds.
+        right_ratio: "arithmetic" and "code_review" only: the share of right responses; by default 0.5.
 
     Raises:
         CFTError: A value that is out of range, or that this corpus would ignore.
@@ -115,9 +118,13 @@ class SourceSettings:
             for key in keys:
                 if getattr(self, key) and self.corpus != owner:
                     raise CFTError(f"source.{key}: only corpus {owner} has it; leave it out for {self.corpus}")
+        if self.right_ratio and self.corpus not in ("arithmetic", "code_review"):
+            raise CFTError(
+                f"source.right_ratio: only corpora arithmetic and code_review have it; leave it out for {self.corpus}"
+            )
         for key in ("path", "name", "revision"):
-            if getattr(self, key) and self.corpus == "arithmetic":
-                raise CFTError(f"source.{key}: corpus arithmetic is made on the spot; leave it out")
+            if getattr(self, key) and self.corpus in _MADE:
+                raise CFTError(f"source.{key}: corpus {self.corpus} is made on the spot; leave it out")
 
 
 def run_source(
@@ -194,7 +201,7 @@ def _sampled(rows: Iterator[_Screened], settings: SourceSettings, folder: Path) 
     """The rows up to the limit; for a random sample all rows, those not sampled with that reason."""
     if settings.limit is None:
         yield from rows
-    elif settings.sample == "random" and settings.corpus != "arithmetic":
+    elif settings.sample == "random" and settings.corpus not in _MADE:
         # It has no name, so nothing is left of it, whatever ends the process.
         scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed below, where its errors are not wanted)
         try:
@@ -235,8 +242,8 @@ def _random_sample(rows: Iterator[_Screened], limit: int, seed: int, scratch: IO
 
 def _judged(settings: SourceSettings) -> Iterator[_Screened]:
     """Every row of the corpus as a record, or with the reason why it is none."""
-    if settings.corpus == "arithmetic":
-        yield from (_Screened(at, record) for at, record in enumerate(_arithmetic(settings)))
+    if settings.corpus in _MADE:
+        yield from (_Screened(at, record) for at, record in enumerate(_made(settings)))
         return
     ids, texts = Seen(), Seen()
     unreadable, kept, at = "", 0, -1
@@ -355,11 +362,20 @@ def _named(row: Mapping[str, Any], corpus: str) -> Row:
     return {"id": sha256(identity.encode()).hexdigest()[:16], **texts, "source": corpus, "meta": meta or None}
 
 
-def _arithmetic(settings: SourceSettings) -> Iterator[Row]:
+def _made(settings: SourceSettings) -> Iterator[Row]:
     from cft_trl.sources.arithmetic import arithmetic_records
+    from cft_trl.sources.domains.code_review import code_review_records
+    from cft_trl.sources.domains.rubric import rubric_records
 
     if settings.limit is None:
-        raise CFTError("source.limit: corpus arithmetic has no end; give a number of rows")
+        raise CFTError(f"source.limit: corpus {settings.corpus} has no end; give a number of rows")
+    if settings.corpus != "arithmetic":
+        made = rubric_records(settings.limit, seed=settings.seed, split=settings.split)
+        if settings.corpus == "code_review":
+            share = 0.5 if settings.right_ratio is None else settings.right_ratio
+            made = code_review_records(settings.limit, seed=settings.seed, split=settings.split, right_ratio=share)
+        yield from (cast(Row, record) for record in made)
+        return
     given = {"levels": settings.levels, "right_ratio": settings.right_ratio, "kinds": settings.kinds}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     # The generator's refinement would be the answer to what the refine stage asks; its steps are the reference

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from cft_trl.sources.arithmetic.english import converts, quantity
 from cft_trl.sources.arithmetic.numbers import COMMUTATIVE, Number, exact, plain
+from cft_trl.sources.domains.checks import critique_of_checks
 from cft_trl.sources.reference_equations import (
     PLAIN_NUMBER,
     Equation,
@@ -79,11 +80,14 @@ def critique_from_reference(record: dict, rng: random.Random | int | str | None 
 
     Args:
         record: a row with `query`, `response` and either `meta["steps"]` or `reference_answer`. What the row says about
-            its own error (`error_kind`, `first_error_step`, `verdict`) is not looked at.
+            its own error (`error_kind`, `first_error_step`, `verdict`) is not looked at. A row that brings
+            `meta["checks"]` gets a critique of those (`cft_trl.sources.domains.checks`).
         rng: chooses the wording. A seed will do; by default the row's id, so that a row always gets the same critique.
     """
     if not isinstance(rng, random.Random):
         rng = random.Random(str(rng if rng is not None else record.get("id") or record["query"] + record["response"]))
+    if told := critique_of_checks(record, rng):
+        return told
     equations, final = read_equations(record["response"]), final_answer(record["response"])
     steps = read_steps((record.get("meta") or {}).get("steps"))
     if steps:

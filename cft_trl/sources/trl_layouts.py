@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.data.read_rows import concluded
 from cft_trl.data.records import Record
-from cft_trl.data.verdict import Verdict, parse_verdict, to_verdict
+from cft_trl.data.verdict import Verdict, to_verdict
 from cft_trl.errors import CFTError
 from cft_trl.grading.grade import grade_many
 
@@ -90,7 +91,7 @@ def _of_responses(records: Sequence[Record]) -> list[tuple[Verdict | None, str |
             told = None, "the rows of this response do not agree on whether it is right"
         elif known:
             told = known.pop(), None
-        elif len({said for at in places if (said := parse_verdict(records[at]["critique"]))}) > 1:
+        elif len({said for at in places if (said := _said(records[at]))}) > 1:
             told = None, "the critiques of this response do not agree, and nothing else says whether it is right"
         else:
             told = None, _UNKNOWN
@@ -113,7 +114,13 @@ def _made_as(row: Record) -> Verdict | None:
 
 def _own_verdict(row: Record) -> Verdict | None:
     """The row's verdict, unless it is what its critique says."""
-    return None if row["verdict"] == parse_verdict(row["critique"]) else row["verdict"]
+    return None if row["verdict"] == _said(row) else row["verdict"]
+
+
+def _said(row: Record) -> Verdict | None:
+    """What the row's critique concludes, in the words it was built with."""
+    found = concluded(row)
+    return found.verdict if found else None
 
 
 def _labelled(row: Record) -> Verdict | None:
@@ -241,7 +248,7 @@ def preferences(records: Sequence[Record], *, preset: str = "paper") -> Converte
         truth, unknown = known[places[0]]
         sides: dict[bool, list[int]] = {True: [], False: []}
         for at in places:
-            said = parse_verdict(records[at]["critique"])
+            said = _said(records[at])
             if unknown == _DISPUTED:
                 made.left_out[_DISPUTED] += 1
             elif unknown:
@@ -294,7 +301,7 @@ def feedback(records: Sequence[Record]) -> Converted:
             made.failures.append((at, "no critique"))
         elif rewarded and not row["reference_answer"]:
             made.failures.append((at, "no reference_answer, which other rows have"))
-        elif truth and (parse_verdict(row["critique"]) or truth) != truth:
+        elif truth and (_said(row) or truth) != truth:
             made.left_out[f"its critique errs: the response is {truth}"] += 1
         else:
             shown = f"Solution:\n{row['response']}\n\nCritique:\n{row['critique']}"

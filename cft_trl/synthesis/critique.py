@@ -9,22 +9,30 @@ A row comes in with a query and a response, and goes out once per teacher and sa
      "meta": {"label": "wrong", "sample": 0, "finish_reason": "stop", "completion_tokens": 24}}
 
 `verdict` is from then on the critique's own. What was known of the response before (by the corpus, or graded by the
-respond stage) is kept as `meta["label"]`.
+respond stage) is kept as `meta["label"]`. With verdict words of one's own (`verdicts`) it stays right or wrong, and
+`meta["said"]` is the word: "accept", or the grade "4". With the preset "per_step" `meta["named_step"]` is the step that
+the critique calls the first wrong one, from 1; null where it names none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cft_trl.data.settings import Count, Whole, check_settings
+from cft_trl.data.prompt_templates import check_template, read_template, response_steps
+from cft_trl.data.settings import Count, Expected, Whole, check_settings
 from cft_trl.data.stage_files import StageReport
 from cft_trl.data.teacher_prompts import clean_critique, critique_messages, refused_critique
 from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.verdict_vocabulary import FORMS, VerdictForms, Verdicts, read_verdicts
+from cft_trl.errors import CFTError
+from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.dialect import check_extra
 from cft_trl.generation.types import Generation, Model
+from cft_trl.sources.reference import END
 from cft_trl.synthesis.asking import (
     Extra,
     MaxTokens,
@@ -38,6 +46,8 @@ from cft_trl.synthesis.asking import (
     sampling_of,
 )
 
+REFERENCE = "reference"  # the teacher without a model, see reference_teacher.py
+
 
 @dataclass(frozen=True)
 class CritiqueSettings:
@@ -47,7 +57,11 @@ class CritiqueSettings:
         teachers: Who is asked ("openai:gpt-4o-2024-11-20", "reference"; see synthesis/teachers.py), each about every
             response.
         samples: Critiques per response and teacher.
-        preset: The prompt: "plain", or "boxed", which asks for the corrected answer in a box too.
+        preset: The prompt: "plain", "boxed", which asks for the corrected answer in a box too, or "per_step", which
+            asks for a judgement of each step.
+        prompt: A prompt of your own in the preset's place: a Jinja2 template's file, beside the recipe, or its text.
+        verdicts: The words that critiques conclude with: {right: accept, wrong: reject}, or grades from the worst to
+            the best, {grades: [1, 2, 3, 4, 5], right_from: 4}; by default right and wrong.
         show_reference: Whether teachers see the reference answer. Hidden is what was published.
         temperature, top_p: Sampling; null leaves a parameter out of the requests, as `max_tokens: null` does.
         max_tokens: The longest critique, in the teacher's tokens.
@@ -65,7 +79,9 @@ class CritiqueSettings:
 
     teachers: Teachers = ()
     samples: Count = 1
-    preset: Literal["plain", "boxed"] = "plain"
+    preset: Literal["plain", "boxed", "per_step"] = "plain"
+    prompt: str | None = None
+    verdicts: Annotated[Mapping[str, Any], VerdictForms(), Expected(FORMS)] = field(default_factory=dict)
     show_reference: bool = False
     temperature: Temperature = 0.3
     top_p: TopP = 0.95
@@ -76,6 +92,27 @@ class CritiqueSettings:
     def __post_init__(self) -> None:
         check_settings(self, "critique")
         check_extra(self.extra, "critique.extra")
+        words = self.words
+        if self.prompt is not None:
+            if self.preset != "plain":
+                raise CFTError(f"critique.prompt stands in the place of preset={self.preset}; give one of the two")
+            object.__setattr__(self, "prompt", read_template(self.prompt, "critique.prompt"))
+            check_template(self.prompt, words, where="critique.prompt", also=("reference_answer",), ends=True)
+
+    @cached_property
+    def words(self) -> Verdicts | None:
+        """`verdicts`, read; None for right and wrong."""
+        return read_verdicts(self.verdicts, "critique.verdicts")
+
+    def messages(self, record: Mapping[str, Any], show_reference: bool | None = None) -> list[dict[str, str]]:
+        """What a teacher is asked about a record.
+
+        Args:
+            record: The row.
+            show_reference: In the place of the settings' own.
+        """
+        shown = self.show_reference if show_reference is None else show_reference
+        return critique_messages(record, self.preset, shown, template=self.prompt, verdicts=self.words)
 
 
 def run_critique(
@@ -113,16 +150,21 @@ def run_critique(
         stage="critique",
         samples=settings.samples,
         sampling=sampling_of(settings),
-        messages=lambda record: critique_messages(record, settings.preset, settings.show_reference),
+        messages=settings.messages,
         unaskable=unaskable,
-        read=_read,
+        read=partial(_read, settings),
     )
     return ask_rows(rows, plan, teachers, folder, shard=shard, progress=progress)
 
 
-def _read(record: Record, model: str, sample: int, made: Generation) -> dict[str, Any] | str:
-    text = clean_critique(made.text)
-    if reason := refused_critique(text):
+def _read(
+    settings: CritiqueSettings, record: Record, model: str, sample: int, made: Generation
+) -> dict[str, Any] | str:
+    written, verdicts = made.text, settings.words
+    if verdicts and model == REFERENCE:
+        written = _in_words(written, verdicts)
+    text = clean_critique(written, verdicts)
+    if reason := refused_critique(text, verdicts):
         return reason
     meta = dict(record["meta"] or {})
     for name in ("sample", "finish_reason", "completion_tokens"):
@@ -132,4 +174,33 @@ def _read(record: Record, model: str, sample: int, made: Generation) -> dict[str
         meta["label"] = record["verdict"]
     meta |= {"sample": sample, "finish_reason": made.finish_reason}
     meta["completion_tokens"] = made.completion_tokens
-    return {"critique": text, "verdict": parse_verdict(text), "teacher": model, "meta": meta}
+    verdict = parse_verdict(text)
+    if verdicts:
+        meta["said"] = said = verdicts.said(text)
+        verdict = verdicts.meaning(said) if said else None
+    if settings.preset == "per_step":
+        steps = response_steps(record["response"])
+        meta["named_step"] = first_error_step(text, steps) if verdict == "wrong" else None
+    return {"critique": text, "verdict": verdict, "teacher": model, "meta": meta}
+
+
+def in_own_words(row: Mapping[str, Any], verdicts: Verdicts | None) -> Mapping[str, Any]:
+    """A row that brings its critique, with the verdict that it states in verdict words of one's own.
+
+    Args:
+        row: The record.
+        verdicts: The words; None for right and wrong, in which it has been read already.
+    """
+    said = verdicts.said(row["critique"]) if verdicts else None
+    if verdicts is None or said is None:
+        return row
+    known = {"label": row["verdict"]} if row["verdict"] else {}
+    return {**row, "verdict": verdicts.meaning(said), "meta": {**(row["meta"] or {}), **known, "said": said}}
+
+
+def _in_words(text: str, verdicts: Verdicts) -> str:
+    """The reference teacher's critique, which ends as published, with another pair's word; grades it gives itself."""
+    for verdict, line in END.items():
+        if not verdicts.graded and text.endswith(line):
+            return text.removesuffix(line) + verdicts.line(verdicts.words[verdict == "right"])
+    return text

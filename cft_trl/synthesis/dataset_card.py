@@ -16,6 +16,7 @@ configs:
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 from cft_trl import __version__
 from cft_trl.data.folders import without_folders
 from cft_trl.data.stage_files import StageReport
+from cft_trl.data.verdict_vocabulary import Verdicts, flow_verdicts, read_verdicts
 from cft_trl.synthesis.statistics import size_category
 
 _TAGS = ("cft-trl", "critique-fine-tuning", "critique", "synthetic")
@@ -63,6 +65,7 @@ def write_dataset_card(
     from jinja2 import Environment
 
     groups = numbers["configs"]
+    verdicts = _verdicts(recipe)
     title = settings.name or (settings.repo or folder_name).rpartition("/")[2]
     template = resources.files("cft_trl").joinpath("templates/dataset_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(keep_trailing_newline=True)
@@ -86,9 +89,20 @@ def write_dataset_card(
         recipe=recipe.rstrip("\n"),
         fence="`" * max(3, 1 + max(map(len, re.findall("`+", recipe)), default=0)),
         words=(words or "").strip(),
+        verdicts=verdicts,
+        flag=shlex.quote(flow_verdicts(verdicts)) if verdicts else None,
         files=numbers["files"],
     )
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _verdicts(recipe: str) -> Verdicts | None:
+    """The verdict words that a recipe's critiques conclude with; None for right and wrong."""
+    import yaml
+
+    content = yaml.safe_load(recipe)
+    section = content.get("critique") if isinstance(content, dict) else None
+    return read_verdicts(section.get("verdicts")) if isinstance(section, dict) else None
 
 
 def _front_matter(title: str, settings: Any, numbers: Mapping[str, Any], configs: Mapping[str, int]) -> str:

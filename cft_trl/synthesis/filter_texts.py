@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # whatever the critique is written in.
 _NO_PROSE = re.compile(
     r"\[asy\].*?\[/asy\]|```.*?```|\$\$.*?\$\$|\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\begin\{(\w+)\*?\}.*?\\end\{\1\*?\}"
-    r"|https?://\S+|\\[A-Za-z]+|^[^\n]*\bConclusion:\s*(?:right|wrong)\b[^\n]*$",
+    r"|https?://\S+|\\[A-Za-z]+|^[^\n]*\bConclusion:\s*(?:(?:right|wrong)\b[^\n]*|[^\n]*\[END\])$",
     re.DOTALL | re.MULTILINE,
 )
 _WORD = re.compile(r"[^\W\d_]{2,}(?:['\u2019][^\W\d_]+)*")

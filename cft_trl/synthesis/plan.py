@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.stage_files import RowFile, stage_path
-from cft_trl.data.teacher_prompts import answer_messages, critique_messages, refine_messages
+from cft_trl.data.teacher_prompts import answer_messages, refine_messages
 from cft_trl.generation.names import parse_model_name
 from cft_trl.grading.benchmarks import MATH_SYSTEM
 from cft_trl.sources.corpus import run_source
@@ -179,7 +179,7 @@ def _messages(recipe: Recipe, stage: str, row: dict[str, Any]) -> Messages:
         return answer_messages(row["query"], recipe.respond.system)
     if stage == "critique":
         shown = recipe.critique.show_reference and bool((row["reference_answer"] or "").strip())
-        return critique_messages(row, recipe.critique.preset, shown)
+        return recipe.critique.messages(row, shown)
     return refine_messages(row) if recipe.refine.answers == "critique" else answer_messages(row["query"], MATH_SYSTEM)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cft_trl.data.prompt_templates import read_template
 from cft_trl.data.settings import check_settings, read_settings
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.dialect import SECRET
@@ -59,6 +60,10 @@ class Recipe:
         check_settings(self, str)
         if not _NAME.fullmatch(self.name):
             raise CFTError(f"name={self.name!r}: give letters, digits, '-', '_' and '.'; it names a folder")
+        if self.source.append_verdict and self.critique.words:
+            raise CFTError(
+                "source.append_verdict writes right or wrong, critique.verdicts has others; end the critiques in those"
+            )
         if self.source.without_response is None:
             # Own questions need no response where models are asked for one.
             kept: Literal["keep", "fail"] = "keep" if self.respond.answers == "models" else "fail"
@@ -94,6 +99,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     content = _load(Path(path))
     for override in overrides:
         _override(content, override)
+    _read_prompt(content, Path(path))
     return to_recipe(content, str(path))
 
 
@@ -159,6 +165,13 @@ def _read_yaml(text: str) -> Any:
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     return yaml.load(text, TrueAndFalse)
+
+
+def _read_prompt(content: dict[str, Any], path: Path) -> None:
+    """A prompt's file beside the recipe becomes its text, so that the recipe of a build needs no other file."""
+    section = content.get("critique")
+    if isinstance(section, dict) and isinstance(section.get("prompt"), str):
+        section["prompt"] = read_template(section["prompt"], f"{path}: critique.prompt", path.parent)
 
 
 def _override(content: dict[str, Any], text: str) -> None:

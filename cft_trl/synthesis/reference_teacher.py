@@ -45,8 +45,12 @@ class ReferenceTeacher:
     def question(self, record: Mapping[str, Any]) -> list[dict[str, str]]:
         """What identifies its answer: all it reads of a row, where other teachers have their prompt."""
         known = [record["id"], record["query"], record["response"], record["reference_answer"]]
-        steps = (record["meta"] or {}).get("steps")
-        return [{"role": "user", "content": json.dumps([*known, steps], ensure_ascii=False)}]
+        meta = record["meta"] or {}
+        known += [
+            meta.get("steps"),
+            *([meta["checks"], meta.get("fault"), meta.get("grade")] if "checks" in meta else ()),
+        ]
+        return [{"role": "user", "content": json.dumps(known, ensure_ascii=False)}]
 
     async def ask(
         self,

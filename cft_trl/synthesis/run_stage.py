@@ -13,7 +13,7 @@ from typing import Any
 
 from cft_trl.data.stage_files import RowFile, StageReport, StageWriter, stage_path
 from cft_trl.models.identity import Identity
-from cft_trl.synthesis.critique import run_critique
+from cft_trl.synthesis.critique import in_own_words, run_critique
 from cft_trl.synthesis.recipe import Recipe
 from cft_trl.synthesis.refine import run_refine
 from cft_trl.synthesis.respond import run_respond
@@ -59,7 +59,7 @@ def ask_stage(
         with StageWriter(folder, stage, shard) as out:
             for row in rows:
                 out.report.read += 1
-                out.row(row)
+                out.row(in_own_words(row, recipe.critique.words))
         return out.report
     teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
     return _RUN[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.verdict_vocabulary import flow_verdicts
 from cft_trl.synthesis.build import Build, with_cost
 from cft_trl.synthesis.prices import dollars
 
@@ -58,6 +59,8 @@ def _lines(job: Build) -> list[str]:
     if run.resolve() == job.folder.resolve() or job.folder.resolve() in run.resolve().parents:
         run = job.folder.with_name(f"{job.folder.name}-cft")
     train = f"cft train --model_name_or_path smollm2-135m --dataset_name {shlex.quote(str(job.folder))}"
+    if words := job.recipe.critique.words:
+        train += f" --verdicts {shlex.quote(flow_verdicts(words))}"
     return [
         *lines,
         f"{job.folder}: the dataset (data/, README.md, recipe.yaml){told}",

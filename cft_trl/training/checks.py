@@ -273,7 +273,8 @@ def _check_collator(collator: Any, args: CFTConfig) -> None:
     if not isinstance(collator, DataCollatorForCritique):
         return
     for name in ("objective", "sft_target", "prompt_preset", "max_length", "over_length", "share_prefixes"):
-        mine, theirs = getattr(args, name), getattr(collator, name)
+        mine = args.wording if name == "prompt_preset" else getattr(args, name)
+        theirs = getattr(collator, name)
         if name == "share_prefixes":
             mine, theirs = bool(mine), bool(theirs)
         if mine != theirs:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cft_trl.data.prompts import Prompting
+from cft_trl.data.prompts import Prompting, Wording
 from cft_trl.data.read_rows import read_row
 from cft_trl.errors import CFTError
 from cft_trl.training.encoded import NO_VERDICT
@@ -68,7 +68,7 @@ class DataCollatorForCritique:
     share_prefixes: bool = False
     pad_to_multiple_of: int | None = None
     sft_target: str = "response"
-    prompt_preset: str = "paper"
+    prompt_preset: str | Wording = "paper"
     padding_free: bool = False
     varlen_attention: bool = False
     return_verdict_mask: bool = False

@@ -9,10 +9,13 @@ Published settings (arXiv 2501.17703, section 4.1): learning rate 5e-6, cosine, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from trl import SFTConfig
 
-from cft_trl.data.prompts import OBJECTIVES, PRESETS, SFT_TARGETS
+from cft_trl.data.prompt_templates import read_template
+from cft_trl.data.prompts import OBJECTIVES, PRESETS, SFT_TARGETS, PresetName, Wording, make_wording
+from cft_trl.data.verdict_vocabulary import FORMS, plain_verdicts, read_mapping, read_verdicts
 from cft_trl.errors import CFTError
 from cft_trl.training.lengths import OVER_LENGTH
 
@@ -29,7 +32,10 @@ class CFTConfig(SFTConfig):
         sft_target: which answer `objective="sft"` learns: `"response"` (as found), `"right_only"` (as found, rows
             judged right only), `"refinement"` (the teacher's own answer).
         prompt_preset: `"paper"` reproduces the published user turn byte for byte; `"compact"` says the same in
-            fewer tokens.
+            fewer tokens; `"per_step"` numbers the solution's steps and asks for a judgement of each.
+        prompt: a prompt of your own in the preset's place: a Jinja2 template's file, or its text (docs/domains.md).
+        verdicts: the words that critiques conclude with: `{right: accept, wrong: reject}`, or grades from the worst to
+            the best, `{grades: [1, 2, 3, 4, 5], right_from: 4}`; default right and wrong.
         max_length: longest row in tokens, prompt, target and end token together; None sets no limit.
         over_length: what happens to a longer row. `"shorten_response"`: the response loses its tail, the critique
             stays whole. `"drop"`: the row is left out and counted. `"error"`: the run stops.
@@ -59,7 +65,11 @@ class CFTConfig(SFTConfig):
     sft_target: str = field(
         default="response", metadata={"help": "Answer that objective sft learns: response, right_only or refinement."}
     )
-    prompt_preset: str = field(default="paper", metadata={"help": "Wording of the prompts: paper or compact."})
+    prompt_preset: str = field(default="paper", metadata={"help": "Wording of prompts: paper, compact or per_step."})
+    prompt: str | None = field(default=None, metadata={"help": "A prompt of your own: a Jinja2 file, or its text."})
+    verdicts: dict | str | None = field(
+        default=None, metadata={"help": "Words for right and wrong, or grades: {right: accept, wrong: reject}."}
+    )
     over_length: str = field(
         default="shorten_response",
         metadata={"help": "Row longer than max_length: shorten_response, drop or error."},
@@ -91,6 +101,7 @@ class CFTConfig(SFTConfig):
         _one_of("objective", self.objective, OBJECTIVES)
         _one_of("sft_target", self.sft_target, SFT_TARGETS)
         _one_of("prompt_preset", self.prompt_preset, tuple(PRESETS))
+        self._read_wording()
         _one_of("over_length", self.over_length, OVER_LENGTH)
         _one_of("mixture_strategy", self.mixture_strategy, MIXTURE_STRATEGIES)
         # As a field it is a word, which is what flags are read as; from here on it is true, false or "auto".
@@ -102,6 +113,24 @@ class CFTConfig(SFTConfig):
         self._check_numbers()
         super().__post_init__()
         self._check_contradictions()
+
+    @property
+    def wording(self) -> PresetName | Wording:
+        """What rows are asked in: the preset's name, or a `Wording` where the settings have more."""
+        return make_wording(cast(PresetName, self.prompt_preset), self.prompt, self.verdicts, self.objective)
+
+    def _read_wording(self) -> None:
+        """The settings keep a template's text, and the verdict words in their one form, whatever was given."""
+        if isinstance(self.verdicts, str):
+            self.verdicts = read_mapping(self.verdicts, "verdicts", FORMS)
+        self.verdicts = plain_verdicts(read_verdicts(self.verdicts))
+        if self.prompt is not None:
+            if self.prompt_preset != "paper":
+                raise CFTError(f"prompt stands in the place of prompt_preset={self.prompt_preset}; give one of the two")
+            if self.objective == "sft":
+                raise CFTError("prompt with objective=sft: the student sees the query alone; leave prompt out")
+            self.prompt = read_template(self.prompt)
+        _ = self.wording
 
     def _check_numbers(self) -> None:
         for name, least in (

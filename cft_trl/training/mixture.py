@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
-from cft_trl.data.prompts import Prompting
-from cft_trl.errors import CFTError
+from cft_trl.data.prompts import Prompting, Wording, told_wording
+from cft_trl.errors import CFTError, in_line
 from cft_trl.models.run_record import provenance
 from cft_trl.training.config import MIXTURE_STRATEGIES
 from cft_trl.training.encoded import ACCOUNT_FEATURES, MOST_PARTS
@@ -46,7 +46,8 @@ class DatasetPart:
 
     Args:
         rows: Rows of any layout that `cft_trl.to_records` reads; no stream.
-        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None.
+        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None; its own prompt and verdict words
+            (`wording`) are those of the parts with its objective.
         sft_target: As in `CFTConfig`, for objective `sft`.
         weight: Its share of the rows of an epoch, in relation to the other parts'; all parts have one, or none has.
         name: What the reports and its loss (`loss_NAME`) are called by; default its objective.
@@ -61,7 +62,7 @@ class DatasetPart:
     rows: Any
     objective: str | None = None
     sft_target: str | None = None
-    prompt_preset: str | None = None
+    prompt_preset: str | Wording | None = None
     weight: float | None = None
     name: str | None = None
 
@@ -123,7 +124,7 @@ def _settled(part: DatasetPart, args: CFTConfig, name: str, where: str) -> Datas
         raise CFTError(f"{where}: it holds no rows")
     if "input_ids" in part.rows.column_names:
         raise CFTError(f"{where}: its rows are tokens already; give them as text, so that they get its prompt")
-    preset = part.prompt_preset or args.prompt_preset
+    preset = part.prompt_preset or (args.wording if objective == args.objective else args.prompt_preset)
     settled = replace(part, objective=objective, sft_target=target, prompt_preset=preset, name=name)
     try:
         settled.prompting  # noqa: B018 - checks the values
@@ -146,11 +147,12 @@ def check_main_part(parts: Sequence[DatasetPart], args: CFTConfig) -> None:
     if args.objective not in objectives:
         raise CFTError(f"objective={args.objective}, by which the run is called and evaluated, is none of its parts' "
                        f"({', '.join(objectives)}); set objective to one of them")  # fmt: skip
-    asked = {part.prompting.preset for part in parts if part.objective == args.objective}
-    if args.objective != "sft" and args.prompt_preset not in asked:
+    asked = [part.prompting.preset for part in parts if part.objective == args.objective]
+    if args.objective != "sft" and args.wording not in asked:
+        told = ", ".join(dict.fromkeys(in_line(told_wording(preset)) for preset in asked))
         raise CFTError(
-            f"prompt_preset={args.prompt_preset}, in which the model is asked later, is that of no part with objective "
-            f"{args.objective} ({', '.join(sorted(asked))}); set it to one of them"
+            f"prompt_preset={in_line(told_wording(args.wording))}, in which the model is asked later, is that of no part "
+            f"with objective {args.objective} ({told}); set it to one of them"
         )
 
 
@@ -339,7 +341,7 @@ def parts_record(parts: Sequence[DatasetPart], reports: Mapping[str, Preparation
     for part in parts:
         report, found = reports[f"{name}/{part.name}"], provenance(part.rows)
         about = {"name": part.name, "objective": part.objective, "sft_target": part.sft_target,
-                 "prompt_preset": part.prompt_preset, "weight": part.weight}  # fmt: skip
+                 "prompt_preset": told_wording(part.prompt_preset or "paper"), "weight": part.weight}  # fmt: skip
         rows = {"rows": report.used + report.repeats} | ({"repeats": report.repeats} if report.repeats else {})
         told.append({key: value for key, value in about.items() if value is not None} | rows | found)
         for key in ("sources", "teachers"):

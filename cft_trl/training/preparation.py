@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cft_trl.data import prompts
 from cft_trl.data.layouts import find_layout
 from cft_trl.data.prompts import Prompting, to_prompt_completion
-from cft_trl.data.read_rows import is_read, read_row, stated_in
+from cft_trl.data.read_rows import is_read, read_row
 from cft_trl.data.records import reading_digest, with_class_names
 from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
@@ -171,7 +171,7 @@ class RowEncoder:
     def _columns(
         self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int], token_columns: Callable[..., dict[str, Any]]
     ) -> dict[str, Any]:
-        stated = list(map(stated_in, rows))
+        stated = list(map(self.prompting.stated_in, rows))
         statuses = [self.prompting.unusable(row) or KEPT for row in rows]
         usable = [i for i, status in enumerate(statuses) if status == KEPT]
         items: list[Encoded | None] = [None] * len(rows)
@@ -267,9 +267,8 @@ class RowEncoder:
         # end token, else the student would never learn to stop.
         text_end = texts.start + len(texts.target)
         after = row.token_at(text_end) if text_end < len(texts.full) else None
-        closing = None
-        if after is not None:
-            closing = next((p for p in range(after, end) if ids[p] in self._special_ids), None)
+        places = range(end if after is None else after, end)
+        closing = next((p for p in places if ids[p] in self._special_ids), None)
         if closing is not None:
             end = closing + 1
         elif ids[-1] != self.tokenizer.eos_token_id:
@@ -307,9 +306,10 @@ class RowEncoder:
             "offset_mapping"
         ]
         keep = len(offsets)
+        share = min(1.0, 0.1 + keep / max(1, length - len(bare.input_ids)))  # a "Step 3: " goes with its line
         while length > most:
             # Tokens merge differently at the new end, so the first cut may leave a token too many.
-            keep -= length - most
+            keep -= max(1, int((length - most) * share))
             if keep < 1:
                 return None, f"{too_long} even without any response"
             cut = self._encode([self._texts(row, stated, row["response"][: offsets[keep - 1][1]])])[0]

@@ -88,7 +88,7 @@ def _rows_of(script: Any, config: Any, part: str | None) -> tuple[Any, Prompting
     if not is_mixture(rows):
         if part is not None:
             raise CFTError(f"--part {part}: there is one dataset, without parts; leave it out")
-        return rows, Prompting(config.objective, config.sft_target, config.prompt_preset), "train dataset"
+        return rows, Prompting(config.objective, config.sft_target, config.wording), "train dataset"
     parts = {one.name or "": one for one in settled_parts(rows, config)}
     if part is not None and part not in parts:
         raise CFTError(f"--part {part}: there is no such part{nearest(part, parts)}; give one of {', '.join(parts)}")

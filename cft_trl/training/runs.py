@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
-from cft_trl.errors import CFTError
+from cft_trl.errors import CFTError, in_line
 from cft_trl.models.identity import (
     MODEL_FILES,
     Identity,
@@ -238,7 +238,8 @@ def _changed_settings(output: Path, settings: Mapping[str, Any]) -> list[str]:
     # How many rows a step has is compared with the launch, of a run that wrote it down.
     free = _FREE_TO_CHANGE | {"launch"} | ({*BATCH_SETTINGS} if "launch" in before else set())
     names = sorted({*before, *now} - free)
-    return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if before.get(name) != now.get(name)]
+    changed = [name for name in names if before.get(name) != now.get(name)]
+    return [f"{name}: {in_line(before.get(name))} -> {in_line(now.get(name))}" for name in changed]
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Identity | None]) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.prompts import Wording, told_wording
 from cft_trl.data.records import reading_digest
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.racing import LeavingRule, race_of
@@ -58,7 +59,7 @@ class Selection:
 
     run: Path
     validation: ValidationSet
-    prompt_preset: str = "paper"
+    prompt_preset: str | Wording = "paper"
     keep: int = 1
     generator: str = "transformers"
     address: str | None = None
@@ -74,7 +75,7 @@ class Selection:
             "kind": validation.kind,
             "rows": len(validation.rows),
             "digest": validation.digest,
-            "prompt_preset": self.prompt_preset if validation.kind == "verdicts" else None,
+            "prompt_preset": told_wording(self.prompt_preset) if validation.kind == "verdicts" else None,
             "max_new_tokens": validation.max_new_tokens,
             "generator": self.generator,
             **({"address": self.address} if self.address else {}),
@@ -202,7 +203,7 @@ class Selection:
         if before is None:
             before = next((point for point in self.curve() if point["step"] == step), {})
         places = sorted(generations)
-        summary, hits = self.validation.score([generations[at] for at in places], places)
+        summary, hits = self.validation.score([generations[at] for at in places], places, self.prompt_preset)
         rows = self.validation.rows
         # A run that was killed may have left texts that no point knows of.
         kept = self._texts(step) if before else []

@@ -208,7 +208,7 @@ class CFTTrainer(SFTTrainer):
             return self._accept_prepared(dataset, columns, args, packing, dataset_name)
         processing_class = self._tokenizer  # `evaluate` gives the one that asks as was trained
         self._dates = self._dates or freeze_run_dates(processing_class, args.output_dir)
-        prompting = Prompting(args.objective, args.sft_target, args.prompt_preset)
+        prompting = Prompting(args.objective, args.sft_target, args.wording)
         encoder = RowEncoder(processing_class, prompting, self._row_limit, args.over_length, f"{dataset_name} dataset")
         # What `evaluate` is given later under that name is no mixture.
         parts = self.parts.get(dataset_name) if dataset_name not in self.preparation else None

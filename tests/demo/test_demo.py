@@ -133,6 +133,7 @@ def test_formulas_are_told_from_prices(text, formulas):
         ("Step 1: Add.\n2 + 2 = 5\nStep 2: Stop.", ["Step 1: Add.\n2 + 2 = 5", "Step 2: Stop."]),
         ("1. Add.\n2. Stop.\nAnswer: 5", ["1. Add.", "2. Stop.", "Answer: 5"]),
         ("Let x = 2.\nThen x + 2 = 4.\n\nSo it is 4.", ["Let x = 2.\nThen x + 2 = 4.", "So it is 4."]),
+        ("1.2 + 2.4 = 3.6\n24 + 12 = 36\n3.6 + 36 = 39.6", ["1.2 + 2.4 = 3.6", "24 + 12 = 36", "3.6 + 36 = 39.6"]),
         ("", []),
     ],
 )
@@ -250,7 +251,7 @@ def test_a_request_that_cannot_be_taken_is_told_why(ask, words):
         ("CFT_MAX_NEW_TOKENS", "many", "give a whole number from 1"),
         ("CFT_MAX_NEW_TOKENS", "0", "a whole number from 1"),
         ("CFT_ENDPOINT", "localhost:8000", "give an address"),
-        ("CFT_PROMPT_PRESET", "mine", "give paper or compact"),
+        ("CFT_PROMPT_PRESET", "mine", "give paper, compact or per_step"),
         ("CFT_MAX_ROUNDS", "9", "a whole number from 1 to 8"),
         ("CFT_PATIENCE", "-1", "seconds"),
     ],

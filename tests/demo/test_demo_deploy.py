@@ -157,7 +157,7 @@ def test_a_token_that_may_not_write_is_told_in_one_line(hub, monkeypatch, capsys
         (["--dry-run"], "--dry-run belongs to --deploy"),
         (["--endpoint", "host:8000"], "give an address"),
         (["--model", "./no/such/folder"], "neither a folder here nor a Hub id"),
-        (["--prompt-preset", "mine"], "give paper or compact"),
+        (["--prompt-preset", "mine"], "give paper, compact or per_step"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(hub, tmp_path, capsys, words, told):

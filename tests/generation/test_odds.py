@@ -11,6 +11,8 @@ from conftest import make_model
 from families import FAMILIES, overfit
 from peft import LoraConfig, get_peft_model
 
+from cft_trl.data.prompts import Wording
+from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.generation.local import LocalModel
 from cft_trl.generation.odds import NO_OTHER_WORD, NO_VERDICT, NOT_FOUND, Odds, other_word, read_here, read_told
 from cft_trl.generation.types import Choice, Generation
@@ -90,6 +92,53 @@ def test_an_endpoint_tells_what_the_model_says_here(model, text):
         assert there.p_right in (there.low, there.high)
     else:
         assert there.p_right == pytest.approx(here.p_right, abs=1e-4)
+
+
+OWN = {
+    "pair": Wording(verdicts=Verdicts(("reject", "accept"), "accept")),
+    "grades": Wording(verdicts=Verdicts(("1", "2", "3", "4", "5"), "4")),
+    "words": Wording(verdicts=Verdicts(("poor", "fair", "good", "excellent"), "good")),
+}
+
+
+@pytest.mark.parametrize(
+    ("wording", "text"),
+    [
+        ("pair", "It fails for [].\n\nConclusion: reject [END]"),
+        ("pair", "I accept this.\n\n**Conclusion:** Accept."),
+        ("grades", "2 of 4 wishes are met.\nConclusion: 3 [END]"),
+        ("grades", "Grade: 5/5"),
+        ("words", "Conclusion: excellent [END]"),
+    ],
+)
+def test_words_of_ones_own_here_and_behind_an_endpoint(model, wording, text):
+    made = written(model.tokenizer, text)
+    here = read_here(model, ASKED, made, OWN[wording])
+    assert here.verdict == OWN[wording].verdicts.stated(text).verdict
+    assert read_here(model, ASKED, made).missing, "without the words there is no verdict"
+    if here.missing:  # two grades that begin with one token cannot be told apart by it
+        assert wording == "words"
+        return
+    assert 0 < here.p_right < 1
+    size = len(model.tokenizer)
+    there = read_told(text, told(model, made, size if size < 5000 else 20), OWN[wording])
+    if there.bounded:
+        assert there.low <= here.p_right <= there.high
+    elif not there.missing:
+        assert there.p_right == pytest.approx(here.p_right, abs=1e-4)
+
+
+def test_with_grades_it_is_the_share_of_the_good_ones():
+    grades = {"1": 0.05, "2": 0.1, "3": 0.2, "4": 0.5, "5": 0.1}
+    others = tuple((word, math.log(p)) for word, p in grades.items())
+    choices = [Choice("Conclusion:", 0.0), Choice(" ", 0.0), Choice("4", math.log(0.5), others)]
+    odds = read_told("Conclusion: 4", choices, OWN["grades"])
+    assert odds.p_right == pytest.approx(0.6 / 0.95)
+    assert odds.verdict == "right"
+    few = [*choices[:2], Choice("2", math.log(0.1), others[1:4])]
+    odds = read_told("Conclusion: 2", few, OWN["grades"])
+    assert odds.verdict == "wrong"
+    assert odds.low <= 0.6 / 0.95 <= odds.high, "1 and 5 are not told, so only what it lies between is known"
 
 
 def test_the_figure_is_that_of_the_two_words_in_their_place(tokenizers):

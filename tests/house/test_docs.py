@@ -17,7 +17,7 @@ from doc_blocks import BLOCKS, PAGES, blocks_of, check_command, commands_of
 from cft_trl.cli import COMMANDS
 
 DOCS = REPOSITORY / "docs"
-LANGUAGES = {"bash", "python", "yaml", "jsonl", "text", ""}  # without a name: text
+LANGUAGES = {"bash", "python", "yaml", "jsonl", "jinja", "text", ""}  # without a name: text
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,7 @@ def test_files_are_what_their_readers_take(block, tmp_path):
             if "problem" not in row:  # a file that the page maps the columns of, which the walk does
                 assert to_record(row, block.place)["query"]
         return
+    furnish(tmp_path, REPOSITORY / block.place.partition(":")[0])  # a recipe may name other files of its page
     path = tmp_path / "file.yaml"
     path.write_text(block.text)
     if re.search(r"^source:", block.text, re.MULTILINE):

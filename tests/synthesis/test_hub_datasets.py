@@ -64,7 +64,7 @@ def run(name: str, folder, *more: str) -> int:
 
 
 def test_every_folder_has_its_recipe_and_card():
-    assert NAMES == ["metamath", "numinamath", "one-shot", "webinstruct"]
+    assert NAMES == ["code-review", "metamath", "numinamath", "one-shot", "rubric", "webinstruct"]
     table = (FOLDER / "README.md").read_text()
     for name in NAMES:
         assert len((FOLDER / name / "card.md").read_text()) > 500

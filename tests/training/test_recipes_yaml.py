@@ -87,7 +87,8 @@ def label(path: Path) -> str:
 
 def test_every_published_run_has_a_recipe_and_the_reverse():
     assert {label(path) for path in RUNS if path.parent.name != LOCAL} == set(PUBLISHED)
-    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == {"cft", "cgd", "sft", "mixture"}
+    local = {"cft", "cgd", "sft", "mixture", "code-review", "rubric"}
+    assert {path.stem for path in RUNS if path.parent.name == LOCAL} == local
 
 
 @pytest.mark.parametrize("path", RUNS, ids=label)

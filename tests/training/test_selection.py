@@ -94,7 +94,7 @@ def test_every_checkpoint_is_scored_as_saved_and_the_best_stays(trained, monkeyp
     steps = iter(hits)
     score = validation_module.ValidationSet.score
 
-    def planted(self, generations, places):
+    def planted(self, generations, places, preset):
         given = hits[next(steps)]
         interval = list(wilson_interval(sum(given), 4))
         return {
@@ -268,7 +268,7 @@ def test_texts_are_graded_anew_by_other_graders_and_not_written_again(run, monke
     selection = Selection(run, arithmetic(6))
     before = select(selection, generate)
     monkeypatch.setattr("cft_trl.training.selection.grader_digest", lambda: "another")
-    monkeypatch.setattr("cft_trl.evaluation.validation.parse_verdict", lambda text: None)
+    monkeypatch.setattr("cft_trl.evaluation.validation.verdict_by", lambda text, preset: None)
     after = select(selection, generate)
     assert asked == [2, 4, 10]
     assert before["curve"][0]["hits"] > 0
