@@ -46,8 +46,8 @@ class DatasetPart:
 
     Args:
         rows: Rows of any layout that `cft_trl.to_records` reads; no stream.
-        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None; its own prompt and verdict words
-            (`wording`) are those of the parts with its objective.
+        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None; the prompt and verdict words
+            that it may have (`wording`) are those of the parts with its objective.
         sft_target: As in `CFTConfig`, for objective `sft`.
         weight: Its share of the rows of an epoch, in relation to the other parts'; all parts have one, or none has.
         name: What the reports and its loss (`loss_NAME`) are called by; default its objective.
@@ -151,8 +151,8 @@ def check_main_part(parts: Sequence[DatasetPart], args: CFTConfig) -> None:
     if args.objective != "sft" and args.wording not in asked:
         told = ", ".join(dict.fromkeys(in_line(told_wording(preset)) for preset in asked))
         raise CFTError(
-            f"prompt_preset={in_line(told_wording(args.wording))}, in which the model is asked later, is that of no part "
-            f"with objective {args.objective} ({told}); set it to one of them"
+            f"prompt_preset={in_line(told_wording(args.wording))}, in which the model is asked later, is that of no "
+            f"part with objective {args.objective} ({told}); set it to one of them"
         )
 
 
