@@ -36,12 +36,15 @@ def build(settings: DemoSettings | None = None, runtime: Runtime | None = None) 
         runtime: One whose models are loaded; None loads them.
 
     Raises:
-        CFTError: A model cannot be loaded, or gradio is not installed.
+        CFTError: A model cannot be loaded, the rows of the tab Browse cannot be read, or gradio is not installed.
     """
     require("space", "the app", "gradio")
     import gradio as gr
 
     settings = settings or DemoSettings.from_environment()
+    from cft_trl.demo.browse_tab import BrowseTab, ShownRows
+
+    rows = ShownRows.of(settings)
     if runtime is None:
         runtime = Runtime(settings)
         runtime.load()
@@ -60,6 +63,8 @@ def build(settings: DemoSettings | None = None, runtime: Runtime | None = None) 
                 question, solution = page.critique()
             with gr.Tab("Compare", id="compare", render_children=True):
                 page.compare()
+            with gr.Tab("Browse", id="browse", render_children=True):
+                BrowseTab(rows).build()
             with gr.Tab("Learn", id="learn", render_children=True):
                 page.learn(tabs, question, solution)
         app.unload(page.left)
