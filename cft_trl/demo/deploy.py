@@ -18,7 +18,17 @@ from typing import Any
 from cft_trl.errors import CFTError
 
 # What of the package's dependencies a Space needs; gradio is the Space's SDK and comes with it.
-REQUIRED = ("accelerate", "datasets", "huggingface_hub", "jinja2", "numpy", "openai", "safetensors", "torch", "transformers")
+REQUIRED = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "jinja2",
+    "numpy",
+    "openai",
+    "safetensors",
+    "torch",
+    "transformers",
+)
 SOURCE_SUFFIXES = (".py", ".css", ".js", ".jinja", ".yaml")
 
 APP = '''\

@@ -312,7 +312,7 @@ def test_an_empty_seed_is_shown_as_empty_and_a_wrong_one_is_refused(page, model)
     assert "The seed must be a whole number" in page.locator("#solve-status").inner_text()
     seed.fill("12")
     page.click("#solve-run")
-    assert "Done" in settled(page, "solve")
+    page.wait_for_selector("#solve-status >> text=Done")
     assert model.asked[-1][1]["seed"] == 12
 
 
