@@ -91,7 +91,8 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `CFT_EXTRA` | further fields of each request to it, `{{reasoning_effort: low, temperature: null}}` | none |
 | `CFT_PROMPT_PRESET` | wording of the critique prompt, `paper` or `compact` | the model's, else `paper` |
 | `CFT_ROWS` | rows of critiques for Browse: a dataset of the Hub, or a file or folder | the arithmetic source's |
-| `CFT_ROWS_NAME`, `CFT_ROWS_REVISION`, `CFT_ROWS_LIMIT` | its configuration and revision; the first so many rows | none, main, 1000 |
+| `CFT_ROWS_NAME`, `CFT_ROWS_REVISION` | configuration and revision of that dataset | none, main |
+| `CFT_ROWS_LIMIT` | the first so many rows of it | 1000 |
 | `CFT_MAX_NEW_TOKENS`, `CFT_MAX_ROUNDS` | the most a visitor can ask for | 512, 4 |
 | `CFT_MAX_QUESTION`, `CFT_MAX_SOLUTION` | longest inputs, in characters | 4000, 8000 |
 | `CFT_CONCURRENCY`, `CFT_QUEUE_SIZE` | texts written at once; requests that may wait | 1 (16 with an endpoint), 64 |
