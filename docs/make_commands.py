@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterator
 
 _COMMAND = re.compile(r"(?:cft|accelerate|ollama) ")
+_NAMED = ("name", "what it is")
+_WIDE = 80  # characters of a command in one line; a longer one goes on before its next flag
 _COLUMNS = re.compile(r"(\S.*?)(?:\s{2,}(\S.*))?$")
 
 
@@ -30,9 +32,9 @@ def commands() -> str:
         "the commands' own parsers.",
         table(("command", "does"), [(f"[`cft {name}`](#cft-{name})", cell(what)) for name, what in COMMANDS.items()]),
     ]
-    for name, what in COMMANDS.items():
+    for name in COMMANDS:
         module = importlib.import_module(f"cft_trl.commands.{name.replace('-', '_')}")
-        parts += [f"## cft {name}", f"{what[0].upper()}{what[1:]}.", *help_parts(module.HELP), *_flags(name)]
+        parts += [f"## cft {name}", *help_parts(module.HELP), *_flags(name, module.HELP)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,7 +46,7 @@ def help_parts(text: str) -> Iterator[str]:
         ['Does a thing.', 'Examples:', '```text\\n# the first\\ncft do x\\n\\ncft do y\\n```']
         >>> print(*help_parts("layouts:\\n  records   id, query,\\n            response"), sep="\\n")
         Layouts:
-        |  |  |
+        | name | what it is |
         | --- | --- |
         | `records` | id, query, response |
     """
@@ -52,15 +54,17 @@ def help_parts(text: str) -> Iterator[str]:
         lines = block.splitlines()
         prose = [line for line in lines if not line.startswith(" ")]
         if prose and not (len(prose) == 1 and prose[0].endswith(":")):
-            yield escaped(" ".join(line.strip() for line in lines))
+            yield _sentence(" ".join(line.strip() for line in lines))
             continue
         if prose:
-            yield escaped(prose[0][0].upper() + prose[0][1:])
+            yield _sentence(prose[0])
         indented = [line for line in lines if line.startswith(" ")]
         if any(_COMMAND.match(line.strip()) for line in indented):
             yield _commands(indented)
         else:
-            yield table(("", ""), [(f"`{one}`", cell(told)) for one, told in _two_columns(indented)])
+            listed = _two_columns(indented)
+            yield table(_NAMED, [(f"`{one}`", cell(told)) for one, told in listed if told])
+            yield from (f"`{one}`" for one, told in listed if not told)
 
 
 def _commands(lines: list[str]) -> str:
@@ -76,9 +80,25 @@ def _commands(lines: list[str]) -> str:
     text, told_before = "", False
     for command, told in made:
         gap = "\n" if text and (told or told_before) else ""
-        text += gap + (f"# {told}\n" if told else "") + command + "\n"
+        text += gap + (f"# {told}\n" if told else "") + _wrapped(command) + "\n"
         told_before = bool(told)
     return f"```text\n{text}```"
+
+
+def _wrapped(command: str) -> str:
+    """A long command in several lines, as a shell takes it."""
+    lines = [""]
+    for part in re.split(r" (?=--\w)", command):
+        if lines[-1] and len(lines[-1]) + len(part) > _WIDE:
+            lines.append("    " + part)
+        else:
+            lines[-1] = f"{lines[-1]} {part}" if lines[-1] else part
+    return " \\\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    """Prose, escaped; it begins with a capital unless it begins with a flag."""
+    return escaped(text[0].upper() + text[1:])
 
 
 def _two_columns(lines: list[str]) -> list[tuple[str, str]]:
@@ -95,7 +115,8 @@ def _two_columns(lines: list[str]) -> list[tuple[str, str]]:
     return made
 
 
-def _flags(name: str) -> Iterator[str]:
+def _flags(name: str, text: str) -> Iterator[str]:
+    """What the parser knows; a flag that it has no words for is told in the help's own text."""
     from cft_trl.commands.completion_scripts import _SETTINGS_COMMANDS, command_parser
 
     if name == "train":
@@ -105,15 +126,19 @@ def _flags(name: str) -> Iterator[str]:
         )
         return
     parser = command_parser(name)
-    rows = [(_names(action), cell(_told(action, parser))) for action in parser._actions if _is_shown(action)]
+    rows = [(_names(action), cell(_told(action, parser))) for action in parser._actions if _is_shown(action, text)]
     if rows:
-        yield table(("argument", "what it is"), rows)
+        yield table(_NAMED, rows)
     if name in _SETTINGS_COMMANDS:
         yield "Besides these, `--config FILE` and the flags of [`cft train`](#cft-train)."
 
 
-def _is_shown(action: argparse.Action) -> bool:
-    return action.help != argparse.SUPPRESS and action.dest != "help"
+def _is_shown(action: argparse.Action, text: str) -> bool:
+    listed = r"^ +(?:--[\w-]+, )*{}\b".format
+    told_already = not action.help and any(
+        re.search(listed(re.escape(option)), text, re.MULTILINE) for option in action.option_strings
+    )
+    return action.help != argparse.SUPPRESS and action.dest != "help" and not told_already
 
 
 def _names(action: argparse.Action) -> str:
