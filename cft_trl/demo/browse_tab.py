@@ -138,7 +138,8 @@ def row_html(row: dict[str, Any]) -> str:
 
     Example:
         >>> from cft_trl.data.records import make_record
-        >>> rows = Rows([make_record(query="1 + 1?", response="1 + 1 = 3", critique="Step 1 fails. It is wrong.")])
+        >>> said = "Step 1: 1 + 1 = 2, not 3.\\n\\nConclusion: wrong"
+        >>> rows = Rows([make_record(query="1 + 1?", response="1 + 1 = 3", critique=said)])
         >>> '<div class="step wrong">' in row_html(rows.row(0))
         True
     """
