@@ -311,6 +311,9 @@ def test_an_empty_seed_is_shown_as_empty_and_a_wrong_one_is_refused(page, model)
     page.wait_for_selector("#solve-status .trouble")
     assert "The seed must be a whole number" in page.locator("#solve-status").inner_text()
     seed.fill("12")
+    warmth = page.locator("#solve-settings").get_by_label("Temperature").first
+    warmth.fill("0.5")
+    warmth.press("Tab")
     page.click("#solve-run")
     page.wait_for_selector("#solve-status >> text=Done")
     assert model.asked[-1][1]["seed"] == 12
