@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.error
 import urllib.request
@@ -88,6 +89,17 @@ def test_a_refusal_reaches_the_program_as_a_sentence(served, arguments, api_name
     with pytest.raises(Exception, match=words.replace(".", r"\.")):
         client.predict(*arguments, api_name=api_name)
     assert len(model.asked) == before
+
+
+def test_the_api_is_asked_without_its_client_as_the_spaces_page_says(served):
+    client, _ = served
+    address, body = f"{client.src}gradio_api/call/critique", b'{"data": ["What is 2 + 2?", "2 + 2 = 5", 0, 0, -1]}'
+    asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked) as reply:
+        event = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{address}/{event}") as reply:
+        told = [line for line in reply.read().decode().splitlines() if line.startswith("data: [")]
+    assert json.loads(told[-1].removeprefix("data: "))[0]["done"]
 
 
 def test_who_names_no_limit_gets_one_that_the_app_gives():
