@@ -118,11 +118,11 @@ client.predict("What is 2 + 2?", "2 + 2 = 5", api_name="/critique")
 # {{'critique': '…', 'verdict': 'wrong', 'first_wrong_step': 1, 'steps': ['2 + 2 = 5'], …}}
 ```
 
-Without that client, all values are given, in the order of `/solve` (question, mode, max_new_tokens, temperature, max_rounds,
-seed) or `/critique` (question, solution, max_new_tokens, temperature, seed):
+Without that client, all values are given, in the order of `/solve` (question, mode, max_new_tokens, temperature,
+max_rounds, seed) or `/critique` (question, solution, max_new_tokens, temperature, seed):
 
 ```bash
-curl -s http://127.0.0.1:7860/gradio_api/call/critique -H 'Content-Type: application/json' \
+curl -s http://127.0.0.1:7860/gradio_api/call/critique -H 'Content-Type: application/json' \\
     -d '{{"data": ["What is 2 + 2?", "2 + 2 = 5", 0, 0, -1]}}'      # {{"event_id": "…"}}
 curl -sN http://127.0.0.1:7860/gradio_api/call/critique/EVENT_ID
 ```
