@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def readme_section(heading: str) -> str:
-    """A section of README.md as a page of docs/ can hold it: links to other pages go there, the others are their text.
+    """A section of README.md as a page of docs/ can hold it: links to other pages go there, the others name their file.
 
     Raises:
         ValueError: There is no such section.
@@ -51,4 +51,4 @@ def readme_section(heading: str) -> str:
     if not found:
         raise ValueError(f"README.md has no section {heading!r}")
     pages = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", found[1].strip())
-    return re.sub(r"\[([^\]]+)\]\((?!https?://|#|[\w-]+\.md)[^)]+\)", r"\1", pages)
+    return re.sub(r"\[([^\]]+)\]\((?!https?://|#|[\w-]+\.md)([^)]+)\)", r"\1: `\2`", pages)

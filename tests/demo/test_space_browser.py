@@ -179,7 +179,7 @@ def test_a_megabyte_is_refused_in_a_sentence(page, model):
 
 @pytest.mark.slow
 def test_everything_has_a_name_and_the_keyboard_reaches_it(page):
-    for name in ("Solve", "Critique", "Compare"):
+    for name in ("Solve", "Critique", "Compare", "Browse"):
         tab(page, name)
         for box in page.locator("textarea:visible, input:visible, button:visible").all():
             named = "e => [...(e.labels || [])].map(l => l.innerText).join() || e.ariaLabel || e.innerText || e.title"
@@ -357,7 +357,7 @@ CONTRAST = re.sub(
         v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
     const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
         if (c.length < 4 || c[3] > 0.5) return c; } return [255, 255, 255]; };
-    const own = '.cft-header *, .cft-view *, .cft-status *, .prose-block *, .flow *, .model-head *, [role=tab]';
+    const own = '.cft-header *, .cft-about *, footer button, .cft-view *, .cft-status *, .prose-block *, .flow *, .model-head *, [role=tab]';
     const says = e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
     return [...document.querySelectorAll(own)].filter(e => e.offsetParent && !e.closest('.katex') && says(e)).map(e => {
         const a = light(rgb(getComputedStyle(e).color)), b = light(behind(e));
