@@ -357,7 +357,8 @@ CONTRAST = re.sub(
         v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
     const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
         if (c.length < 4 || c[3] > 0.5) return c; } return [255, 255, 255]; };
-    const own = '.cft-header *, .cft-about *, footer button, .cft-view *, .cft-status *, .prose-block *, .flow *, .model-head *, [role=tab]';
+    const own = '.cft-header *, .cft-about *, footer button, .cft-view *, .cft-status *, .prose-block *, '
+        + '.flow *, .model-head *, [role=tab]';
     const says = e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
     return [...document.querySelectorAll(own)].filter(e => e.offsetParent && !e.closest('.katex') && says(e)).map(e => {
         const a = light(rgb(getComputedStyle(e).color)), b = light(behind(e));
