@@ -47,10 +47,12 @@ def package_page(readme: str, source: str | None) -> str:
 
 
 settings = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
+source = settings["project"].get("urls", {}).get("Source", "/ORG/")
 setup(
     cmdclass={"build_py": BuildWithFolders},
     long_description=package_page(
-        (HERE / "README.md").read_text(encoding="utf-8"), settings["project"].get("urls", {}).get("Source")
+        (HERE / "README.md").read_text(encoding="utf-8"),
+        None if "/ORG/" in source else source,  # not published yet: a link would lead nowhere
     ),
     long_description_content_type="text/markdown",
 )

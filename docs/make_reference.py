@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, docs/commands.md and hub_datasets/recipe.schema.json from the code: they say what it does.
+"""Writes reference.md, commands.md, api.md and hub_datasets/recipe.schema.json from the code: they say what it does.
 
     python docs/make_reference.py            # tests/house/test_docs.py fails where these files are not what this writes
 
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from make_api import api
+from make_commands import cell, commands, table
 
 FOLDER = Path(__file__).parent
 SCHEMA = FOLDER.parent / "hub_datasets" / "recipe.schema.json"
@@ -66,20 +68,20 @@ def reference() -> str:
         "## Columns of a row",
         "Only `query` and `response` are always there. Other layouts are read by their columns: see "
         "[Your own data](your-data.md).",
-        _table(("column", "holds"), [(f"`{name}`", COLUMNS[name]) for name in _columns()]),
+        table(("column", "holds"), [(f"`{name}`", COLUMNS[name]) for name in _columns()]),
         "## Settings of a training run",
         "Each is a line of the YAML file and a flag of `cft train` (`--name value`; dashes may stand for underscores). "
         "Beside these, every field of transformers' `TrainingArguments`, TRL's `SFTConfig` and `ModelConfig` works: "
         "`cft train --help-all` lists them.",
         "### Rows, checkpoints",
-        _table(("setting", "default", "what it does"), _fields(CFTScriptArguments, CFTScriptArguments.__annotations__)),
+        table(("setting", "default", "what it does"), _fields(CFTScriptArguments, CFTScriptArguments.__annotations__)),
         "### Entries of datasets",
         "What they mean together: [Mixtures](training.md#mixtures).",
-        _table(("key", "default", "what it does"), _recipe_keys(PartSettings)),
+        table(("key", "default", "what it does"), _recipe_keys(PartSettings)),
         "### The method",
-        _table(("setting", "default", "what it does"), _fields(CFTConfig, new)),
+        table(("setting", "default", "what it does"), _fields(CFTConfig, new)),
         "### Defaults that differ from TRL's",
-        _table(("setting", "default", "what it does"), _fields(CFTConfig, [name for name in own if name not in new])),
+        table(("setting", "default", "what it does"), _fields(CFTConfig, [name for name in own if name not in new])),
         "## Keys of a recipe",
         "The file of `cft build` has `name` and a section per stage, in the order they run; one that is not there "
         "has its defaults. `--set section.key=value` replaces any of them.",
@@ -89,7 +91,7 @@ def reference() -> str:
         *(
             text
             for stage in stages
-            for text in (f"### {stage}", _table(("key", "default", "what it does"), _recipe_keys(sections[stage])))
+            for text in (f"### {stage}", table(("key", "default", "what it does"), _recipe_keys(sections[stage])))
         ),
         "## Keys of an experiment",
         "The file of `cft experiment`: these keys, a section `world`, sections `cpu` and `gpu` of one kind, and under "
@@ -97,11 +99,11 @@ def reference() -> str:
         *(
             text
             for title, kind in (("the file", Experiment), ("arms.NAME", Arm), ("world", World), ("cpu, gpu", Size))
-            for text in (f"### {title}", _table(("key", "default", "what it does"), _recipe_keys(kind)))
+            for text in (f"### {title}", table(("key", "default", "what it does"), _recipe_keys(kind)))
         ),
         "## Benchmarks",
         "`cft eval --tasks` takes these names, `six` and `all`; a limit after a colon (`gsm8k:100`).",
-        _table(
+        table(
             ("name", "problems", "on the Hub", "answer", "licence, as its publisher states it"),
             [
                 (f"`{one.name}`", f"{one.drawn or one.size:,}", f"`{one.hub}`", one.answer, one.licence)
@@ -109,19 +111,19 @@ def reference() -> str:
             ],
         ),
         "## Environment variables",
-        _table(("variable", "what it is for"), [(f"`{name}`", what) for name, what in VARIABLES.items()]),
+        table(("variable", "what it is for"), [(f"`{name}`", what) for name, what in VARIABLES.items()]),
         "The Hub's own work as usual: `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`. An endpoint's key is "
         "in `OPENAI_API_KEY`, or in the variable that `--api-key-env` or the teacher's name says.",
         "## What makes it begin anew",
         "What a command did is used again as long as what it was done with is what it was: a model is its weights, "
         "configuration, tokenizer and template (on the Hub its commit), rows are their texts, an endpoint is its "
         "address, the model's name there and what `/v1/models` says of it. Names and places do not count.",
-        _table(
+        table(
             ("command", "what has changed since", "what happens"),
-            [(line["command"], _cell(line["changed"]), _cell(line["then"])) for line in begin_anew()],
+            [(line["command"], cell(line["changed"]), cell(line["then"])) for line in begin_anew()],
         ),
         "## Exit codes",
-        _table(("code", "means"), [(str(code), what) for code, what in EXIT_CODES.items()]),
+        table(("code", "means"), [(str(code), what) for code, what in EXIT_CODES.items()]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -144,20 +146,6 @@ def begin_anew() -> list[dict[str, str]]:
     return yaml.safe_load((FOLDER / "begin_anew.yaml").read_text(encoding="utf-8"))
 
 
-def commands() -> str:
-    """The text of commands.md: what each `--help` says, without the list of flags."""
-    from cft_trl.cli import COMMANDS
-
-    parts = [
-        "# Commands",
-        "What `cft COMMAND --help` says; the flags themselves follow it there. Written by `docs/make_reference.py`.",
-    ]
-    for name, what in COMMANDS.items():
-        module = importlib.import_module(f"cft_trl.commands.{name.replace('-', '_')}")
-        parts += [f"## cft {name}", f"{what[0].upper()}{what[1:]}.", f"```text\n{module.HELP.strip()}\n```"]
-    return "\n\n".join(parts) + "\n"
-
-
 def _columns() -> tuple[str, ...]:
     from cft_trl.data.records import COLUMNS as names
 
@@ -169,7 +157,7 @@ def _fields(cls: type, names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     for name in names:
         field = cls.__dataclass_fields__[name]
         text = described.get(name) or field.metadata.get("help", "")
-        yield f"`{name}`", _value(_default(field)), _cell(text)
+        yield f"`{name}`", _value(_default(field)), cell(text)
 
 
 def _recipe_keys(cls: type) -> Iterator[tuple[str, str, str]]:
@@ -177,7 +165,7 @@ def _recipe_keys(cls: type) -> Iterator[tuple[str, str, str]]:
     for field in dataclasses.fields(cls):
         if dataclasses.is_dataclass(_default(field)):
             continue  # a section, which has a table of its own
-        yield f"`{field.name}`", _value(_default(field)), _cell(described.get(field.name, ""))
+        yield f"`{field.name}`", _value(_default(field)), cell(described.get(field.name, ""))
 
 
 def _attributes(cls: type) -> dict[str, str]:
@@ -209,17 +197,8 @@ def _value(value: Any) -> str:
     return f"`{value}`" if value != "" else "empty"
 
 
-def _cell(text: str) -> str:
-    """Text in a cell: no column of its own, and no HTML outside of code."""
-    return re.sub(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)", "&lt;", text.replace("|", "\\|"))
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 if __name__ == "__main__":
     (FOLDER / "reference.md").write_text(reference(), encoding="utf-8")
     (FOLDER / "commands.md").write_text(commands(), encoding="utf-8")
+    (FOLDER / "api.md").write_text(api(), encoding="utf-8")
     SCHEMA.write_text(recipe_schema(), encoding="utf-8")

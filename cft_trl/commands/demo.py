@@ -19,6 +19,7 @@ examples:
   cft demo                                                      SmolLM2-135M-Instruct, on this machine
   cft demo --model runs/mine --base-model smollm2-135m          http://127.0.0.1:7860
   cft demo --model m --endpoint http://localhost:8000/v1        a model behind vLLM or another server
+  cft demo --rows runs/rows                                     rows of your own in the tab Browse
   cft demo --model ORG/MODEL --deploy ORG/SPACE --dry-run       the files that would be pushed
   cft demo --model ORG/MODEL --base-model ORG/BASE --deploy ORG/SPACE --hardware zero-a10g
 
@@ -45,6 +46,10 @@ def run(argv: list[str]) -> int:
     parser.add_argument(
         "--prompt-preset", help="wording of the critique prompt: paper, compact or per_step (default: the run's)"
     )
+    parser.add_argument("--rows", help="rows of critiques for the tab Browse: file, folder or Hub id")
+    parser.add_argument("--rows-name", metavar="NAME", help="their configuration, of a dataset on the Hub")
+    parser.add_argument("--rows-revision", metavar="REVISION", help="their revision on the Hub")
+    parser.add_argument("--rows-limit", type=positive, help="the first so many of them (default 1000)")
     parser.add_argument("--max-new-tokens", type=positive, help="the most a visitor can ask for (default 512)")
     parser.add_argument("--concurrency", type=positive, help="texts written at once (default 1; 16 with an endpoint)")
     parser.add_argument("--queue-size", type=positive, help="requests that may wait (default 64)")
@@ -87,6 +92,8 @@ def _deploy(options: argparse.Namespace, given: dict[str, object]) -> int:
         if value and not options.endpoint and Path(str(value)).expanduser().is_dir():
             flag = f"--{name.replace('_', '-')}"
             raise CFTError(f"{flag} {value}: a Space cannot read this folder; push it (cft push) and give its Hub id")
+    if "rows" in given and Path(str(given["rows"])).expanduser().exists():
+        raise CFTError(f"--rows {given['rows']}: a Space cannot read this; push it (cft push) and give its Hub id")
     for name in ("endpoint", "base_endpoint"):
         if "@" in str(given.get(name, "")):
             raise CFTError(f"--{name.replace('_', '-')}: a Space's variables are public; give no password with it")

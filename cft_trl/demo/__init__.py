@@ -5,8 +5,8 @@
 
 Read in this order: settings.py (what may be set), loaded.py (which model it is), runtime.py (the models, on a CPU, a
 GPU, ZeroGPU or behind an endpoint), asks.py (what a visitor may ask for), rendering.py and views.py (texts made
-harmless, then shown), actions.py (what happens when a button is pressed), page.py (the tabs), app.py (all of it,
-served), deploy.py (the Space on the Hub).
+harmless, then shown), actions.py (what happens when a button is pressed), page.py and browse_tab.py (the tabs), app.py
+(all of it, served), deploy.py (the Space on the Hub).
 """
 
 from cft_trl.demo.app import build, serve

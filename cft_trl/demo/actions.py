@@ -156,13 +156,13 @@ class Actions:
 
     def _most(self, max_new_tokens: int) -> int:
         """The limit that was asked for; for none the usual one, where this app gives so many."""
-        return max_new_tokens or min(Ask.max_new_tokens, self.settings.max_new_tokens)
+        return min(Ask.max_new_tokens, self.settings.max_new_tokens) if max_new_tokens in (0, None) else max_new_tokens
 
     def _api(self, ask: Ask, modes: tuple[str, ...]) -> Iterator[Transcript]:
         import gradio as gr
 
         try:
-            if ask.mode not in modes:
+            if not isinstance(ask.mode, str) or ask.mode not in modes:
                 raise CFTError(f"There is no such mode. The modes are {', '.join(modes)}.")
             yield from self._written("cft", ask)
         except (CFTError, Unanswered) as error:
@@ -188,8 +188,9 @@ def ended(view: str) -> str:
     return "" if view.startswith(WAITING) else view.replace(CARET, "")
 
 
-def _seed(seed: float) -> int | None:
-    return None if seed is None or seed < 0 else int(seed)
+def _seed(seed: Any) -> Any:
+    """None for -1; whatever else it is, `checked` looks at."""
+    return None if seed == -1 and not isinstance(seed, bool) else seed
 
 
 def _ending(transcript: Transcript) -> dict[str, Any]:

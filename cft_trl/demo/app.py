@@ -36,12 +36,15 @@ def build(settings: DemoSettings | None = None, runtime: Runtime | None = None) 
         runtime: One whose models are loaded; None loads them.
 
     Raises:
-        CFTError: A model cannot be loaded, or gradio is not installed.
+        CFTError: A model cannot be loaded, the rows of the tab Browse cannot be read, or gradio is not installed.
     """
     require("space", "the app", "gradio")
     import gradio as gr
 
     settings = settings or DemoSettings.from_environment()
+    from cft_trl.demo.browse_tab import BrowseTab, ShownRows
+
+    rows = ShownRows.of(settings)
     if runtime is None:
         runtime = Runtime(settings)
         runtime.load()
@@ -60,6 +63,8 @@ def build(settings: DemoSettings | None = None, runtime: Runtime | None = None) 
                 question, solution = page.critique()
             with gr.Tab("Compare", id="compare", render_children=True):
                 page.compare()
+            with gr.Tab("Browse", id="browse", render_children=True):
+                BrowseTab(rows).build()
             with gr.Tab("Learn", id="learn", render_children=True):
                 page.learn(tabs, question, solution)
         app.unload(page.left)
@@ -152,6 +157,8 @@ def _theme() -> gr.themes.Base:
         input_border_color="*neutral_300",
         input_border_color_dark="*neutral_600",
         input_border_width="1px",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_radius="8px",
     )
 

@@ -51,7 +51,7 @@ def checked(ask: Ask, settings: DemoSettings) -> Ask:
         Traceback (most recent call last):
         cft_trl.errors.CFTError: There is no question yet. Write one, or pick an example.
     """
-    if ask.mode not in MODES:
+    if not isinstance(ask.mode, str) or ask.mode not in MODES:
         raise CFTError(f"There is no such mode. The modes are {', '.join(MODES)}.")
     query = _text(ask.query, "question", settings.max_question)
     solution = _text(ask.solution, "solution", settings.max_solution) if ask.mode == "critique" else ""
@@ -59,15 +59,17 @@ def checked(ask: Ask, settings: DemoSettings) -> Ask:
         ask,
         query=query,
         solution=solution,
-        max_new_tokens=int(_number(ask.max_new_tokens, "The longest answer", 1, settings.max_new_tokens, " tokens")),
+        max_new_tokens=_whole(ask.max_new_tokens, "The longest answer", 1, settings.max_new_tokens, " tokens"),
         temperature=_number(ask.temperature, "The temperature", 0, MAX_TEMPERATURE),
-        max_rounds=int(_number(ask.max_rounds, "The number of rounds", 1, settings.max_rounds)),
-        seed=None if ask.seed in (None, "") else int(_number(ask.seed, "The seed", 0, MAX_SEED)),
+        max_rounds=_whole(ask.max_rounds, "The number of rounds", 1, settings.max_rounds),
+        seed=None if ask.seed is None else _whole(ask.seed, "The seed", 0, MAX_SEED),
     )
 
 
 def _text(value: object, name: str, most: int) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if value is not None and not isinstance(value, str):
+        raise CFTError(f"The {name} must be a text, not {_kind(value)}.")
+    if value is None or not value.strip():
         raise CFTError(f"There is no {name} yet. Write one, or pick an example.")
     # Length first: nothing else is done with a megabyte.
     if len(value) > most:
@@ -77,11 +79,18 @@ def _text(value: object, name: str, most: int) -> str:
     return value.strip()
 
 
-def _number(value: object, name: str, least: float, most: float, unit: str = "") -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]  # whatever a visitor sent: what is no number raises
-    except (TypeError, ValueError):
-        number = math.nan
-    if not least <= number <= most:
-        raise CFTError(f"{name} must be a number from {least:,} to {most:,}{unit}.")
+def _number(value: object, name: str, least: float, most: float, unit: str = "", kind: str = "number") -> float:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not least <= number <= most or (kind != "number" and number != int(number)):
+        raise CFTError(f"{name} must be a {kind} from {least:,} to {most:,}{unit}.")
     return number
+
+
+def _whole(value: object, name: str, least: int, most: int, unit: str = "") -> int:
+    return int(_number(value, name, least, most, unit, "whole number"))
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it: whoever sent it sent JSON."""
+    kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "this")

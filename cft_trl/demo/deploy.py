@@ -18,7 +18,17 @@ from typing import Any
 from cft_trl.errors import CFTError
 
 # What of the package's dependencies a Space needs; gradio is the Space's SDK and comes with it.
-REQUIRED = ("accelerate", "huggingface_hub", "jinja2", "numpy", "openai", "safetensors", "torch", "transformers")
+REQUIRED = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "jinja2",
+    "numpy",
+    "openai",
+    "safetensors",
+    "torch",
+    "transformers",
+)
 SOURCE_SUFFIXES = (".py", ".css", ".js", ".jinja", ".yaml")
 
 APP = '''\
@@ -62,6 +72,8 @@ and wrong with a solution instead of imitating it. This app shows what comes of 
   right.
 - **Critique**: a question and somebody's solution in; the critique streams, with its verdict and the first wrong step.
 - **Compare**: the base model and the critique-tuned one on the same input.
+- **Browse**: rows of critiques by verdict, teacher, length and agreement with the truth, the step that each calls wrong
+  marked.
 - **Learn**: the method in a picture, five worked examples, data, papers, code.
 
 ## Variables
@@ -78,6 +90,9 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `OPENAI_API_KEY` (secret) | the endpoint's key; `CFT_API_KEY_ENV` names another variable | none |
 | `CFT_EXTRA` | further fields of each request to it, `{{reasoning_effort: low, temperature: null}}` | none |
 | `CFT_PROMPT_PRESET` | wording of the critique prompt, `paper` or `compact` | the model's, else `paper` |
+| `CFT_ROWS` | rows of critiques for Browse: a dataset of the Hub, or a file or folder | the arithmetic source's |
+| `CFT_ROWS_NAME`, `CFT_ROWS_REVISION` | configuration and revision of that dataset | none, main |
+| `CFT_ROWS_LIMIT` | the first so many rows of it | 1000 |
 | `CFT_MAX_NEW_TOKENS`, `CFT_MAX_ROUNDS` | the most a visitor can ask for | 512, 4 |
 | `CFT_MAX_QUESTION`, `CFT_MAX_SOLUTION` | longest inputs, in characters | 4000, 8000 |
 | `CFT_CONCURRENCY`, `CFT_QUEUE_SIZE` | texts written at once; requests that may wait | 1 (16 with an endpoint), 64 |
@@ -101,6 +116,15 @@ client.predict("Rosa has 14 pencils and finds 9 more. How many pencils does she 
 # {{'answer': '…', 'final_answer': '23', 'rounds': […], 'finish_reason': 'stop', 'completion_tokens': 31, 'done': True}}
 client.predict("What is 2 + 2?", "2 + 2 = 5", api_name="/critique")
 # {{'critique': '…', 'verdict': 'wrong', 'first_wrong_step': 1, 'steps': ['2 + 2 = 5'], …}}
+```
+
+Without that client, all values are given, in the order of `/solve` (question, mode, max_new_tokens, temperature,
+max_rounds, seed) or `/critique` (question, solution, max_new_tokens, temperature, seed):
+
+```bash
+curl -s http://127.0.0.1:7860/gradio_api/call/critique -H 'Content-Type: application/json' \\
+    -d '{{"data": ["What is 2 + 2?", "2 + 2 = 5", 0, 0, -1]}}'      # {{"event_id": "…"}}
+curl -sN http://127.0.0.1:7860/gradio_api/call/critique/EVENT_ID
 ```
 
 | parameter | of | meaning | default |

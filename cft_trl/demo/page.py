@@ -52,12 +52,12 @@ class Page:
                 view = _view("solve-view", "The answer appears here.")
 
         def act(
-            text: str, way: str, tokens: int, temperature: float, seed: int | None, rounds: int, request: gr.Request
+            text: str, way: str, tokens: int, temperature: float, seed: str, rounds: int, request: gr.Request
         ) -> Iterator[Any]:
             if way == "two_stage" and temperature == 0:
                 temperature = SAMPLED
             yield from self.actions.show(
-                "cft", Ask(way, text, "", tokens, temperature, rounds, seed), _visitor(request, "solve")
+                "cft", Ask(way, text, "", tokens, temperature, rounds, _seed(seed)), _visitor(request, "solve")
             )
 
         self._wire("solve", run, stop, [question], act, [question, mode, *dials], [view, state])
@@ -76,9 +76,9 @@ class Page:
                 view = _view("critique-view", "The critique appears here, with its verdict and the first wrong step.")
 
         def act(
-            text: str, answer: str, tokens: int, temperature: float, seed: int | None, request: gr.Request
+            text: str, answer: str, tokens: int, temperature: float, seed: str, request: gr.Request
         ) -> Iterator[Any]:
-            ask = Ask("critique", text, answer, tokens, temperature, 1, seed)
+            ask = Ask("critique", text, answer, tokens, temperature, 1, _seed(seed))
             yield from self.actions.show("cft", ask, _visitor(request, "critique"))
 
         self._wire("critique", run, stop, [question, solution], act, [question, solution, *dials], [view, state])
@@ -105,10 +105,10 @@ class Page:
                 tuned = _view("compare-cft", "Writes second, on the same input.")
 
         def act(
-            text: str, answer: str, tokens: int, temperature: float, seed: int | None, request: gr.Request
+            text: str, answer: str, tokens: int, temperature: float, seed: str, request: gr.Request
         ) -> Iterator[Any]:
             mode = "critique" if (answer or "").strip() else "direct"
-            ask = Ask(mode, text, answer, tokens, temperature, 1, seed)
+            ask = Ask(mode, text, answer, tokens, temperature, 1, _seed(seed))
             yield from self.actions.compare(ask, _visitor(request, "compare"))
 
         self._wire("compare", run, stop, [question, solution], act, [question, solution, *dials], [base, tuned, state])
@@ -161,7 +161,8 @@ class Page:
             dials: list[Any] = [
                 gr.Slider(1, most, min(256, most), step=1, label="Longest answer, in tokens"),
                 gr.Slider(0, MAX_TEMPERATURE, 0, step=0.1, label="Temperature", info="0 always gives the same answer"),
-                gr.Number(None, label="Seed", info="Empty draws anew each time", precision=0),
+                # Not a number: that one shows 0 where it is empty.
+                gr.Textbox("", label="Seed", info="A whole number; empty draws anew each time", max_lines=1),
             ]
             if rounds:
                 most = self.settings.max_rounds
@@ -182,16 +183,25 @@ class Page:
             show_progress_on=outputs[-1],
             trigger_mode="once",
             api_visibility="private",
+            js=f"(...given) => {{ window.cftBegin?.('{prefix}'); return given; }}",
             **self.queue,
         )
+        end = f"() => window.cftEnd?.('{prefix}')"
+        event.then(None, None, None, js=end, queue=False, api_visibility="private")  # whether it failed or not
 
         def stopped(request: gr.Request) -> str:
             self.actions.runtime.stop(_visitor(request, prefix))
             return status(STOPPED)
 
-        ended = stop.click(None, None, None, cancels=[event], queue=False, api_visibility="private")
+        ended = stop.click(None, None, None, js=end, cancels=[event], queue=False, api_visibility="private")
         # After the cancelling, so that nothing that was still on its way takes the line's place.
         ended.then(stopped, None, outputs[-1], queue=False, api_visibility="private")
+
+
+def _seed(text: str) -> Any:
+    """A number, None where nothing is written; anything else as it is, for `checked` to refuse."""
+    text = (text or "").strip()
+    return int(text) if text.isdecimal() and text.isascii() else text or None
 
 
 def _visitor(request: gr.Request, prefix: str) -> str:

@@ -36,6 +36,9 @@ class DemoSettings:
         api_key_env: The variable that holds the endpoint's key.
         extra: Further fields of each request to an endpoint, "{reasoning_effort: low}" (see `endpoint.Endpoint`).
         prompt_preset: Wording of the critique prompt; None for the one that the model's folder says, else "paper".
+        rows: Rows of critiques for the tab Browse: file, folder or Hub id; None for those of the arithmetic source.
+        rows_name, rows_revision: Configuration and revision of a dataset on the Hub.
+        rows_limit: The first so many of them.
         max_new_tokens: The most that one text may have, in tokens.
         max_rounds: The most rounds of two-stage.
         max_question, max_solution: The longest inputs, in characters.
@@ -58,6 +61,10 @@ class DemoSettings:
     api_key_env: str = "OPENAI_API_KEY"
     extra: str | None = None
     prompt_preset: PresetName | None = None
+    rows: str | None = None
+    rows_name: str | None = None
+    rows_revision: str | None = None
+    rows_limit: Annotated[Count, FromText()] = 1_000
     max_new_tokens: Annotated[Count, FromText()] = 512
     max_rounds: Annotated[int, Interval(ge=1, le=8), FromText()] = 4
     max_question: Annotated[Count, FromText()] = 4_000

@@ -125,7 +125,7 @@ class Transcript:
             critique = ""
             if part.critique:
                 head = f'<div class="row"><span class="part-name">Critique</span>{chip(part.verdict)}</div>'
-                critique = head + _text(_critique_text(part.critique), last)
+                critique = head + _text(critique_text(part.critique), last)
             made.append(
                 f'<div class="round"><div class="round-name">Round {number}</div>'
                 f'<div class="row"><span class="part-name">Solution</span></div>'
@@ -136,7 +136,7 @@ class Transcript:
     def _critique(self) -> str:
         part = self.parts[0]
         head = f'<div class="row verdict-row"><span class="part-name">Verdict</span>{chip(part.verdict)}</div>'
-        text = _text(_critique_text(part.critique), not self.outcome)
+        text = _text(critique_text(part.critique), not self.outcome)
         return head + text + solution_html(self.ask.solution, self.first_wrong_step)
 
     def _final(self) -> str:
@@ -203,7 +203,7 @@ def split_steps(solution: str) -> list[str]:
     return ["\n".join(step) for step in steps]
 
 
-def _critique_text(text: str) -> str:
+def critique_text(text: str) -> str:
     """A critique without the words that are there for programs: "Critique:" at its head and "[END]" at its end."""
     text = text.removeprefix("Critique:").lstrip("\n")
     for mark in STOP_STRINGS:
@@ -212,7 +212,9 @@ def _critique_text(text: str) -> str:
 
 
 def _text(text: str, writing: bool) -> str:
-    caret = CARET if writing else ""
     for mark in STOP_STRINGS:
         text = text.removesuffix(mark)
-    return f'<div class="text">{to_html(text.rstrip()) if text.strip() else ""}{caret}</div>'
+    html = to_html(text.rstrip()) if text.strip() else ""
+    if writing:  # behind the last word, inside its line
+        html = html.removesuffix("</div>") + CARET + "</div>" * bool(html)
+    return f'<div class="text">{html}</div>'

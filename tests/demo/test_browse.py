@@ -7,6 +7,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from html import unescape
 
 import pytest
 from space_app import browser
@@ -14,6 +15,8 @@ from space_app import browser
 from cft_trl.cli import main
 from cft_trl.data.records import make_record
 from cft_trl.demo.browse import Rows, make_server
+from cft_trl.demo.browse_tab import BrowseTab, ShownRows, row_html
+from cft_trl.demo.settings import DemoSettings
 from cft_trl.errors import CFTError
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
@@ -151,3 +154,57 @@ def test_the_page(rows, width, scheme):
         page.wait_for_function("document.getElementById('place').textContent.includes('not a whole number')")
         assert [url for url in errors if url] == []
         assert all(one.startswith(url) for one in asked)
+
+
+# ---- the same in the Space -------------------------------------------------------------------------------------------
+
+
+def test_the_space_shows_rows_of_a_file_and_says_what_they_are(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
+    shown = ShownRows.of(DemoSettings(rows=str(path)))
+    assert (len(shown.rows.facts), shown.about) == (4, "4 rows of mine.jsonl.")
+    few = ShownRows.of(DemoSettings(rows=str(path), rows_limit=2))
+    assert few.about == "The first 2 rows of mine.jsonl."
+    assert "arithmetic source" in ShownRows.of(DemoSettings()).about
+    with pytest.raises(CFTError, match=r"none\.jsonl"):
+        ShownRows.of(DemoSettings(rows=str(tmp_path / "none.jsonl")))
+
+
+def test_rows_that_cannot_be_read_are_told_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cft_trl.demo.runtime.Runtime.load", lambda _: pytest.fail("a model was loaded"))
+    assert main(["demo", "--rows", str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_rows_texts_stay_texts_in_the_space(rows):
+    for at in range(4):
+        html = row_html(rows.row(at))
+        assert "<script" not in html
+        assert "<img" not in html
+        assert "\n" not in html
+    assert "&lt;script&gt;" in row_html(rows.row(3))
+
+
+def test_the_spaces_row_marks_the_line_and_tells_the_truth(rows):
+    html = row_html(rows.row(1))
+    assert html.count('class="step wrong"') == 1
+    assert "24 - 5 = 18" in html.partition('class="step wrong"')[2].partition("</div></div>")[0]
+    assert 'class="chip wrong"' in html
+    assert "truth <b>wrong</b>" in html
+    assert "The critique concludes right and wrong." in row_html(rows.row(2))
+
+
+def test_the_spaces_buttons_walk_through_what_was_found(rows):
+    tab = BrowseTab(ShownRows(rows, "four rows"))
+    found, at, line, html, back, on = tab._find("wrong", "", "", "", "", "", "")
+    assert (found, at, "1 of 2" in line, "24 - 5 = 18" in html) == ([1, 2], 0, True, True)
+    assert (back["interactive"], on["interactive"]) == (False, True)
+    at, line, html, back, on = tab._go(1, found, at)
+    assert (at, "2 of 2" in line, on["interactive"]) == (1, True, False)
+    assert tab._go(1, found, at)[0] == 1
+    assert tab._go(0, found, at)[0] in (0, 1)
+    found, at, line, *_ = tab._find("", "", "", "", "-3", None, "")
+    assert (found, at) == ([], 0)
+    assert "'-3' is not a whole number" in unescape(line)
+    assert tab._go(1, found, at)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.error
 import urllib.request
@@ -68,7 +69,18 @@ def test_two_stage_gives_its_rounds(served):
         (["x" * 1_000_000], "/solve", "The question is 1,000,000 characters long; this Space takes up to 4,000."),
         (["", "5"], "/critique", "There is no question yet."),
         (["2+2?", "critique"], "/solve", "The modes are direct, single_pass, two_stage."),
-        (["2+2?", "direct", 301], "/solve", "The longest answer must be a number from 1 to 300 tokens."),
+        (["2+2?", "direct", 301], "/solve", "The longest answer must be a whole number from 1 to 300 tokens."),
+        ([5], "/solve", "The question must be a text, not a number."),
+        ([["2+2?"]], "/solve", "The question must be a text, not a list."),
+        (["2+2?", ["direct"]], "/solve", "The modes are direct, single_pass, two_stage."),
+        (["2+2?", "direct", "many"], "/solve", "The longest answer must be a whole number from 1 to 300 tokens."),
+        (["2+2?", "direct", 12.5], "/solve", "The longest answer must be a whole number from 1 to 300 tokens."),
+        (["2+2?", "direct", 0, "hot"], "/solve", "The temperature must be a number from 0 to 1.5."),
+        (["2+2?", "direct", 0, True], "/solve", "The temperature must be a number from 0 to 1.5."),
+        (["2+2?", "direct", 0, 0, {}], "/solve", "The number of rounds must be a whole number from 1 to 4."),
+        (["2+2?", "direct", 0, 0, 3, "x"], "/solve", "The seed must be a whole number from 0 to 2,147,483,647."),
+        (["2+2?", {"text": "5"}], "/critique", "The solution must be a text, not an object."),
+        (["2+2?", "5", None, None], "/critique", "The temperature must be a number from 0 to 1.5."),
     ],
 )
 def test_a_refusal_reaches_the_program_as_a_sentence(served, arguments, api_name, words):
@@ -77,6 +89,17 @@ def test_a_refusal_reaches_the_program_as_a_sentence(served, arguments, api_name
     with pytest.raises(Exception, match=words.replace(".", r"\.")):
         client.predict(*arguments, api_name=api_name)
     assert len(model.asked) == before
+
+
+def test_the_api_is_asked_without_its_client_as_the_spaces_page_says(served):
+    client, _ = served
+    address, body = f"{client.src}gradio_api/call/critique", b'{"data": ["What is 2 + 2?", "2 + 2 = 5", 0, 0, -1]}'
+    asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked) as reply:
+        event = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{address}/{event}") as reply:
+        told = [line for line in reply.read().decode().splitlines() if line.startswith("data: [")]
+    assert json.loads(told[-1].removeprefix("data: "))[0]["done"]
 
 
 def test_who_names_no_limit_gets_one_that_the_app_gives():

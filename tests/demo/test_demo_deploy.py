@@ -60,7 +60,7 @@ def test_the_app_answers_with_what_the_space_requires_and_nothing_else(tmp_path,
         path.write_bytes(content)
     code = """
 import sys
-for name in ("trl", "datasets", "peft", "lighteval", "math_verify", "datatrove", "datasketch", "matplotlib"):
+for name in ("trl", "peft", "lighteval", "math_verify", "datatrove", "datasketch", "matplotlib"):
     sys.modules[name] = None  # importing it fails
 import cft_trl
 assert cft_trl.__file__.startswith(sys.argv[1]), cft_trl.__file__
@@ -151,6 +151,7 @@ def test_a_token_that_may_not_write_is_told_in_one_line(hub, monkeypatch, capsys
     [
         (["--deploy", "space"], "--deploy 'space': give ORG/NAME"),
         (["--deploy", "org/space", "--model", "FOLDER"], "a Space cannot read this folder"),
+        (["--deploy", "org/space", "--rows", "FOLDER"], "a Space cannot read this; push it"),
         (["--deploy", "org/space", "--hardware", "zero"], "did you mean 'zero-a10g'?"),
         (["--deploy", "org/space", "--endpoint", "https://me:word@host/v1"], "variables are public"),
         (["--private"], "--private belongs to --deploy"),

@@ -183,7 +183,7 @@ def test_a_megabyte_is_refused_in_a_sentence(page, model):
 
 @pytest.mark.slow
 def test_everything_has_a_name_and_the_keyboard_reaches_it(page):
-    for name in ("Solve", "Critique", "Compare"):
+    for name in ("Solve", "Critique", "Compare", "Browse"):
         tab(page, name)
         for box in page.locator("textarea:visible, input:visible, button:visible").all():
             named = "e => [...(e.labels || [])].map(l => l.innerText).join() || e.ariaLabel || e.innerText || e.title"
@@ -213,14 +213,142 @@ def test_a_phone_needs_no_scrolling_sideways_and_contrast_is_enough(chromium, ap
         phone = context.new_page()
         phone.goto(app.local_url)
         phone.wait_for_selector("#solve-run")
-        for name in ("Solve", "Critique", "Compare", "Learn"):
+        for name in ("Solve", "Critique", "Compare", "Browse", "Learn"):
             tab(phone, name)
-            if name != "Learn":
+            if name not in ("Browse", "Learn"):
                 phone.click(f"#{name.lower()}-run")
                 settled(phone, name.lower())
             assert phone.evaluate("document.documentElement.scrollWidth") <= 390
             for found, ratio in phone.evaluate(CONTRAST):
                 assert ratio >= 4.5, f"{scheme}, {name}: {found}"
+
+
+# Width of the page's column, of the header above and of what the open tab shows, in whole pixels
+WIDTHS = """[...new Set(['#tabs', '.cft-header', '.tabitem:not([style*="display: none"])'].map(
+    name => Math.round(document.querySelector(name).getBoundingClientRect().width)))]"""
+LOOKS = [
+    (1280, "dark"),
+    *(pytest.param(*look, marks=pytest.mark.slow) for look in ((1280, "light"), (390, "light"), (390, "dark"))),
+]
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_one_width_on_every_tab_and_while_an_answer_streams(chromium, app, width, scheme):
+    with chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(app.local_url)
+        page.wait_for_selector("#solve-run")
+        page.evaluate(
+            f"window.seen = new Set(); const see = () => {{ ({WIDTHS}).forEach(w => seen.add(w));"
+            "requestAnimationFrame(see) }; see()"
+        )
+        for name in ("Solve", "Critique", "Compare", "Browse", "Learn"):
+            tab(page, name)
+            if name in ("Solve", "Critique", "Compare"):
+                page.click(f"#{name.lower()}-run")
+                settled(page, name.lower())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        seen = page.evaluate("[...window.seen]")
+        assert len(seen) == 1, seen
+        assert seen[0] > 0.85 * min(width, 1180)
+        # The footer ends in its link, not in a separator.
+        assert "·" not in page.locator("footer").inner_text()
+
+
+def tops(page, *ids):
+    return [page.locator(f"#{name}").evaluate("e => Math.round(e.getBoundingClientRect().top)") for name in ids]
+
+
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
+def test_a_phone_scrolls_to_the_output_and_its_button_shows_that_it_works(chromium, app, model, scheme):
+    model.endless, model.pause = True, 0.01
+    try:
+        for name in ("Solve", "Critique", "Compare"):
+            with chromium.new_context(
+                viewport={"width": 390, "height": 844},
+                color_scheme=scheme,
+                reduced_motion="reduce",
+                has_touch=True,
+                is_mobile=True,
+            ) as context:
+                page = context.new_page()
+                page.goto(app.local_url)
+                page.wait_for_selector("#solve-run")
+                tab(page, name)
+                low = name.lower()
+                page.tap(f"#{low}-run")
+                page.wait_for_selector(f"#{low}-run.working")
+                page.wait_for_selector(f"#{low}-status >> text=writing")
+                assert page.locator(f"#{low}-run").get_attribute("aria-busy") == "true"
+                [line] = tops(page, f"{low}-status")
+                assert 0 <= line < 100
+                # Both buttons are on the screen, and Stop works there.
+                assert all(0 < top < 844 - 30 for top in tops(page, f"{low}-run", f"{low}-stop"))
+                page.tap(f"#{low}-stop")
+                page.wait_for_selector(f"#{low}-status >> text=Stopped")
+                page.wait_for_selector(f"#{low}-run:not(.working)")
+                assert page.locator(f"#{low}-run").get_attribute("aria-busy") == "false"
+                assert 0 <= tops(page, f"{low}-status")[0] < 100
+    finally:
+        model.endless, model.pause = False, 0.002
+
+
+@pytest.mark.slow
+def test_the_button_is_at_rest_after_an_answer_and_after_a_refusal(page):
+    page.click("#solve-run")
+    settled(page, "solve")
+    page.wait_for_selector("#solve-run:not(.working)")
+    page.get_by_label("Question").first.fill(" ")
+    page.click("#solve-run")
+    page.wait_for_selector("#solve-status .trouble")
+    page.wait_for_selector("#solve-run:not(.working)")
+    assert page.locator("#solve-run").evaluate("e => getComputedStyle(e).position") != "fixed"
+
+
+@pytest.mark.slow
+def test_an_empty_seed_is_shown_as_empty_and_a_wrong_one_is_refused(page, model):
+    page.click("#solve-settings button")
+    seed = page.locator("#solve-settings").get_by_label("Seed")
+    assert seed.input_value() == ""
+    seed.fill("twelve")
+    page.click("#solve-run")
+    page.wait_for_selector("#solve-status .trouble")
+    assert "The seed must be a whole number" in page.locator("#solve-status").inner_text()
+    seed.fill("12")
+    warmth = page.locator("#solve-settings").get_by_label("Temperature").first
+    warmth.fill("0.5")
+    warmth.press("Tab")
+    page.click("#solve-run")
+    page.wait_for_selector("#solve-status >> text=Done")
+    assert model.asked[-1][1]["seed"] == 12
+
+
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
+def test_rows_are_browsed(chromium, app, width):
+    with chromium.new_context(viewport={"width": width, "height": 844}) as context:
+        page = context.new_page()
+        page.goto(app.local_url)
+        page.wait_for_selector("#solve-run")
+        tab(page, "Browse")
+        place, view = page.locator("#browse-status"), page.locator("#browse-view")
+        page.wait_for_selector("#browse-status >> text=1 of 200")
+        assert page.locator("#browse-back").is_disabled()
+        page.click("#browse-on")
+        page.wait_for_selector("#browse-status >> text=2 of 200")
+        page.locator("#browse-view").click()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("#browse-status >> text=1 of 200")
+        page.locator("#browse-verdict input").click()
+        page.get_by_role("option", name="wrong").click()
+        page.wait_for_selector("#browse-status >> text=1 of 100")
+        assert view.locator(".chip.wrong").count() == 1
+        assert view.locator(".step.wrong").inner_text().startswith("called wrong")
+        page.locator("#browse-least textarea, #browse-least input").fill("many")
+        page.wait_for_selector("#browse-status .trouble")
+        assert "'many' is not a whole number" in place.inner_text()
+        page.locator("#browse-least textarea, #browse-least input").fill("100000")
+        page.wait_for_selector("#browse-status >> text=No row fits.")
+        assert page.locator("#browse-on").is_disabled()
 
 
 # [words and class, contrast with what is behind them] of every text that is seen; WCAG's formula
@@ -233,7 +361,8 @@ CONTRAST = re.sub(
         v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
     const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
         if (c.length < 4 || c[3] > 0.5) return c; } return [255, 255, 255]; };
-    const own = '.cft-header *, .cft-view *, .cft-status *, .prose-block *, .flow *, .model-head *, [role=tab]';
+    const own = '.cft-header *, .cft-about *, footer button, .cft-view *, .cft-status *, .prose-block *, '
+        + '.flow *, .model-head *, [role=tab]';
     const says = e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
     return [...document.querySelectorAll(own)].filter(e => e.offsetParent && !e.closest('.katex') && says(e)).map(e => {
         const a = light(rgb(getComputedStyle(e).color)), b = light(behind(e));

@@ -201,9 +201,9 @@ def prepare(folder, tokenizer, **benchmarks: int) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_the_command_line_of_the_readme(tmp_path, tokenizer):
+def test_the_command_line_of_the_pages(tmp_path, tokenizer):
     environment = prepare(tmp_path, tokenizer, gsm8k=1319, math_500=500)
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = (REPOSITORY / "docs" / "pipeline.md").read_text(encoding="utf-8").replace("\\\n", " ")
     [line] = [line for line in text.splitlines() if "lighteval_shim" in line and line.startswith("python")]
     words = shlex.split(line)
     words[words.index("--max-samples") + 1] = "2"

@@ -105,7 +105,7 @@ def check_command(line: str) -> None:
             declared = (REPOSITORY / "pyproject.toml").read_text()
             assert all(re.search(rf"^{name} = \[", declared, re.MULTILINE) for name in extra.split(","))
     else:
-        assert program in ("python", "sbatch", "trackio", "git", "cd", "export", "hf", "mkdir", "ollama"), (
+        assert program in ("python", "sbatch", "trackio", "git", "cd", "export", "hf", "mkdir", "ollama", "docker"), (
             f"{program}: not known"
         )
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import functools
+import http.server
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, make_model
 from doc_blocks import BLOCKS, PAGES, blocks_of, check_command, commands_of
+from space_app import browser
 
 from cft_trl.cli import COMMANDS
+from cft_trl.commands.completion_scripts import command_parser
 
 DOCS = REPOSITORY / "docs"
 LANGUAGES = {"bash", "python", "yaml", "jsonl", "jinja", "text", ""}  # without a name: text
@@ -30,10 +37,9 @@ def tiny_folder(tokenizers, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generator():
-    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import make_reference  # docs/ is on pytest's path
+
+    return make_reference
 
 
 def furnish(folder: Path, page: Path) -> None:
@@ -141,7 +147,7 @@ def test_files_are_what_their_readers_take(block, tmp_path):
 # ---- texts -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["reference", "commands"])
+@pytest.mark.parametrize("page", ["reference", "commands", "api"])
 def test_what_is_written_from_the_code_is_up_to_date(page, generator):
     written = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert written == getattr(generator, page)(), "run: python docs/make_reference.py"
@@ -167,6 +173,34 @@ def test_the_reference_knows_every_column_exit_code_and_command(generator):
         assert f"\n## cft {name}\n" in (DOCS / "commands.md").read_text()
 
 
+def test_every_flag_of_every_command_is_on_its_page():
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        part = page.partition(f"\n## cft {name}\n")[2].partition("\n## ")[0]
+        if name == "train":
+            assert "reference.md#settings-of-a-training-run" in part
+            continue
+        for action in command_parser(name)._actions:
+            for flag in set(action.option_strings) - {"-h", "--help"}:
+                assert re.search(rf"^\| `[^|]*{re.escape(flag)}\b", part, re.MULTILINE), f"cft {name}: {flag}"
+
+
+def test_no_line_of_a_help_text_is_lost_on_its_page():
+    page = " ".join(re.sub(r"[|`#\\*]|&lt;|<", " ", (DOCS / "commands.md").read_text(encoding="utf-8")).split()).lower()
+    for name in COMMANDS:
+        text = importlib.import_module(f"cft_trl.commands.{name.replace('-', '_')}").HELP
+        for line in text.splitlines():
+            for piece in re.split(r"\s{2,}", re.sub(r"[|`#\\*<]", "  ", line).strip()):
+                assert piece.lower() in page, f"cft {name}: {piece}"
+
+
+def test_what_can_be_imported_from_the_top_is_in_the_api(generator):
+    import cft_trl
+
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert not [name for name in cft_trl.__all__ if name != "__version__" and f"\n### {name}\n" not in page]
+
+
 def test_every_setting_of_a_recipe_is_described():
     rows = re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", (DOCS / "reference.md").read_text(), re.MULTILINE)
     assert len(rows) > 60
@@ -184,18 +218,81 @@ def test_files_that_are_named_exist(page):
 # ---- the site --------------------------------------------------------------------------------------------------------
 
 
-def test_the_site_is_built_strictly_and_fetches_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site in a folder, built as `make docs` builds it."""
     pytest.importorskip("material")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     built = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env={**os.environ, "CI": "1"})
     assert built.returncode == 0, built.stderr[-2000:]
-    pages = sorted((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+def test_the_site_is_built_strictly_and_fetches_nothing(site):
+    pages = sorted(site.rglob("*.html"))
     assert {f"{page.stem}.html" for page in PAGES if page.parent == DOCS} <= {page.name for page in pages}
     for page in pages:
         # A reader's click may leave the page; nothing else does.
         rest = re.sub(r"<a\b[^>]*>", "", page.read_text())
         fetched = re.findall(r"(?:src|href)=[\"']?(https?:[^\"' >]+)", rest)
         assert not fetched + re.findall(r"unpkg|jsdelivr|googleapis|cdnjs", rest), page.name
+
+
+def test_the_first_page_says_version_repository_and_how_to_install(site):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    page = (site / "index.html").read_text()
+    assert f"Version {project['version']} " in page
+    assert f'href="{project["urls"]["Source"]}"' in page
+    assert "pip install" in re.sub(r"<[^>]+>", "", page)  # each word may have a colour of its own
+    assert "{{" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+@contextlib.contextmanager
+def opened(site, how):
+    """The address of a page: in the folder, or served by a server of ours."""
+    if how == "folder":
+        yield site.as_uri()
+        return
+    handler = functools.partial(QuietHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Nothing: the test's output is pytest's."""
+
+
+@pytest.mark.parametrize("how", ["folder", pytest.param("served", marks=pytest.mark.slow)])
+def test_the_search_finds_a_setting(site, how):
+    with opened(site, how) as address, browser() as chromium:
+        page = chromium.new_page()
+        errors, asked = [], []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/index.html")
+        page.locator("input[name=query]").click()
+        page.keyboard.type("early_stopping_patience")
+        page.wait_for_function("/matching document/.test(document.querySelector('.md-search-result__meta').innerText)")
+        page.locator(".md-search-result__item a").first.click()
+        page.wait_for_url(re.compile("reference"))
+        assert not errors
+        assert not [one for one in asked if not one.startswith((address, "data:", "blob:", "about:"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_scrolled_sideways(site, width):
+    over = "[...document.querySelectorAll('pre > code')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": width, "height": 800})
+        for path in sorted(site.glob("*.html")):
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+            assert page.evaluate(over) == 0, path.name
 
 
 # ---- the walk --------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 
+import make_ipynb
 import pytest
 from conftest import REPOSITORY
 
@@ -23,6 +25,19 @@ def test_cells_are_code_or_text():
             assert all(line.startswith("#") for line in body.strip().splitlines()), f"cell {number}"
         else:
             compile(body, f"cell {number}", "exec")
+
+
+def test_the_notebook_for_colab_agrees_with_the_script():
+    written = make_ipynb.NOTEBOOK.read_text(encoding="utf-8")
+    assert written == make_ipynb.notebook(NOTEBOOK.read_text(encoding="utf-8")), "run: python notebooks/make_ipynb.py"
+    cells = json.loads(written)["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells) == len(CELLS) + 1
+    assert "%pip install" in "".join(cells[1]["source"])
+    for cell, part in zip(cells[:1] + cells[2:], CELLS, strict=True):
+        head, _, body = part.partition("\n")
+        assert cell["cell_type"] == ("markdown" if head else "code")
+        words = re.sub(r"^# ?", "", body, flags=re.MULTILINE) if head else body
+        assert "".join(cell["source"]) == words.strip("\n")
 
 
 @pytest.mark.slow

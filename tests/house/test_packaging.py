@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import tomllib
 
 import pytest
 from conftest import REPOSITORY, make_model
@@ -76,6 +77,26 @@ def test_no_link_of_the_package_page_leads_nowhere(source, monkeypatch):
         assert all(any(target.endswith(f"/main/{path}") for target in targets) for path in relative)
     for path in relative:  # and in a clone they lead somewhere
         assert (REPOSITORY / path.partition("#")[0]).exists()
+
+
+def test_the_package_page_names_the_repository_and_no_placeholder_is_released():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"Source", "Documentation", "Changelog", "Issues", "Paper"} <= set(project["urls"])
+    source = project["urls"]["Source"]
+    assert all(url.startswith(source) for name, url in project["urls"].items() if name != "Paper")
+    release = (REPOSITORY / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    assert "/ORG/" not in source or "github.com/ORG/ pyproject.toml" in release
+
+
+def test_the_container_runs_targets_that_there_are_and_takes_no_environment_along():
+    docker = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"RUN make ([^&\n]+)", docker)[0].split() + re.findall(r'CMD \["make", "(\w+)"\]', docker)
+    assert len(targets) == 3
+    for target in targets:
+        assert f"\n{target.replace('.venv', '$(VENV)')}:" in makefile, target
+    left_out = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {".venv", ".git", "runs", "build"} <= set(left_out)
 
 
 TRAIN = "train --model_name_or_path RUN --dataset_name arithmetic --output_dir out --use_cpu true --bf16 false"

@@ -24,12 +24,26 @@ def test_the_python_example_trains(tokenizers, tmp_path):
 
 
 def test_rooms_of_the_house_exist():
-    tree = README.partition("## The house")[2].partition("```\n")[2].partition("```")[0]
+    """The map is in CONTRIBUTING.md, with a line per room, in the order in which a room may use those before it."""
+    assert "a map of the code: [CONTRIBUTING.md](CONTRIBUTING.md)" in README
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = contributing.partition("## Where things live")[2].partition("```\n")[2].partition("```")[0]
+    assert tree.startswith("cft_trl/\n")
     rooms = re.findall(r"^(?:  )?(\w+/)", tree, re.MULTILINE)
     assert len(rooms) > 15
     files = re.findall(r"\w+\.(?:py|md)", tree)
+    packages = {path.parent.name for path in (REPOSITORY / "cft_trl").glob("*/__init__.py")}
+    assert packages - {"templates"} <= {room.strip("/") for room in rooms}
     for name in rooms + files:
         assert list(REPOSITORY.glob(name)) or list(REPOSITORY.glob(f"*/{name}")), name
+
+
+def test_it_is_short():
+    """What it is, two commands, ten lines, results, links: the rest is on the pages."""
+    assert len(README.splitlines()) < 130
+    assert README.count("![") == 1
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"index.md"}
+    assert not [page for page in sorted(pages) if f"(docs/{page})" not in README]
 
 
 def test_links_and_pictures_exist():
@@ -40,7 +54,8 @@ def test_links_and_pictures_exist():
 
 @pytest.mark.parametrize("column", range(1, 5))
 def test_the_table_of_features_has_no_empty_cell(column):
-    table = README.partition("## Beside other tools")[2].partition("\n## ")[0]
+    page = (REPOSITORY / "docs" / "comparison.md").read_text(encoding="utf-8")
+    table = page.partition("## Beside other tools")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
     assert len(rows) > 10
     assert all(len(row) == 5 and row[column].strip() for row in rows)
