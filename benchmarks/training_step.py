@@ -46,6 +46,7 @@ CONTESTANTS = {
     "TRL packing=bfd, targets only": ("head", {"packing": True}),
     "cft-trl padded": ("cft", {}),
     "cft-trl packing=bfd": ("cft", {"packing": True}),
+    "cft-trl packing=bfd, masked": ("cft", {"packing": True, "varlen_attention": False}),
     "cft-trl share_prefixes": ("cft", {"share_prefixes": True}),
 }
 

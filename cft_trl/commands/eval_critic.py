@@ -7,6 +7,7 @@ from typing import Any
 
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import add_model_options, open_backend, positive
+from cft_trl.generation.names import BACKENDS
 
 HELP = """\
 Lets a model critique labelled solutions: does it tell the right ones from the wrong, and name the first wrong step?
@@ -36,7 +37,7 @@ def run(argv: list[str]) -> int:
         type=positive,
         help="rows of each subset: a seeded sample, right and wrong in the subset's proportion",
     )
-    parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
+    parser.add_argument("--backend", choices=BACKENDS, default="transformers")
     parser.add_argument("--base-url", help="the endpoint's address")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")

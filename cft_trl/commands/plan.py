@@ -105,6 +105,7 @@ def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16
         bf16=bf16,
         weights="bf16" if model.dtype in ("auto", "bfloat16") else "fp32",
         masked="flash" not in (model.attn_implementation or ""),
+        varlen=config.varlen_attention,
         lora_rank=model.lora_r if model.use_peft else None,
         lora_targets=tuple(_listed(model.lora_target_modules)),
         **(_launcher(options.accelerate) if options.accelerate else {}),

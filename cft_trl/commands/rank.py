@@ -9,6 +9,7 @@ from typing import Any
 from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import add_model_options, at_least_0, open_backend, positive, share, whole_number
 from cft_trl.errors import CFTError
+from cft_trl.generation.names import BACKENDS
 
 HELP = """\
 Best of N by a critic: a critique-tuned model critiques each response, and what counts is how probable "right" is where
@@ -47,7 +48,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--top-p", type=share, default=1.0, help="default 1, all tokens")
     parser.add_argument("--seed", type=whole_number, default=0, help="draws the same critiques again (default 0)")
     parser.add_argument("--limit", type=positive, help="the first so many questions")
-    parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
+    parser.add_argument("--backend", choices=BACKENDS, default="transformers")
     parser.add_argument("--base-url", help="the endpoint's address; it must tell log probabilities (logprobs)")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with its key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")

@@ -12,6 +12,7 @@ from cft_trl.commands.parser import CommandParser
 from cft_trl.commands.settings import positive, share
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.racing import ERROR, LeavingRule
+from cft_trl.generation.names import BACKENDS
 from cft_trl.models.adapters import OPTION_HELP
 
 HELP = """\
@@ -63,7 +64,7 @@ def run(argv: list[str]) -> int:
         help="of each comparison with the leader, or of all rounds and checkpoints together (default %(default)s; race "
         "costs three to five times the tokens)",
     )
-    parser.add_argument("--backend", choices=("transformers", "vllm", "endpoint"), default="transformers")
+    parser.add_argument("--backend", choices=BACKENDS, default="transformers")
     parser.add_argument("--base-url", help="of --backend endpoint; it serves each checkpoint by its folder's name")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key (default %(default)s)")
     parser.add_argument("--extra", help="fields of each request, as '{reasoning_effort: low, temperature: null}'")

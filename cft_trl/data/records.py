@@ -33,6 +33,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from cft_trl.data.digests import code_digest
 from cft_trl.data.layouts import (
     CFT_INSTRUCTION,
     LAYOUTS,
@@ -330,7 +331,7 @@ def _convert(data: Any, function: Callable[[Any, str], Mapping[str, Any]], layou
             return library.Dataset.from_dict({name: [] for name in new}, features=new)
         options: dict[str, Any] = {"with_indices": True, "remove_columns": names, "features": new}
         # `map` caches by the function's name: without its rules in the key, an old cache would outlive a change.
-        options["fn_kwargs"] = {"function": function, "labels": class_names(data), "rules": code_digest()}
+        options["fn_kwargs"] = {"function": function, "labels": class_names(data), "rules": reading_digest()}
         mapped = data.map(_indexed, **options)
         # A stream without known columns may bring a new one in a later row; `map` would let it through.
         return mapped if isinstance(data, library.Dataset) else mapped.select_columns(list(new))
@@ -371,19 +372,13 @@ def with_class_names(row: Mapping[str, Any], labels: Mapping[str, list[str]]) ->
         raise CFTError(f"column {bad!r} holds {numbers[bad]!r}, which is none of its classes {labels[bad]}") from None
 
 
-_RULES = (
-    "records.py", "read_rows.py", "layouts.py", "verdict.py", "verdict_grammar.py", "verdict_words.py",
-    "verdict_forms.py", "verdict_phrases.py", "reservations.py", "markup.py",
-)  # fmt: skip
-
-
 @cache
-def code_digest(*files: str) -> str:
+def reading_digest(*files: str) -> str:
     """A digest of the code that reads records and verdicts, and of other files of code: the key of cached results.
 
     Args:
         *files: Paths of further modules that the cached result depends on.
     """
     here = Path(__file__).parent
-    own = [here / name for name in _RULES]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in [*own, *map(Path, files)])).hexdigest()
+    own = [here / f"{name}.py" for name in ("records", "read_rows", "layouts", "reservations", "markup")]
+    return code_digest(*map(str, [*own, *sorted(here.glob("verdict*.py"))]), *files)

@@ -19,8 +19,8 @@ from typing import Any
 
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.local import AT_ONCE
-from cft_trl.generation.names import check_address
-from cft_trl.generation.open import BACKENDS, opened
+from cft_trl.generation.names import BACKENDS, check_address
+from cft_trl.generation.open import opened
 from cft_trl.models.identity import endpoint_identity
 from cft_trl.models.names import hub_commit, resolve_model
 

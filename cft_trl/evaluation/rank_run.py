@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.digests import code_digest, content_digest
+from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.data.prompts import Prompting, chat_messages
+from cft_trl.data.records import reading_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
 from cft_trl.evaluation.candidates import Question, graded, groups
@@ -227,11 +228,8 @@ def run_rank(
 
 def _reading() -> str:
     """A digest of the code that reads a critique's verdict and odds: what is kept of it depends on that."""
-    package = Path(odds_code.__file__).parents[1]
-    rules = sorted(package.glob("data/verdict*.py"))
-    rules += [package / "data" / f"{name}.py" for name in ("markup", "reservations")]
-    rules += [package / "generation" / f"{name}.py" for name in ("odds", "logprobs")]
-    return code_digest(*map(str, rules))
+    beside = Path(odds_code.__file__).parent
+    return reading_digest(*(str(beside / f"{name}.py") for name in ("odds", "logprobs")))
 
 
 def _keys(query: str, text: str, settings: RankSettings, who: str) -> list[str]:

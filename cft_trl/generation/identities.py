@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.data.digests import code_digest, content_digest, file_digest
+from cft_trl.environment import require
 from cft_trl.generation.endpoint_settings import OPENAI, true_url
+from cft_trl.generation.names import OPENAI_KEY
 from cft_trl.models.identity import Identity, endpoint_identity, model_identity
 
 # vLLM's options that spread the work or save memory; any other may change what the model writes.
@@ -89,7 +91,7 @@ def vllm_identity(
     return {"kind": "vllm", "model": model_identity(source, revision, adapter_base), "options": _options(options)}
 
 
-def served_identity(model: str, base_url: str | None = None, key_env: str = "OPENAI_API_KEY") -> Identity | None:
+def served_identity(model: str, base_url: str | None = None, key_env: str = OPENAI_KEY) -> Identity | None:
     """What an endpoint's model is by its answer to `GET /v1/models`; None where it gives none.
 
     Asked each time: a server may be another one since.
@@ -125,6 +127,7 @@ def bare_address(url: str) -> str:
 
 def _listed(url: str, key: str) -> list[dict[str, Any]] | None:
     """The entries of `/v1/models`: none where the server has no such page, None where it does not say now."""
+    require("synth", "a model at an endpoint", "openai")
     import openai
 
     try:

@@ -129,7 +129,8 @@ class Outcome:
     Attributes:
         text: The last solution; in mode `critique` the critique.
         rounds: At least one.
-        finish_reason: Of the generation that `text` is ("stop", "length" or "failed"; `failure` says why).
+        finish_reason: Of the generation that `text` is: "stop", "length", "failed" (`failure` says why), a server's own
+            word, or None where it gives none.
         prompt_tokens, completion_tokens: Of all rounds together; None where the endpoint does not count.
         failure: Why there is no text, or no critique of it.
         refused, without: As of `Generation`, of any of the texts.
@@ -183,11 +184,12 @@ def run_mode(
 
     Args:
         generator: A model here or behind an endpoint.
+        queries: The questions.
         mode: `direct`: the answer. `critique`: a critique of the given response. `single_pass`: solution, critique and
             correction in one text. `two_stage`: a solution, and in a fresh prompt a critique of it; unless that says
             right, another solution from scratch, at most `max_rounds` times; the last one counts. At temperature 0 a
             solution from scratch is the same again, so there the first round is the only one and the text is what
-            eight rounds would have ended with; the published comparison uses 0.1 and above.
+            `max_rounds` would have ended with; the published comparison uses 0.1 and above.
         responses: The solutions to critique, for mode `critique`.
         system: System turn before a question. Critiques are asked for without one, as they are trained.
         prompt_preset: Wording of the critique prompt the model was trained with.

@@ -22,6 +22,7 @@ from cft_trl.errors import CFTError, nearest
 
 KINDS = ("openai", "vllm", "transformers", "reference")
 FORMS = "openai:MODEL, openai:MODEL@URL, vllm:MODEL, transformers:MODEL or reference"
+BACKENDS = ("transformers", "vllm", "endpoint")  # where an evaluated model is
 AT_ENDPOINT = "MODEL, MODEL@URL or MODEL@URL#KEY_VARIABLE"
 
 OPENAI_KEY = "OPENAI_API_KEY"

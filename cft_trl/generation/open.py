@@ -23,8 +23,6 @@ from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.local import AT_ONCE, LocalModel
 from cft_trl.generation.names import OPENAI_KEY, check_address
 
-BACKENDS = ("transformers", "vllm", "endpoint")
-
 
 @contextmanager
 def opened(
@@ -46,7 +44,7 @@ def opened(
     """A model for as long as the `with` block lasts.
 
     Args:
-        kind: One of `BACKENDS`.
+        kind: One of `names.BACKENDS`.
         model: Folder, Hub id or `smollm2-135m`; for "endpoint" the model's name there.
         name: What a server of ours calls it; by default `model`.
         base_url, api_key_env: Of an endpoint.

@@ -43,7 +43,7 @@ class MicroBatch:
     Attributes:
         rows, length: sequences of the micro-batch and their length in tokens, padding included.
         targets: share of the tokens that have loss; only they reach the LM head.
-        masked: whether attention reads a mask (packed or padded rows under sdpa) and not causality alone.
+        masked: whether attention reads a mask (padded rows, a GPU's packs under sdpa) and not causality alone.
         shared: tokens of the rows one by one over those computed (`share_prefixes`), 1.0 without.
         accumulated: whether gradients of earlier micro-batches lie there already.
         checkpointing: whether layers are computed again in the backward pass.
@@ -79,11 +79,6 @@ class MicroBatch:
     @property
     def autocast(self) -> bool:
         return self.arithmetic == "bf16" and self.weights == "fp32" and not self.casts_weights
-
-    @property
-    def on_cpu_shared(self) -> bool:
-        """Whether attention goes stretch by stretch, without masks (`prefix_sharing/cascade.py`)."""
-        return self.on_cpu and self.shared > 1
 
     @property
     def casts_weights(self) -> bool:
@@ -130,7 +125,7 @@ def layer_bytes(shape: ModelShape, step: MicroBatch) -> int:
     """
     h, i, q, kv = shape.hidden, shape.intermediate, shape.query, shape.key_value
     small = 8 + 4 * shape.heads
-    wide = 2 * q if step.masked and not step.on_cpu_shared else 2 * kv  # a mask makes keys be repeated for each head
+    wide = 2 * q if step.masked else 2 * kv  # a mask makes keys be repeated for each head
     width = 4 if step.arithmetic == "fp32" else 2
     if step.arithmetic == "fp32":
         norms, mlp = 4 * 6 * h, 4 * 4 * i
@@ -139,7 +134,7 @@ def layer_bytes(shape: ModelShape, step: MicroBatch) -> int:
     else:
         norms, mlp = 16 * h, 8 * i
     attention = width * (2 * q + wide)
-    if step.masked and not step.on_cpu_shared:
+    if step.masked:
         attention += width * step.length  # sdpa turns the mask into numbers, in each layer
     return norms + mlp + attention + small
 
@@ -213,9 +208,8 @@ def _states(shape: ModelShape, step: MicroBatch, trained: int) -> tuple[int, int
         return width * (frozen + trained), width * trained, 2 * width * trained, width * trained, 0
     layer = shape.layer_matrices // shape.layers
     if step.strategy == "fsdp2":
-        # two layers gathered, two layers' gradients on their way, embedding and head gathered, and the head once more
-        # in fp32 for TRL's fused head
-        gathered = 2 * (2 * 2 * layer + (1 if shape.tied else 2) * shape.head) + 4 * shape.head
+        # two layers gathered, two layers' gradients on their way, embedding and head gathered
+        gathered = 2 * (2 * 2 * layer + (1 if shape.tied else 2) * shape.head)
         return width * (frozen + trained) // n, width * trained // n, 2 * width * trained // n, gathered, 0
     compute = 2 if step.arithmetic == "bf16" else 4
     master = (4 if compute == 2 else 0) + 8

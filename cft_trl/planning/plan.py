@@ -93,6 +93,7 @@ class PlannedRun:
     Attributes:
         rows: training rows. row_tokens: their mean length with padding, None if unknown.
         targets: share of the tokens that have loss. sharing: tokens saved by share_prefixes, as a ratio.
+        masked: whether attention reads masks. varlen: whether a CPU computes packs row by row (`varlen_attention`).
         bf16: whether matrix products are computed in it. weights: `fp32` or `bf16`, the setting `dtype`.
         strategy: one of `plan_memory.STRATEGIES`, None for zero3 on several GPUs.
     """
@@ -113,6 +114,7 @@ class PlannedRun:
     bf16: bool = True
     weights: str = "fp32"
     masked: bool = True
+    varlen: bool = True
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] = ()
     strategy: str | None = None
@@ -152,11 +154,12 @@ def _step(run: PlannedRun, shape: ModelShape, hardware: Hardware) -> MicroBatch:
     if strategy not in STRATEGIES:
         raise CFTError(f"strategy {strategy}: unknown; give one of {', '.join(STRATEGIES)}")
     packed = run.packing or run.sharing > 1
+    by_rows = run.sharing > 1 or (run.varlen and packed and hardware.on_cpu)
     return MicroBatch(
         rows=run.micro_batch,
         length=(run.pack_length or run.max_length) if packed else run.max_length,
         targets=run.targets,
-        masked=run.masked and (packed or run.micro_batch > 1) and not (run.sharing > 1 and not hardware.on_cpu),
+        masked=run.masked and (packed or run.micro_batch > 1) and not by_rows,
         shared=run.sharing,
         accumulated=run.accumulation > 1,
         checkpointing=run.checkpointing,

@@ -74,7 +74,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         path: The YAML file.
         overrides: Values over the file's, "critique.samples=2"; the value is read as YAML. Parts of a mapping can be
-            named too: "critique.sampling.temperature=0".
+            named too: "critique.temperature=0".
 
     Returns:
         The recipe.

@@ -32,7 +32,8 @@ def run_slurm(job: Job, workers: int) -> str:
     """Writes the script and, where there is sbatch, submits it; returns what is left to do.
 
     Raises:
-        CFTError: A folder that the script cannot name, or sbatch refuses it.
+        CFTError: datatrove is not installed, a word of CFT_SLURM is none or no partition is among them, the script that
+            they give is no shell script, it cannot name the folder, or sbatch refuses it.
     """
     check_installed("datatrove")
     from datatrove.executor.slurm import SlurmPipelineExecutor
@@ -77,6 +78,8 @@ def _slurm_settings(name: str) -> dict[str, Any]:
     from datatrove.executor.slurm import SlurmPipelineExecutor
 
     known = inspect.signature(SlurmPipelineExecutor.__init__).parameters
+    ours = {"pipeline": "the build", "tasks": "--tasks", "workers": "--workers", "logging_dir": "--output"}
+    ours |= dict.fromkeys(("tasks_per_job", "sbatch_args", "self"), "the build")
     settings: dict[str, Any] = {"time": "24:00:00", "job_name": f"cft-{name}", "qos": "", "sbatch_args": {}}
     activate = Path(sys.prefix) / "bin" / "activate"
     settings["env_command"] = (
@@ -90,6 +93,8 @@ def _slurm_settings(name: str) -> dict[str, Any]:
             raise CFTError(
                 f"{SLURM}: {word!r}: write key=value, e.g. {SLURM}='partition=gpu time=24:00:00 account=lab'"
             )
+        if key.replace("-", "_") in ours:
+            raise CFTError(f"{SLURM}: {key}: {ours[key.replace('-', '_')]} says it; leave it out")
         if key.replace("-", "_") in known:
             kind = known[key.replace("-", "_")].annotation
             if kind == "int" and not value.lstrip("-").isdecimal():

@@ -23,6 +23,9 @@ from cft_trl.training.prefix_sharing.packs import lay_out
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
 from cft_trl.training.trl_internals import DataCollatorForLanguageModeling
 
+# What TRL's collator gives the kernels of GPUs; see its docstring.
+_BOUNDARIES = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx")
+
 
 @dataclass
 class DataCollatorForCritique:
@@ -39,15 +42,17 @@ class DataCollatorForCritique:
         pad_to_multiple_of: pads to a multiple of this many tokens.
         sft_target, prompt_preset: as in `CFTConfig`.
         padding_free: joins the rows into one sequence with restarting position ids instead of padding.
+        varlen_attention: with `padding_free`, gives the rows' ends as a layout that keeps them apart without a mask;
+            the model's attention must be able to read that (`use_shared_attention(model)`).
         return_verdict_mask: adds what `CFTTrainer` measures verdicts with, and a plain model's forward does not take:
             `verdict_mask` (see `cft_trl.training.preparation`) and, for joined rows, `row_lengths`.
 
     Returns:
         From the call, a dict of int64 tensors: `input_ids`, `labels` (-100 where there is no loss) and
         `attention_mask`, each (batch, length); with `padding_free` (1, total length) and, in place of the mask,
-        `position_ids` and the sequence boundaries that attention kernels take. With `share_prefixes`, and for packs
-        of shared prefixes, (1, total length), `position_ids`, and as `attention_mask` the layout of the trees,
-        (1, 1, 1, total length) (see `cft_trl.training.prefix_sharing.attention`).
+        `position_ids` and the sequence boundaries that attention kernels take. With `share_prefixes`, for packs of
+        shared prefixes, and with `varlen_attention`, (1, total length), `position_ids`, and as `attention_mask` the
+        layout of the trees, (1, 1, 1, total length) (see `cft_trl.training.prefix_sharing.attention`).
 
     Raises:
         CFTError: no row of the batch can be used; a row is too long under `over_length="error"`.
@@ -65,6 +70,7 @@ class DataCollatorForCritique:
     sft_target: str = "response"
     prompt_preset: str = "paper"
     padding_free: bool = False
+    varlen_attention: bool = False
     return_verdict_mask: bool = False
     report: PreparationReport = field(default_factory=lambda: PreparationReport("batches"), init=False, repr=False)
 
@@ -98,7 +104,19 @@ class DataCollatorForCritique:
             lengths = [len(row["input_ids"]) for row in features]
             lengths[-1] += batch["input_ids"].shape[1] - sum(lengths)  # padding to a multiple counts to the last
             batch["row_lengths"] = torch.tensor(lengths)
+        if self.varlen_attention and self.padding_free:
+            return self._without_mask(batch, sum(len(row["input_ids"]) for row in features))
         return batch
+
+    @staticmethod
+    def _without_mask(batch: dict[str, Any], tokens: int) -> dict[str, Any]:
+        """The layout of rows that share nothing, in place of the boundaries; padding counts to the last row."""
+        starts = (batch["position_ids"][0, :tokens] == 0).nonzero().flatten()
+        ends = torch.cat([starts[1:], torch.tensor([batch["position_ids"].shape[1]])])
+        layout = torch.repeat_interleave(ends, ends - starts).to(torch.int32)
+        return {name: batch[name] for name in batch if name not in _BOUNDARIES} | {
+            "attention_mask": layout[None, None, None]
+        }
 
     def _join_packs(self, packs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         sizes = [len(pack["input_ids"]) for pack in packs]

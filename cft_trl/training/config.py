@@ -36,6 +36,9 @@ class CFTConfig(SFTConfig):
             (see `cft_trl.training.prefix_sharing`); `"auto"` does so where it saves tokens and packs plainly elsewhere.
             Loss and gradients are those of the rows one by one. A batch counts packs, as with `packing`.
         pack_length: most tokens of a pack of shared prefixes; default `max_length`.
+        varlen_attention: on a CPU, rows of a pack attend to themselves by a call each instead of one with a mask of
+            length x length (`packing`, `padding_free`); losses and gradients are the same. On a GPU, and where the
+            model's attention cannot be replaced, it changes nothing.
         bf16: default: on where the device computes in it: most GPUs, and with `use_cpu` CPUs that have
             AVX512-BF16.
 
@@ -62,6 +65,9 @@ class CFTConfig(SFTConfig):
     )
     pack_length: int | None = field(
         default=None, metadata={"help": "Most tokens of a pack of shared prefixes; default max_length."}
+    )
+    varlen_attention: bool = field(
+        default=True, metadata={"help": "On a CPU, compute a pack's rows by themselves instead of under a mask."}
     )
 
     learning_rate: float = field(default=5e-6, metadata={"help": "Peak learning rate (published: 5e-6)."})

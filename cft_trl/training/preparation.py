@@ -23,7 +23,7 @@ from cft_trl.data import prompts
 from cft_trl.data.layouts import find_layout
 from cft_trl.data.prompts import Prompting, to_prompt_completion
 from cft_trl.data.read_rows import is_read, read_row, stated_in
-from cft_trl.data.records import class_names, code_digest, with_class_names
+from cft_trl.data.records import class_names, reading_digest, with_class_names
 from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
 from cft_trl.models import chat_templates
@@ -146,7 +146,9 @@ class RowEncoder:
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
         return {name: self.__dict__[name] for name in fields} | {
-            "code": code_digest(__file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__)
+            "code": reading_digest(
+                __file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__
+            )
         }
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:

@@ -48,11 +48,11 @@ _OLD = "_old"  # what begins with "_" is not pushed to the Hub
 # Settings that may differ between a killed run and its continuation, because the weights do not depend on them. What
 # model and rows are called is among them: what they are is compared instead.
 _FREE_TO_CHANGE = {
-    "output_dir", "logging_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub", "hub_token",
+    "output_dir", "report_to", "run_name", "disable_tqdm", "log_level", "push_to_hub",
     "hub_model_id", "resume_from_checkpoint", "save_total_limit", "logging_steps", "dataset_num_proc", "local_rank",
     "select_benchmark", "select_limit", "select_keep", "select_exhaustive", "resume", "model_name_or_path",
-    "model_revision", "dataset_name", "dataset_revision", "train_rows", "early_stopping_patience", "early_stopping_on",
-    "early_stopping_threshold",
+    "model_revision", "dataset_name", "dataset_revision", "generated_rows",
+    "early_stopping_patience", "early_stopping_on", "early_stopping_threshold",
 }  # fmt: skip
 # The columns of a row that can get into its prompt or its target, by objective (`cft_trl.data.prompts`).
 READ_COLUMNS = {
@@ -147,7 +147,7 @@ def check_goes_on(
         output: The run's folder.
         checkpoint: The one in it that the run goes on from.
         settings: The settings now.
-        identity: What it is made of now: "base", "tokenizer", "train_rows", "eval_rows".
+        identity: What it is made of now: what `run_identity` gives.
 
     Raises:
         CFTError: It is another one: the first three differences, and what to do; or it was launched otherwise and

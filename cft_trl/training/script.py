@@ -373,8 +373,11 @@ def check_saved(folder: Path) -> None:
 def _settings(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
+    # `to_dict` masks whatever ends with "token"; these two are no secrets, and the model is trained with them.
+    shown = {name: getattr(config, name) for name in ("eos_token", "pad_token")}
     merged = {**config.to_dict(), **asdict(script), **asdict(model), "launch": launched_as(config)}
-    return {name: value for name, value in sorted(merged.items()) if not name.endswith("token")}
+    secret = {name for name in merged if name.endswith("token") and name not in shown}
+    return {name: value for name, value in sorted({**merged, **shown}.items()) if name not in secret}
 
 
 def _checkpoint_to_resume(

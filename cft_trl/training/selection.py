@@ -26,7 +26,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
-from cft_trl.data.records import code_digest
+from cft_trl.data.records import reading_digest
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.racing import LeavingRule, race_of
 from cft_trl.evaluation.validation import ValidationSet, joined
@@ -276,4 +276,4 @@ class Selection:
 @cache
 def grader_digest() -> str:
     """A digest of what makes hits of texts: our code, and the libraries that it reads with."""
-    return content_digest([grader_version(), code_digest()])
+    return content_digest([grader_version(), reading_digest()])

@@ -33,10 +33,11 @@ from cft_trl.training.collator import DataCollatorForCritique
 from cft_trl.training.config import CFTConfig
 from cft_trl.training.finite import FiniteWatch
 from cft_trl.training.fsdp2 import settle_fsdp2, without_tied_copies
+from cft_trl.training.heap import freed_memory_kept
 from cft_trl.training.launch import check_launch
 from cft_trl.training.lengths import PreparationReport
 from cft_trl.training.metrics import TargetMetrics, weigh_verdicts
-from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention
+from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_attention, use_varlen_attention
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder, prepare_dataset
 from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
@@ -131,9 +132,12 @@ class CFTTrainer(SFTTrainer):
 
     def _settle_model(self) -> None:
         check_trainer(self)
-        settle_fsdp2(self.accelerator, self.model)
+        settle_fsdp2(self.accelerator, self.model, self.args.accelerator_config.gradient_accumulation_kwargs)
+        model, self._varlen = self.accelerator.unwrap_model(self.model), False
         if self.args.share_prefixes:
-            use_shared_attention(self.accelerator.unwrap_model(self.model), self._row_limit or self.args.pack_length)
+            use_shared_attention(model, self._row_limit or self.args.pack_length)
+        elif self.padding_free and self.args.varlen_attention:
+            self._varlen = use_varlen_attention(model, self._row_limit, self.accelerator.device.type)
         self._target_metrics = {
             mode: TargetMetrics(self.args.objective, self.accelerator, evaluation=mode == "eval")
             for mode in ("train", "eval")
@@ -151,6 +155,7 @@ class CFTTrainer(SFTTrainer):
                 pad_to_multiple_of=self.args.pad_to_multiple_of,
                 padding_free=self.padding_free,
                 share_prefixes=bool(self.args.share_prefixes),
+                varlen_attention=self._varlen,
                 return_verdict_mask=True,
             )
 
@@ -292,7 +297,8 @@ class CFTTrainer(SFTTrainer):
             check_prepared(Path(self.args.output_dir), prepared)
         self.record.about["identity"] = {**self.record.about.get("identity", {}), **prepared}
         try:
-            result = super().train(resume_from_checkpoint, *args, **kwargs)
+            with freed_memory_kept(self.accelerator.device.type):
+                result = super().train(resume_from_checkpoint, *args, **kwargs)
             if self.state.global_step == 0:
                 raise CFTError(f"nothing was trained: no row could be used ({self.preparation.get('train')})")
             self._finite.check_weights(self, self.model_wrapped)

@@ -12,6 +12,7 @@ import pytest
 from faulty_server import FaultyServer, _completion
 
 from cft_trl.cli import main
+from cft_trl.data import records
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import rank_run
 from cft_trl.evaluation.candidates import Question, groups, read_questions
@@ -138,7 +139,8 @@ def test_a_critique_that_was_not_written_is_no_critique_without_a_verdict(server
 @pytest.mark.parametrize("name", ["data/verdict_words", "data/markup", "data/reservations", "generation/odds"])
 def test_readings_depend_on_all_that_reads_them(name, monkeypatch):
     read = []
-    monkeypatch.setattr(rank_run, "code_digest", lambda *files: read.extend(files) or "d")
+    monkeypatch.setattr(records, "code_digest", lambda *files: read.extend(files) or "d")
+    monkeypatch.setattr(rank_run, "reading_digest", records.reading_digest.__wrapped__)  # not what is cached
     rank_run._reading()
     assert any(file.endswith(f"{name}.py") for file in read)
 

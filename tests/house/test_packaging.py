@@ -121,6 +121,17 @@ def test_what_is_missing_is_told_before_a_model_is_loaded(
     assert not (run / "selection.json").exists()
 
 
+def test_a_teacher_at_an_endpoint_is_told_what_is_missing(tmp_path, without, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "{name: x, source: {corpus: arithmetic, limit: 2}, critique: {teachers: ['openai:m@http://127.0.0.1:9/v1']}}"
+    )
+    without("openai")
+    assert main(["build", str(recipe), "--output", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.fullmatch(r"cft: .* needs openai, which is not installed; pip install 'cft-trl\[synth\]'", told)
+
+
 def test_verdicts_need_no_grader(without):
     from cft_trl.evaluation.validation import load_validation
 

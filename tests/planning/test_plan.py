@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY
 
 from cft_trl.cli import main
-from cft_trl.planning.hardware import read_hardware
+from cft_trl.commands import plan as plan_command
+from cft_trl.planning.hardware import TABLE, read_hardware
 from cft_trl.planning.memory import GIB, MicroBatch, layer_bytes, plan_memory
 from cft_trl.planning.model_shape import PUBLISHED, _shape, model_shape
 from cft_trl.planning.plan import PlannedRun, make_plan
 from cft_trl.training.prefix_sharing.packs import lay_out
+
+
+def test_the_help_names_all_hardware():
+    [line] = [line for line in plan_command.HELP.splitlines() if "--hardware NxKIND" in line]
+    assert line.split("NxKIND")[1].strip().split(", ") == list(yaml.safe_load(TABLE.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def test_shared_layers_keep_what_is_planned(make_layers):
     del batch["labels"]
     measured = saved_per_layer(make, torch.float32, False, **batch)
     shape = _shape(make_layers(2, torch.float32).config, "llama")
-    step = MicroBatch(1, tokens, shared=280 / tokens, arithmetic="fp32", on_cpu=True)
+    step = MicroBatch(1, tokens, shared=280 / tokens, masked=False, arithmetic="fp32", on_cpu=True)
     assert measured == pytest.approx(layer_bytes(shape, step) * tokens, rel=0.05)
 
 
@@ -290,3 +300,15 @@ def test_every_large_recipe_is_planned():
     assert large <= planned
     assert {name.split("/")[0] for name in planned} & {"qwen2.5-math-7b"}
     assert set(PUBLISHED) >= {"Qwen/Qwen2.5-7B"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["7b-fsdp2-one", "7b-zero3"])
+def test_a_gpus_memory_is_what_fake_tensors_take(name, monkeypatch):
+    """`benchmarks/plan_fake.py`, two of its settings: the plan within 10% of PyTorch's own tracker."""
+    pytest.importorskip("deepspeed")
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    script = importlib.import_module("plan_fake")
+    counted = subprocess.run([sys.executable, script.__file__, "--count", name], capture_output=True, text=True)
+    line = script.line_of(name, json.loads(counted.stdout.splitlines()[-1]))
+    assert abs(float(line["off"].rstrip("%"))) <= 10, line

@@ -304,6 +304,8 @@ def test_without_sbatch_the_script_is_left_and_told_of(tmp_path, monkeypatch, ca
     [
         ("partition", "write key=value"),
         ("partition=short gpus_per_task=one", "give a whole number"),
+        ("partition=short workers=4", "workers: --workers says it; leave it out"),
+        ("partition=short sbatch_args=x", "sbatch_args: the build says it"),
         ("partition=short job_name='\"'", "is no shell script"),
     ],
 )

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import fsdp2_on_cpu
 import pytest
 import warm_python
 from datasets import Dataset
@@ -63,18 +64,17 @@ def witness(folder: str, *command: str) -> None:
         sys.kept_to_the_end = EndsTheProcess()
 
     if command[0] == "--fsdp2-on-cpu":
-        import fsdp2_on_cpu
-
         fsdp2_on_cpu.install()
         command = command[1:]
     original = CFTTrainer.train
 
     def train(self, *args, **kwargs):
+        self.add_callback(whole := fsdp2_on_cpu.WholeGradients())
         if self.accelerator.num_processes > 1:
             self.ends_with_it = EndsTheProcess()
         result = original(self, *args, **kwargs)
         path = Path(folder) / f"rank{self.args.process_index}.json"
-        path.write_text(json.dumps(_evidence(self)))
+        path.write_text(json.dumps({**_evidence(self), "whole_gradients": whole.most}))
         return result
 
     CFTTrainer.train = train
@@ -245,7 +245,7 @@ BACKENDS = {
     "ddp": ("cpu_ddp", 1, 2),
     "zero2": ("cpu_zero2", 2, 1),
     "zero3": ("cpu_zero3", 1, 2),
-    "fsdp2": ("fsdp2", 2, 1),
+    "fsdp2": ("fsdp2", 1, 2),
 }
 SHARING = {  # what each process must have been part of
     "ddp": {"kind": "MULTI_CPU", "model": "DistributedDataParallel", "zero_stage": None, "dtensors": 0},
@@ -341,6 +341,7 @@ class TestTwoProcesses:
                 assert process["dtensors"] == process["tensors"]
             if backend in ("fsdp2", "zero3"):
                 assert process["numbers_owned"] < 0.6 * whole
+            assert process["whole_gradients"] == 0
             assert process["away"] == (2 if backend == "zero3" else 0)
 
     def test_train_what_one_trains(self, double, single, backend):

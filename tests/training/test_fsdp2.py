@@ -102,10 +102,24 @@ def test_nothing_is_parted_where_no_copy_is_trained(tmp_path):
     assert not untie_trained_copies(untied)
 
 
+def sharding(plugin=None):
+    """As much of an accelerator with FSDP2 as is settled."""
+    plugin = plugin or SimpleNamespace(mixed_precision_policy=None)
+    state, gradients = SimpleNamespace(fsdp_plugin=plugin), SimpleNamespace(plugin_kwargs={"num_steps": 4})
+    return SimpleNamespace(is_fsdp2=True, state=state, gradient_state=gradients)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, True), ({}, True), ({"sync_each_batch": False}, False)])
+def test_gradients_are_sharded_between_micro_batches_unless_one_wants_them_whole(given, kept):
+    accelerator = sharding()
+    settle_fsdp2(accelerator, torch.nn.Linear(1, 1), given)
+    assert accelerator.gradient_state.plugin_kwargs == {"num_steps": 4, "sync_each_batch": kept}
+
+
 def test_outputs_are_left_as_they_come(tmp_path):
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.bfloat16, torch.bfloat16)
     plugin = SimpleNamespace(mixed_precision_policy=policy)
-    accelerator = SimpleNamespace(is_fsdp2=True, state=SimpleNamespace(fsdp_plugin=plugin))
+    accelerator = sharding(plugin)
     settle_fsdp2(accelerator, torch.nn.Linear(1, 1))
     assert plugin.mixed_precision_policy == MixedPrecisionPolicy(torch.bfloat16, torch.bfloat16, None)
     plugin.mixed_precision_policy = None  # mixed_precision: no

@@ -276,7 +276,7 @@ def test_cache_key_follows_the_code(tokenizer, monkeypatch):
 
     encoder = RowEncoder(tokenizer, Prompting())
     before = pickle.dumps(encoder.__getstate__()["code"])
-    monkeypatch.setattr(preparation, "code_digest", lambda *files: str(len(files)))
+    monkeypatch.setattr(preparation, "reading_digest", lambda *files: str(len(files)))
     assert pickle.dumps(encoder.__getstate__()["code"]) != before
 
 

@@ -183,6 +183,25 @@ def use_shared_attention(model: Any, longest_row: int | None = None) -> None:
     model.set_attn_implementation(NAME)
 
 
+def use_varlen_attention(model: Any, longest_row: int | None, device: str) -> bool:
+    """Has a model compute packs of rows that share nothing row by row, without a mask; -> whether it does.
+
+    Only on a CPU, where transformers masks length x length; GPUs have kernels for it. An attention other than `sdpa`
+    was chosen by the user, and stays.
+
+    Args:
+        model: A transformers model, PEFT-wrapped or not.
+        longest_row: The longest row, tokens, to compare with the model's sliding windows.
+        device: What it is computed on: "cpu", "cuda", …
+    """
+    if device != "cpu" or model.config._attn_implementation != "sdpa":
+        return False
+    if why_not_shared(model.config, model, longest_row, device):
+        return False
+    use_shared_attention(model, longest_row)
+    return True
+
+
 def why_not_shared(config: Any, model: Any, longest_row: int | None = None, device: str | None = None) -> str | None:
     """Why a model cannot share prefixes, in a few words; None if it can.
 

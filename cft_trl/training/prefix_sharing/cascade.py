@@ -6,9 +6,9 @@ One prefix with two critiques is four calls of PyTorch's kernel, none of which s
     by itself        causal  |  causal          |  causal
     to the prefix            |  both critiques together, unmasked
 
-A token's share of each call is known from the logarithm of its softmax's denominator, which the kernel returns beside
+A token's share of each call is known from the logarithm of its softmax's lse, which the kernel returns beside
 the output; the shares make the one softmax over all that the token sees. Backwards the kernel needs nothing but the
-whole output and the whole denominator to give a part's exact gradient. So a prefix is read once for all its branches,
+whole output and the whole lse to give a part's exact gradient. So a prefix is read once for all its branches,
 half of a branch's square is never computed, and keys and values are stored once.
 """
 
@@ -66,18 +66,18 @@ class _Cascade(torch.autograd.Function):
         keys, values = _repeat(key, heads), _repeat(value, heads)
         precise = torch.promote_types(query.dtype, torch.float32)
         output = query.new_empty((1, length, heads, size), dtype=precise)
-        denominator = query.new_empty((1, heads, length), dtype=precise)  # its logarithm
-        for tokens, seen, own in _calls(parts):
-            out, log = attend(query[:, :, tokens], keys[:, :, seen], values[:, :, seen], 0.0, own, scale=scaling)
-            whole, before = output[:, tokens].transpose(1, 2), denominator[:, :, tokens]
-            if own:
+        lse = query.new_empty((1, heads, length), dtype=precise)
+        for tokens, seen, is_causal in _calls(parts):
+            out, log = attend(query[:, :, tokens], keys[:, :, seen], values[:, :, seen], 0.0, is_causal, scale=scaling)
+            whole, before = output[:, tokens].transpose(1, 2), lse[:, :, tokens]
+            if is_causal:
                 whole.copy_(out)
                 before.copy_(log)
             else:
                 whole.lerp_(out.to(precise), torch.sigmoid(log - before).unsqueeze(-1))
                 before.copy_(torch.logaddexp(before, log))
         output = output.to(query.dtype)
-        ctx.save_for_backward(query, key, value, output, denominator)
+        ctx.save_for_backward(query, key, value, output, lse)
         ctx.parts, ctx.scaling = parts, scaling
         return output
 
@@ -85,20 +85,20 @@ class _Cascade(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         differentiate = getattr(torch.ops.aten, f"{_KERNEL}_backward")
-        query, key, value, output, denominator = ctx.saved_tensors
+        query, key, value, output, lse = ctx.saved_tensors
         heads = query.shape[1]
         keys, values = _repeat(key, heads), _repeat(value, heads)
         output, gradient = output.transpose(1, 2), gradient.transpose(1, 2)
         groups = heads // key.shape[1]
         found = tuple(torch.empty_like(tensor) for tensor in (query, key, value))
-        for tokens, seen, own in _calls(ctx.parts):
+        for tokens, seen, is_causal in _calls(ctx.parts):
             of_query, *of_others = differentiate(
                 gradient[:, :, tokens], query[:, :, tokens], keys[:, :, seen], values[:, :, seen],
-                output[:, :, tokens], denominator[:, :, tokens], 0.0, own, scale=ctx.scaling,
+                output[:, :, tokens], lse[:, :, tokens], 0.0, is_causal, scale=ctx.scaling,
             )  # fmt: skip
             of_others = [part.unflatten(1, (-1, groups)).sum(2) for part in of_others]
             for whole, part, where in zip(found, (of_query, *of_others), (tokens, seen, seen), strict=True):
-                if own:
+                if is_causal:
                     whole[:, :, where] = part
                 else:
                     whole[:, :, where] += part
@@ -106,7 +106,7 @@ class _Cascade(torch.autograd.Function):
 
 
 def _calls(parts: list[Stretch]) -> Iterator[tuple[slice, slice, bool]]:
-    """Which tokens attend to which, and whether to themselves; those come first, so that each token has a beginning."""
+    """Queries, keys, is_causal. The causal ones come first: they give each output and log-sum-exp its first value."""
     for part in parts:
         yield slice(part.start, part.end), slice(part.start, part.end), True
     for part in parts:

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset, Features, List, Value
 
-from cft_trl.data.records import code_digest
+from cft_trl.data.records import reading_digest
 
 # Rows are compared by hashes of so many first tokens. Beginnings that differ between two depths are told apart at the
 # next one only, so that up to the difference may be shared less than could be.
@@ -310,7 +310,7 @@ class _Layout:
         self.rows = rows
         self.numbers = order[np.concatenate([np.asarray(pack) for pack in packs])]  # of the rows, pack after pack
         self.ends = np.cumsum([len(pack) for pack in packs])
-        self.code = code_digest(__file__)  # `datasets` caches by the pickled function, which holds no code of ours
+        self.code = reading_digest(__file__)  # `datasets` caches by the pickled function, which holds no code of ours
 
     def __call__(self, indices: list[int]) -> dict[str, list[np.ndarray]]:
         parts = [slice(self.ends[i - 1] if i else 0, self.ends[i]) for i in indices]
