@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-MAX_CRITIQUE, MAX_SOLUTION = 48, 64  # tokens; what is not finished by then counts as it stands
+MAX_CRITIQUE, MAX_SOLUTION = 80, 64  # tokens; what is not finished by then counts as it stands
 _BATCH = 60
 # A wrong solution of a problem that is in no training set (its split is "test").
 EXAMPLE = {

@@ -1,21 +1,21 @@
-"""Brief critiques: work the step out, put its result beside the solution's, conclude.
+"""Brief critiques: number by number, what a step needs beside what the solution has, and a conclusion.
 
-    14 + 9 = 23. 23 and 25 are different.
+    Step 1: 14 and 14 agree, + and + agree, 9 and 9 agree. 14 + 9 = 23, 23 and 25 differ. Step 1 is wrong.
     Conclusion: wrong [END]
 
-They are half as long as those of `reference.py`, and the verdict follows from two numbers that stand side by side in
-the critique itself: a small model that trains for minutes can judge what it has just written. A step a line, up to the
-first that differs. Where results alone do not decide (a wrong unit, a missing step, a right answer by luck) there is no
-brief critique.
+Each judgement follows from two things that stand side by side in the critique itself, and both are there before it is
+made: a small model that trains for minutes can judge what it has just written. A line per step, up to the first wrong
+one, which ends where it goes wrong. Where calculations and results alone do not decide (a wrong unit, a missing step, a
+right answer by luck) there is no brief critique.
 """
 
-from cft_trl.sources.arithmetic.numbers import plain
-from cft_trl.sources.reference import END, diagnose, read_steps
-from cft_trl.sources.reference_equations import final_answer, read_equations
+from cft_trl.sources.arithmetic.numbers import COMMUTATIVE, plain
+from cft_trl.sources.reference import END, Reference, diagnose, read_steps
+from cft_trl.sources.reference_equations import Equation, final_answer, read_equations
 
 
 def brief_critique(record: dict) -> str | None:
-    """A brief critique of the row's response; None where its results do not tell whether it is right.
+    """A brief critique of the row's response; None where its calculations do not tell whether it is right.
 
     Args:
         record: A row with `query`, `response` and `meta["steps"]`, as `arithmetic_records` makes them.
@@ -25,21 +25,43 @@ def brief_critique(record: dict) -> str | None:
         ...         "right_from": "problem", "value": "23", "unit": "pencil"}
         >>> row = {"query": "14 and 9 more?", "response": "14 + 9 = 25\\nThe answer is 25.", "meta": {"steps": [step]}}
         >>> print(brief_critique(row))
-        14 + 9 = 23. 23 and 25 are different.
+        Step 1: 14 and 14 agree, + and + agree, 9 and 9 agree. 14 + 9 = 23, 23 and 25 differ. Step 1 is wrong.
         Conclusion: wrong [END]
     """
     steps = read_steps((record.get("meta") or {}).get("steps"))
     equations, final = read_equations(record["response"]), final_answer(record["response"])
-    if not steps or final is None or len(equations) != len(steps):
+    if not steps or final is None or len(equations) != len(steps) or any(one.op is None for one in equations):
         return None
     lines, verdict = [], "right"
-    for step, equation in zip(steps, equations, strict=True):
-        same = equation.shown == step.value
-        both = f"{plain(step.value)} and {plain(equation.shown)}"
-        lines.append(f"{step.text}. {both} are {'equal' if same else 'different'}.")
-        if not same:
-            verdict = "wrong"
+    for number, (step, equation) in enumerate(zip(steps, equations, strict=True), 1):
+        said, right = _compare(_calculations(step, equation))
+        if right:
+            result, right = _compare([(plain(step.value), plain(equation.shown))])
+            said += f". {step.text}, {result}"
+        verdict = "right" if right else "wrong"
+        lines.append(f"Step {number}: {said}." + ("" if right else f" Step {number} is wrong."))
+        if not right:
             break
     if (diagnose(equations, final, steps, record["query"]).kind is None) != (verdict == "right"):
         return None
     return "\n".join([*lines, END[verdict]])
+
+
+def _calculations(step: Reference, equation: Equation) -> list[tuple[str, str]]:
+    """Left, sign and right, each as needed and as it is there; in the solution's order where the sign allows both."""
+    needed = [plain(step.left), step.op, plain(step.right)]
+    left, right = map(plain, equation.operands)
+    had = [left, equation.op or "", right]
+    orders = [needed, needed[::-1]] if step.op in COMMUTATIVE else [needed]
+    best = max(orders, key=lambda order: sum(a == b for a, b in zip(order, had, strict=True)))
+    return list(zip(best, had, strict=True))
+
+
+def _compare(pairs: list[tuple[str, str]]) -> tuple[str, bool]:
+    """The pairs in words, up to the first that differs, and whether all agree."""
+    said = []
+    for needed, had in pairs:
+        said.append(f"{needed} and {had} {'agree' if needed == had else 'differ'}")
+        if needed != had:
+            return ", ".join(said), False
+    return ", ".join(said), True

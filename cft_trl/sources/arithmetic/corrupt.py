@@ -26,6 +26,8 @@ from .template import BOUNDS, CONSTANT, GIVEN, Operand, Problem, Step
 WEIGHTS = {"slip": 4, "operation": 3, "dropped_step": 3, "misread": 3, "lucky": 2, "unit": 2}
 KINDS = tuple(WEIGHTS)
 ATTEMPTS = 8
+# At level 0 in pairs, so that every sign is about as frequent in wrong solutions as in right ones.
+CONFUSED_PAIRS = {"+": "×", "×": "+", "-": "÷", "÷": "-"}
 CONFUSED_OPERATIONS = {"+": "-×", "-": "+÷", "×": "+÷", "÷": "×-"}
 
 
@@ -80,13 +82,14 @@ def _is_wrong(wrong: Solution, problem: Problem) -> bool:
 
 def _slip(problem: Problem, rng: random.Random) -> Solution | None:
     place = rng.randrange(len(problem.steps)) + 1
-    value = _slipped(problem.steps[place - 1], rng)
+    value = _slipped(problem.steps[place - 1], rng, near=problem.level == 0)
     return _finish(problem, _solve_again(problem, values={place: value}), "slip", place) if value else None
 
 
 def _operation(problem: Problem, rng: random.Random) -> Solution | None:
     place = rng.randrange(len(problem.steps)) + 1
-    op = rng.choice(CONFUSED_OPERATIONS[problem.steps[place - 1].op])
+    confused = CONFUSED_OPERATIONS if problem.level else CONFUSED_PAIRS
+    op = rng.choice(confused[problem.steps[place - 1].op])
     return _finish(problem, _solve_again(problem, operations={place: op}), "operation", place)
 
 
@@ -98,7 +101,7 @@ def _dropped_step(problem: Problem, rng: random.Random) -> Solution | None:
 def _misread(problem: Problem, rng: random.Random) -> Solution | None:
     givens = _givens(problem)
     name = rng.choice(list(givens))
-    value = _other_quantity(name, givens, rng)
+    value = _other_quantity(name, givens, rng, near=problem.level == 0)
     lines = _solve_again(problem, givens={name: value}) if value else None
     place = next(place for place, step in enumerate(problem.steps, 1) if name in (step.left.name, step.right.name))
     return _finish(problem, lines, "misread", place)
@@ -133,7 +136,7 @@ def _lucky(problem: Problem, rng: random.Random) -> Solution | None:
     values: dict[int, Number] = {last: problem.answer}
     operations: dict[int, str] = {}
     if rng.random() < 0.5:
-        values[place] = _slipped(problem.steps[place - 1], rng) or 0
+        values[place] = _slipped(problem.steps[place - 1], rng, near=problem.level == 0) or 0
     else:
         operations[place] = rng.choice(CONFUSED_OPERATIONS[problem.steps[place - 1].op])
     lines = _solve_again(problem, values=values, operations=operations)
@@ -208,27 +211,43 @@ def _solve_again(
     return lines
 
 
-def _slipped(step: Step, rng: random.Random) -> Number | None:
-    """A miscalculated result: off by one or ten, two digits swapped, or one times too many or too few."""
+def _slipped(step: Step, rng: random.Random, near: bool) -> Number | None:
+    """A miscalculated result: off by one or ten, two digits swapped, or one times too many or too few.
+
+    Args:
+        step: The step as it should be.
+        rng: Where chance comes from.
+        near: Off by one or two only, where a result that is far off would be larger than right ones are.
+    """
     value = step.value
-    places = _places(value)
-    unit = exact(f"0.{'0' * (places - 1)}1") if places else 1
-    options = [value + unit, value - unit, value + 10 * unit, value - 10 * unit]
-    if step.op == "×":
-        options += [value + step.left.value, value - step.left.value, value + step.right.value]
-    swapped = _swap_digits(value, rng)
-    if swapped is not None:
-        options += [swapped, swapped]
+    if near:
+        options = [value + 1, value - 1, value + 2, value - 2]
+    else:
+        places = _places(value)
+        unit = exact(f"0.{'0' * (places - 1)}1") if places else 1
+        options = [value + unit, value - unit, value + 10 * unit, value - 10 * unit]
+        if step.op == "×":
+            options += [value + step.left.value, value - step.left.value, value + step.right.value]
+        swapped = _swap_digits(value, rng)
+        if swapped is not None:
+            options += [swapped, swapped]
     slip = exact(rng.choice(options))
     return slip if slip > 0 and slip != value else None
 
 
-def _other_quantity(name: str, givens: Mapping[str, Number], rng: random.Random) -> Number | None:
-    """What a quantity may be misread as: its digits swapped, a neighbor, or another quantity of the problem."""
+def _other_quantity(name: str, givens: Mapping[str, Number], rng: random.Random, near: bool) -> Number | None:
+    """What a quantity may be misread as: its digits swapped, a neighbor, or another quantity of the problem.
+
+    Args:
+        name: The quantity.
+        givens: All of the problem's.
+        rng: Where chance comes from.
+        near: A neighbor or another quantity only.
+    """
     percent = name.endswith("%")
     value = exact(givens[name] * 100) if percent else givens[name]
-    options = [value + 1, value - 1, value + 2, value + 10]
-    swapped = _swap_digits(value, rng)
+    options = [value + 1, value - 1, value + 2, value - 2 if near else value + 10]
+    swapped = None if near else _swap_digits(value, rng)
     if swapped is not None:
         options += [swapped, swapped]
     if not percent:

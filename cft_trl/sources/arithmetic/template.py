@@ -88,7 +88,7 @@ class Bounds:
     decimals: int
 
 
-BOUNDS = {0: Bounds(60, 0), 1: Bounds(100, 0), 2: Bounds(5_000, 0), 3: Bounds(50_000, 2)}
+BOUNDS = {0: Bounds(25, 0), 1: Bounds(100, 0), 2: Bounds(5_000, 0), 3: Bounds(50_000, 2)}
 MAX_DRAWS = 100
 SLOT = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
 _PLAIN = r"\d+(?:\.\d+)?"
