@@ -18,7 +18,7 @@ from make_commands import escaped
 # heading -> module -> names
 NAMES = {
     "Training": {
-        "cft_trl": ("CFTTrainer", "CFTConfig", "DataCollatorForCritique"),
+        "cft_trl": ("CFTTrainer", "CFTConfig", "DatasetPart", "DataCollatorForCritique"),
         "cft_trl.rewards": ("verdict_reward", "refinement_reward", "solution_reward"),
     },
     "Rows": {

@@ -19,8 +19,8 @@ HELP = """\
 Critiques a solution, or every solution of a file, in the prompt that critique fine-tuning trains; tells the verdict.
 
 examples:
-  cft critique runs/quickstart --query "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?" \\
-      --response "14 + 9 = 25 pencils in all. The answer is 25 pencils."
+  cft critique runs/quickstart --query "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?" \\
+      --response "4 + 6 = 11 pencils in all. The answer is 11 pencils."
   cft critique runs/quickstart --query @question.txt --response - < solution.txt
   cft critique my-model --query "2+2?" --response "5" --base-url http://localhost:8000/v1
   cft critique runs/quickstart --input solutions.jsonl --output critiques.jsonl     rows with columns query and response

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-MAX_CRITIQUE, MAX_SOLUTION = 80, 64  # tokens; what is not finished by then counts as it stands
+MAX_CRITIQUE, MAX_SOLUTION = 64, 48  # tokens; what is not finished by then counts as it stands
 _BATCH = 60
 # A wrong solution of a problem that is in no training set (its split is "test").
 EXAMPLE = {
-    "query": "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
-    "response": "14 + 9 = 25 pencils in all. The answer is 25 pencils.",
+    "query": "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?",
+    "response": "4 + 6 = 11 pencils in all. The answer is 11 pencils.",
 }
 # What the card says beside the figures.
 LIMITS = (
-    "It was trained for minutes on problems of one step with whole numbers up to 60, made from eighteen templates, and "
-    "is evaluated on other problems from the same templates. Of longer problems, other wordings and larger numbers it "
-    "knows nothing, and its verdicts on them mean nothing.",
+    "It was trained for minutes on problems of one step with numbers from 2 to 6 (products of up to 25), made from "
+    "eighteen templates, and is evaluated on other problems from the same templates. Of longer problems, other wordings "
+    "and larger numbers it knows nothing, and its verdicts on them mean nothing.",
     "It was trained on right solutions beside the critiques; how well it solves says nothing of critiques alone.",
 )
 

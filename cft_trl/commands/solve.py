@@ -22,7 +22,7 @@ HELP = """\
 Answers a question, or every question of a file. A critique-tuned model is asked as any other is: mode direct.
 
 examples:
-  cft solve runs/quickstart "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?"
+  cft solve runs/quickstart "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?"
   cft solve runs/mine "What is 12 x 4 - 6?" --mode two_stage --temperature 0.6 --seed 1
   cft solve Qwen/Qwen2.5-Math-7B - < question.txt
   cft solve my-model "What is 2 + 2?" --base-url http://localhost:8000/v1

@@ -1,7 +1,7 @@
 r"""What can be clicked: questions, solutions to critique, and the five worked examples of the tab Learn.
 
     WORKED[0].title       # "A slip in the arithmetic"
-    WORKED[0].solution    # "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils."
+    WORKED[0].solution    # "Step 1: 4 + 6 = 11 pencils in all.\nThe answer is 11 pencils."
 
 The first of each list is of the kind that `cft quickstart` trains a small model on, the next ones of the kind of
 recipes/smollm2-135m; the last asks for more than 135 million parameters can give.
@@ -27,7 +27,7 @@ class Worked:
 
 # label -> question
 QUESTIONS = {
-    "Pencils": "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
+    "Pencils": "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?",
     "A first sum": "What is $2 + 2$?",
     "Boxes": "There are 6 pencils in a box. Mira buys 7 boxes and gives 5 pencils away. How many does she keep?",
     "A rectangle": "Sam walks once around a rectangular field of 9 by 5 meters. How many meters does he walk?",
@@ -39,9 +39,9 @@ WORKED = (
     Worked(
         "A slip in the arithmetic",
         "The plan is right and the number is not. The critique does the sum again and says where it differs.",
-        "Rosa has 14 pencils and finds 9 more. How many pencils does she have now?",
-        "Step 1: 14 + 9 = 25 pencils in all.\nThe answer is 25 pencils.",
-        "Step 1: 14 + 9 = 23, but the solution has 25: an arithmetic error.\nThe right answer is 23 pencils.\n"
+        "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?",
+        "Step 1: 4 + 6 = 11 pencils in all.\nThe answer is 11 pencils.",
+        "Step 1: 4 + 6 = 10, but the solution has 11: an arithmetic error.\nThe right answer is 10 pencils.\n"
         "Conclusion: wrong [END]",
         "wrong",
         1,

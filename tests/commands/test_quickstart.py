@@ -16,6 +16,7 @@ from cft_trl.commands import quickstart_shown as shown
 from cft_trl.commands.quickstart_rows import make_rows
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.grading.grade import grade_many
 from cft_trl.sources.arithmetic import arithmetic_records, split_of
 
@@ -56,16 +57,28 @@ def test_no_problem_is_in_two_files(rows):
     assert split_of(shown.EXAMPLE["query"]) == "test"
 
 
-def test_a_critique_works_the_step_out_before_it_reads_the_solution(rows):
-    form = re.compile(
-        r"(\d+ [-+×÷] \d+ = (\d+))\. \2 and (\d+) are (equal|different)\.\nConclusion: (right|wrong) \[END\]"
-    )
+def test_a_critique_puts_each_thing_beside_its_like_before_it_judges(rows):
+    """Left, sign and right as needed and as there, then the result; up to the first that differs."""
     for row in rows["train"] + rows["heldout"]:
-        equation, result, had, compared, verdict = form.fullmatch(row["critique"]).groups()
-        step = row["meta"]["steps"][0]
-        assert equation == f"{step['left']} {step['op']} {step['right']} = {step['value']}"
-        assert (compared, verdict) == (("equal", "right") if result == had else ("different", "wrong"))
-        assert re.search(rf"= {had}\b", row["response"])
+        [step], (said, conclusion) = row["meta"]["steps"], row["critique"].split("\n")
+        had = re.search(r"(\d+) ([-+×÷]) (\d+) = (\d+)", row["response"]).groups()
+        needed = (step["left"], step["op"], step["right"])
+        if step["op"] in "+×" and sum(a == b for a, b in zip(needed, had, strict=False)) < 2 and had[0] == needed[2]:
+            needed = needed[::-1]
+        pairs = [*zip(needed, had, strict=False), (step["value"], had[3])]
+        parts = []
+        for mine, theirs in pairs:
+            parts.append(f"{mine} and {theirs} {'agree' if mine == theirs else 'differ'}")
+            if mine != theirs:
+                break
+        right = all(mine == theirs for mine, theirs in pairs)
+        text = ", ".join(parts[:3])
+        if len(parts) == 4:
+            text += f". {step['left']} {step['op']} {step['right']} = {step['value']}, {parts[3]}"
+        assert said == f"Step 1: {text}." + ("" if right else " Step 1 is wrong.")
+        assert conclusion == f"Conclusion: {row['verdict']} [END]"
+        assert right == (row["verdict"] == "right")
+        assert first_error_step(row["critique"]) == (None if right else 1)
 
 
 def test_the_solutions_to_imitate_are_right(rows):
@@ -120,7 +133,7 @@ def test_brief_critiques_of_longer_problems_stop_at_the_first_difference():
     for row in arithmetic_records(300, seed=1, levels=(1,), brief=True):
         lines = row["critique"].splitlines()
         assert parse_verdict(row["critique"]) == row["verdict"]
-        if " are equal" not in row["critique"] and " are different" not in row["critique"]:
+        if " agree" not in row["critique"] and " differ" not in row["critique"]:
             continue  # a longer critique, as the source writes them otherwise
         if row["meta"]["error_kind"] in ("lucky", "unit"):
             continue
