@@ -93,6 +93,8 @@ _QUOTE_BLOCK = re.compile(r"(?:^|\n)[ \t]*>[^\n]*$")
 _OWN_WORDS = re.compile(r"\n[ \t]*(?!>)(?![\[(]END)[^\W\d_]", _FLAGS)
 _NEGATING_SIGNS = tuple("\u00ac!\u2717\u2718\u274c\u2716")
 _STEP_LABEL = re.compile(r"(?:^|[\n|])[ \t>*#_|\-]*(?:step|paragraph|line|equation|part)s?[ \t*_]*#?[(\[]?\d", _FLAGS)
+# The contract's line with nothing behind it, as most critiques end: it need not be read word by word.
+_PLAIN_LINE = re.compile(r": (right|wrong) \[END\]\s*\Z")
 _STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
 # "the correct final answer": what is said of it comes after the noun.
 _NOUN = re.compile(
@@ -314,7 +316,7 @@ def _without_steps(text: str, start: int, openings: list[tuple[int, int, str]]) 
     """The openings without those of a list of verdicts on single steps: two or more, each after its step's label."""
     per_step: set[int] = set()
     before = start
-    for at, begin, _ in openings:
+    for at, begin, _ in openings if len(openings) > 1 else ():  # one is no list
         labelled = _STEP_LABEL.search(text, max(before, at - 4 * _MAX_CLAUSE), at)
         if labelled and not _STOP.search(text, begin, begin + 40):
             per_step.add(at)
@@ -351,6 +353,8 @@ def _not_its_own(before: str) -> bool:
 
 def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
     """What the conclusion that begins at `start` says of the solution."""
+    if style == "colon" and (plain := _PLAIN_LINE.match(text, start - 1, limit)):
+        return Said("bare", to_verdict(plain[1]), *plain.span(1))
     end = min(limit, start + _MAX_CLAUSE)
     if stop := _STOP.search(text, start, end):
         end = stop.start()

@@ -1,6 +1,6 @@
-"""The ids of an endpoint's completions: each is of one request, so a second request with the same id got another's reply.
+"""The ids of an endpoint's completions: each is of one request, so a second one with the same id got another's reply.
 
-    {"id": "chatcmpl-8f0c", "choices": [...]}     twice, for two questions: the second is asked again elsewhere
+{"id": "chatcmpl-8f0c", "choices": [...]}     twice, for two questions: the second is asked again elsewhere
 """
 
 from __future__ import annotations

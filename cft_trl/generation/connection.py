@@ -92,7 +92,8 @@ class Connection:
                 # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
                 return await client.post(_PATH, body=body, cast_to=str), client
             except Exception as error:
-                if isinstance(error.__cause__, BrokenReply) and error.__cause__.reason == "surplus bytes":
+                broken = error if isinstance(error, BrokenReply) else error.__cause__
+                if isinstance(broken, BrokenReply) and broken.reason == "surplus bytes":
                     self.drop(client)
                 raise
 

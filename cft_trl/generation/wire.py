@@ -22,7 +22,7 @@ from cft_trl.generation.replies import BrokenReply
 
 _KEPT_S = 5.0  # an idle connection is used again within this time, as by the HTTP package
 _MOST_HEAD = 100 * 1024  # bytes of a reply's head, as there
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?")
+_STATUS = re.compile(rb"HTTP/(\d\.\d) ([1-9]\d\d)(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?")
 _LENGTH = re.compile(rb"\d{1,20}")
@@ -118,15 +118,11 @@ class Wire:
 
     async def _open(self) -> Line:
         head, loop = self.head, asyncio.get_running_loop()
+        # An address that does not answer is not waited for where another does; only asyncio's own loop knows of it.
+        more: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
         try:
             async with asyncio.timeout(head.connect_s):
-                _, line = await loop.create_connection(
-                    Line,
-                    head.host,
-                    head.port,
-                    ssl=head.tls if head.scheme == "https" else None,
-                    happy_eyeballs_delay=0.25,
-                )
+                _, line = await loop.create_connection(Line, head.host, head.port, ssl=head.tls, **more)
         except TimeoutError:
             raise BrokenReply("no connection", f"it did not open within {head.connect_s:g} s") from None
         except OSError as error:
@@ -290,7 +286,7 @@ class _Reading:
                 raise BrokenReply("connection lost", "the server changes the protocol")
             return
         self._status, self._headers = code, headers
-        self._read_length(status[1] == b"0")
+        self._read_length(status[1] < b"1.1")
 
     def _read_length(self, old: bool) -> None:
         """How the body ends, and whether the connection goes on."""
@@ -338,6 +334,8 @@ class _Reading:
             if self._trailer:
                 if not line:
                     return Reply(self._status, self._headers, b"".join(self._parts))
+                if not _NAME.fullmatch(line.partition(b":")[0]) or b"\n" in line or b"\r" in line:
+                    raise BrokenReply("connection lost", "what follows the reply's chunks cannot be read")
             elif not (size := _CHUNK.fullmatch(line)):
                 raise BrokenReply("connection lost", "a chunk's length cannot be read")
             elif length := int(size[1], 16):

@@ -57,9 +57,9 @@ def ask_stage(
     rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)
     if stage == "critique" and not names:  # rows that bring their critiques
         with StageWriter(folder, stage, shard) as out:
-            for row in rows:
+            for line in rows.lines():
                 out.report.read += 1
-                out.row(row)
+                out.row(line)
         return out.report
     teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
     return _RUN[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)
