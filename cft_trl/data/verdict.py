@@ -368,9 +368,7 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
         return _weighed(text, fixed, end, limit)
     said: list[Said] = []
     for sentence in sentences(text, start, end):
-        new = statements(sentence)
-        if style == "prose":
-            new = [s for s in new if s.kind == "whole"]
+        new = [s for s in statements(sentence) if style != "prose" or s.kind == "whole"]
         if new and new[0].kind == "bare":
             said = new
             break

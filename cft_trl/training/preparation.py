@@ -28,7 +28,7 @@ from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
 from cft_trl.models import chat_templates
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
-from cft_trl.training import encoded, tokens
+from cft_trl.training import encoded, pieces, tokens
 from cft_trl.training.encoded import (
     ACCOUNT_FEATURES,
     FEATURES,
@@ -145,9 +145,8 @@ class RowEncoder:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name")
-        return {name: self.__dict__[name] for name in fields} | {
-            "code": code_digest(__file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__)
-        }
+        code = (__file__, *(module.__file__ for module in (encoded, tokens, pieces, prompts, chat_templates)))
+        return {name: self.__dict__[name] for name in fields} | {"code": code_digest(*code)}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
         """Encodes rows.

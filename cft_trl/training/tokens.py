@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
+from cft_trl.training.pieces import Pieces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,10 +97,8 @@ class TextTokenizer:
 
     def _by_bytes(self, texts: Sequence[str], lengths: np.ndarray) -> list[TokenizedByBytes | None]:
         backend = self.tokenizer.backend_tokenizer
-        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=self.add_special_tokens)
-        rows = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            ids = encoding.ids
+        rows: list[TokenizedByBytes | None] = []
+        for text, ids in zip(texts, self._ids(texts), strict=True):
             sizes = lengths[ids]
             ends = sizes.cumsum()
             # Composed by a normaliser, a text may be another one of the same length.
@@ -107,6 +106,18 @@ class TextTokenizer:
             whole = same and bool(ids) and ends[-1] == len(text.encode())
             rows.append(TokenizedByBytes(ids, text, ends - sizes) if whole else None)
         return rows
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text: by its pieces where they are known, else from the tokenizer itself."""
+        found = self._pieces.encode(texts) if self._pieces else [None] * len(texts)
+        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        backend = self.tokenizer.backend_tokenizer
+        made = iter(backend.encode_batch_fast(others, add_special_tokens=self.add_special_tokens) if others else ())
+        return [next(made).ids if ids is None else ids for ids in found]
+
+    @cached_property
+    def _pieces(self) -> Pieces | None:
+        return None if self.add_special_tokens else Pieces.of(self.tokenizer)
 
     @cached_property
     def _byte_lengths(self) -> np.ndarray | None:
