@@ -92,7 +92,7 @@ class Pieces:
         if os.environ.get(PLAIN, "") not in ("", "0"):
             return None
         backend = tokenizer.backend_tokenizer
-        rule = _rule_of(json.loads(backend.to_str()))
+        rule = _rule_of(backend)
         added = list(tokenizer.added_tokens_decoder.items())
         if rule is None or any(token.lstrip or token.rstrip or token.single_word for _, token in added):
             return None
@@ -148,20 +148,26 @@ class Pieces:
         return like
 
 
-def _rule_of(file: dict[str, Any]) -> re.Pattern[str] | None:
-    """The rule of a tokenizer file that cuts a text, for ASCII texts; None for one that is not known.
+def _rule_of(backend: Any) -> re.Pattern[str] | None:
+    """The rule by which a `tokenizers.Tokenizer` cuts a text, for ASCII texts; None for one that is not known.
 
     Example:
-        >>> spec = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-        >>> _rule_of({"model": {"type": "BPE"}, "normalizer": None, "pre_tokenizer": spec}).findall("It's 12.")
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> backend = Tokenizer(models.BPE())
+        >>> backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        >>> _rule_of(backend).findall("It's 12.")
         ['It', "'s", ' 12', '.']
     """
-    model, normalizer, cutter = file["model"], file["normalizer"], file["pre_tokenizer"] or {}
-    if model["type"] != "BPE" or model.get("dropout") or (normalizer and normalizer["type"] != "NFC"):
-        return None  # an ASCII text is what NFC makes of it
-    steps = cutter["pretokenizers"] if cutter.get("type") == "Sequence" else [cutter]
+    from tokenizers import models, normalizers
+
+    if not isinstance(backend.model, models.BPE) or backend.model.dropout or backend.pre_tokenizer is None:
+        return None
+    if not isinstance(backend.normalizer, normalizers.NFC | None):
+        return None
+    cutter = json.loads(backend.pre_tokenizer.__getstate__())  # as it is in a tokenizer's file
+    steps = cutter["pretokenizers"] if cutter["type"] == "Sequence" else [cutter]
     last = steps[-1]
-    if len(steps) > 2 or last.get("type") != "ByteLevel" or last["add_prefix_space"]:
+    if len(steps) > 2 or last["type"] != "ByteLevel" or last["add_prefix_space"]:
         return None
     if len(steps) == 1:
         return _RULES[_GPT2] if last["use_regex"] else None
