@@ -18,8 +18,8 @@ from cft_trl.training.preparation import RowEncoder
 SIGNS = (
     *"aqsStTvVeE'\"  \t\n\r09#.,:$\\{}()[]|<>-_*=+^/", "\n\n", "  ", "\r\n", " '", "'s", "'LL", "é", "ß", "Ω", "字",
     "た", "\u2019", "\u00d7", "\u2212", "√", "≤", "²", "½", "\u2163", "\u0663", "\u00a0", "\u2009", "\u2028",
-    "\x1c", "\x85", "\x0b", "\x00", "\u200b", "\ufeff", "\u0301", "e\u0301", "😀", "👩\u200d👦", "\u017f", "\u212a", "\U0001d465",
-    "<|im_start|>", "<|im_end|>", "<|im_", "<added>",
+    "\x1c", "\x85", "\x0b", "\x00", "\u200b", "\ufeff", "\u0301", "e\u0301", "😀", "👩\u200d👦", "\u017f",
+    "\u212a", "\U0001d465", "<|im_start|>", "<|im_end|>", "<|im_", "<added>",
 )  # fmt: skip
 WORDS = (
     "So x = 12.",
