@@ -3,8 +3,8 @@
     async with aclosing(Teacher("gpt-4o-2024-11-20").ask(requests)) as results:
         async for request, generation in results: ...
 
-The requests themselves are made by the `openai` library (connection.py); what its replies mean is told by replies.py,
-and how many are in flight by limiter.py.
+The requests are put as the `openai` library puts them (connection.py); what the replies mean is told by replies.py, and
+how many are in flight by limiter.py.
 """
 
 from __future__ import annotations

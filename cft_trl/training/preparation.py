@@ -12,6 +12,7 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -272,7 +273,7 @@ class RowEncoder:
         if closing is not None:
             end = closing + 1
         elif ids[-1] != self.tokenizer.eos_token_id:
-            ids = [*ids, self.tokenizer.eos_token_id]
+            ids = ids + array("i", [self.tokenizer.eos_token_id])
             end += 1
         verdict, verdict_class = range(0), NO_VERDICT
         if texts.verdict is not None:

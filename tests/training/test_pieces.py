@@ -79,7 +79,7 @@ def test_ids_are_those_of_the_whole_text(name, normalizer):
     made = Pieces.of(tokenizer).encode(drawn)
     whole = [encoding.ids for encoding in backend.encode_batch_fast(drawn, add_special_tokens=False)]
     for text, ids, expected in zip(drawn, made, whole, strict=True):
-        assert ids is None or ids == expected, text
+        assert ids is None or ids.tolist() == expected, text
     assert sum(ids is not None for ids in made) > 2500
 
 
@@ -105,7 +105,7 @@ def test_pieces_are_forgotten_when_there_are_too_many(monkeypatch):
     by_pieces = Pieces.of(tokenizer)
     for text in texts(300, 8):
         [ids] = by_pieces.encode([text])
-        assert ids is None or ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids is None or ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
         assert len(by_pieces._ids) < 100
 
 
