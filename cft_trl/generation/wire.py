@@ -5,8 +5,8 @@ r"""HTTP/1.1 as far as one question after another to one address needs it, witho
     reply.status, reply.header(b"content-type"), reply.content        # 200, b'application/json', b'{"choices": ...'
 
 What is sent is what the `openai` library sends (connection.py): the head is written by it once, and only the body and
-its length are new. Seen on a Xeon, Python 3.11 (2026-11-29): the library and its HTTP package take 0.9 ms of a core for
-a request, this takes 0.1 ms. A reply that is no plain one is handed back to the library to be read.
+its length are new. A reply that is no plain one is handed back to the library to be read. benchmarks/asking.py measures
+what this saves: most of what a request costs this side of the server.
 """
 
 from __future__ import annotations
