@@ -1,7 +1,7 @@
 r"""Token ids of texts by the pieces that a byte-level tokenizer cuts them into, each piece encoded once.
 
     "So x = 12." -> "So", " x", " =", " ", "1", "2", "."        cut by the tokenizer's own rule
-    pieces = Pieces.of(tokenizer)
+    pieces = PieceEncoder.of(tokenizer)
     pieces.encode(["So x = 12."])                       # [array('i', [2931, 1792, 446, 216, 33, 34, 30])]
 
 Such a tokenizer looks for its added tokens, cuts what lies between by a regular expression, and merges bytes within
@@ -70,7 +70,7 @@ class _Known(dict[str, bytes]):
         return ids
 
 
-class Pieces:
+class PieceEncoder:
     """Encodes texts as `backend.encode(text, add_special_tokens=False)` does.
 
     Args:
@@ -88,7 +88,7 @@ class Pieces:
         self._like: dict[str, str | None] = dict.fromkeys(_NO_ONES)
 
     @classmethod
-    def of(cls, tokenizer: Any) -> Pieces | None:
+    def of(cls, tokenizer: Any) -> PieceEncoder | None:
         """For a fast tokenizer of transformers; None where its rule is not known, or the user wants none of this."""
         if os.environ.get(PLAIN, "") not in ("", "0"):
             return None

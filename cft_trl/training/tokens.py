@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
-from cft_trl.training.pieces import Pieces
+from cft_trl.training.pieces import PieceEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,8 +120,8 @@ class TextTokenizer:
         return [array("i", next(made).ids) if ids is None else ids for ids in found]
 
     @cached_property
-    def _pieces(self) -> Pieces | None:
-        return None if self.add_special_tokens else Pieces.of(self.tokenizer)
+    def _pieces(self) -> PieceEncoder | None:
+        return None if self.add_special_tokens else PieceEncoder.of(self.tokenizer)
 
     @cached_property
     def _byte_lengths(self) -> np.ndarray | None:

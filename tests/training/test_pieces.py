@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from cft_trl.data.prompts import Prompting
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.training import pieces
-from cft_trl.training.pieces import PLAIN, Pieces
+from cft_trl.training.pieces import PLAIN, PieceEncoder
 from cft_trl.training.preparation import RowEncoder
 
 # Of each of the classes that rules tell apart, and what their contractions, digits and line ends make of them.
@@ -76,7 +76,7 @@ def trained(cutter, normalizer=None, **added):
 def test_ids_are_those_of_the_whole_text(name, normalizer):
     tokenizer = trained(CUTTERS[name], normalizer)
     drawn, backend = list(texts(5000)), tokenizer.backend_tokenizer
-    made = Pieces.of(tokenizer).encode(drawn)
+    made = PieceEncoder.of(tokenizer).encode(drawn)
     whole = [encoding.ids for encoding in backend.encode_batch_fast(drawn, add_special_tokens=False)]
     for text, ids, expected in zip(drawn, made, whole, strict=True):
         assert ids is None or ids.tolist() == expected, text
@@ -96,13 +96,13 @@ def test_ids_are_those_of_the_whole_text(name, normalizer):
     ],
 )
 def test_a_tokenizer_of_another_kind_encodes_its_texts_itself(tokenizer):
-    assert Pieces.of(tokenizer()) is None
+    assert PieceEncoder.of(tokenizer()) is None
 
 
 def test_pieces_are_forgotten_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(pieces, "_MOST", 50)
     tokenizer = trained(CUTTERS["SmolLM"])
-    by_pieces = Pieces.of(tokenizer)
+    by_pieces = PieceEncoder.of(tokenizer)
     for text in texts(300, 8):
         [ids] = by_pieces.encode([text])
         assert ids is None or ids.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"]
