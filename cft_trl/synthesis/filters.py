@@ -171,12 +171,13 @@ def run_filter(
         like = _remove_near_duplicates(state, near) if near else {}
         applied = _choose(settings, state)
         # A row that is kept is handed on as it stands; the others are read again for their ids.
-        for at, row in enumerate(rows.lines() if isinstance(rows, RowFile) else rows):
+        stands: Iterable[Mapping[str, Any] | str] = rows.lines() if isinstance(rows, RowFile) else rows
+        for at, line in enumerate(stands):
             reason = state.reason(at)
             if reason is None:
-                out.row(row)
+                out.row(line)
             else:
-                row = json.loads(row) if isinstance(row, str) else row
+                row = json.loads(line) if isinstance(line, str) else line
                 more = {"detail": f"like row {like[at] + 1} of the stage before"} if at in like else {}
                 out.failure(row["id"], reason, **more)
             if progress:
