@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
@@ -240,10 +239,9 @@ def _last(text: str | None) -> Said | None:
     if not text:
         return None
     start, end = spoken(text)
-    written = json_verdict(text, start, end)
-    if written:
+    if written := json_verdict(text, start, end):
         return written if written.kind == "json" else None
-    found = next(_conclusions(text, start, end), None) or _unannounced(text, start, end)
+    found = next(iter(_conclusions(text, start, end)), None) or _unannounced(text, start, end)
     # "Conclusion: right [END] if ...", "... [END] Correction: ...": what is said behind the end still counts.
     stop = _STOP.search(text, found.end, min(end, found.end + _MAX_CLAUSE)) if found else None
     behind = text[stop.end() : min(end, stop.end() + 80)] if stop else ""
@@ -276,7 +274,7 @@ def contradiction(text: str) -> str | None:
         True
     """
     start, end = spoken(text)
-    found = list(_conclusions(text, start, end))[::-1]
+    found = _conclusions(text, start, end)[::-1]
     offered: set[int] = set()
     for k, (one, other) in enumerate(pairwise(found[:-1])):
         between = _ALTERNATIVE.sub("", text[one.end : other.start])
@@ -294,9 +292,10 @@ def contradiction(text: str) -> str | None:
 _ALTERNATIVE = re.compile(r"\bor\b|\bconclusion\b|\bverdict\b|[\[(]END[\])]", _FLAGS)
 
 
-def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
+@lru_cache(maxsize=64)  # a teacher's critique is asked for contradictions and then for its verdict
+def _conclusions(text: str, start: int, end: int) -> tuple[Said, ...]:
     """The conclusions that count in `text[start:end]`, from the last to the first."""
-    words = list(_OPENER.finditer(text, start, end))
+    words, counted = _OPENER.finditer(text, start, end), []
     openings = [(word.start(), *opening) for word in words if (opening := _opening(text, word))]
     openings = _without_steps(text, start, openings)
     # Each is read only up to the next, so no stretch of text is read twice.
@@ -308,8 +307,9 @@ def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
         if found:
             if _OR_BEFORE.search(text[max(0, at - 20) : at]):
                 found = found._replace(verdict=None)
-            yield found
+            counted.append(found)
         limit = at
+    return tuple(counted)
 
 
 def _without_steps(text: str, start: int, openings: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:

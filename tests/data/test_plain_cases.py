@@ -31,6 +31,7 @@ def test_the_contracts_line_is_read_as_word_by_word(monkeypatch):
 
     def read():
         verdict._last.cache_clear()
+        verdict._conclusions.cache_clear()
         return [(parse_verdict(text), contradiction(text), verdict._last(text)) for text in drawn]
 
     at_once, plain = read(), sum(bool(re.search(r": (?:right|wrong) \[END\]\s*\Z", text)) for text in drawn)
@@ -38,6 +39,7 @@ def test_the_contracts_line_is_read_as_word_by_word(monkeypatch):
     assert read() == at_once
     assert plain > 500
     verdict._last.cache_clear()
+    verdict._conclusions.cache_clear()
 
 
 def test_tags_are_found_as_without_the_look_at_their_first_letters():
