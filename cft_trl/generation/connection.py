@@ -119,6 +119,7 @@ class Connection:
             import httpx2
 
             self._tls = self._tls or httpx2.create_ssl_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
         lines = [b"POST %b HTTP/1.1" % url.raw_path]
         lines += [b"%b: %b" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
         port = url.port or (443 if url.scheme == "https" else 80)

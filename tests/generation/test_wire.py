@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+import shutil
+import ssl
+import subprocess
 
 import pytest
 from faulty_server import FAULTS, FORMS, FaultyServer, _completion, _json, _raw
@@ -151,6 +154,26 @@ def test_a_redirect_is_followed_by_the_library(monkeypatch):
     assert ours == theirs
     assert ours[0].text == "Sound."
     assert len(there.requests) == 4
+
+
+def test_certificates_are_those_that_the_library_trusts(monkeypatch, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate]
+    subprocess.run([*made, "-days", "2", "-subj", "/CN=localhost", "-addext", names], check=True, capture_output=True)
+    context, start = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), asyncio.start_server
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setattr(asyncio, "start_server", lambda *given, **more: start(*given, ssl=context, **more))
+    with Recording(_json(200, _completion("Sound.", "stop", 3))) as server:
+        address = server.url.replace("http://", "https://")
+        [ours], [theirs] = both(monkeypatch, lambda: post(address))
+        assert (ours.reason, theirs.reason) == ("no connection", "no connection")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        ours, theirs = both(monkeypatch, lambda: post(address, times=2))
+    assert ours == theirs
+    assert read_answer(ours[1]).text == "Sound."
 
 
 def test_a_proxy_and_the_switch_leave_every_request_to_the_library(monkeypatch):
