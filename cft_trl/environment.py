@@ -23,6 +23,8 @@ VARIABLES = {
     "CFT_SLURM": "fields of datatrove's Slurm executor and options of sbatch, for `cft build --executor slurm`",
     "CFT_PLAIN_GENERATION": "1: transformers models write without what makes them faster (generation/faster.py)",
     "CFT_PLAIN_MALLOC": "1: a CPU's training leaves malloc as it is (training/heap.py)",
+    "CFT_PLAIN_PREPARATION": "1: every text is encoded whole by the tokenizer itself (training/pieces.py)",
+    "CFT_PLAIN_REQUESTS": "1: every request to an endpoint is made by the `openai` library (generation/connection.py)",
     "CFT_GGUF_PYTHON": "Python of the environment that has llama.cpp's converter, for `cft export`",
     "CFT_VLLM_PYTHON": "Python of the environment that has vLLM, where that is not this one",
     "CFT_VLLM_OPTIONS": "options for every vLLM server that is started, as on a command line",

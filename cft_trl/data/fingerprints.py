@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 # Quotation marks, dashes and minus as a keyboard has them; mathematics between dollar signs is as good without.
 _TYPOGRAPHY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212$", "''\"\"--- ")
-_PROSE_MARKS = re.compile(r"(?<!\d)[.,:;?\"]|[.,:;?\"](?!\d)")
+# A sign first and then what stands around it: so the search goes from sign to sign.
+_PROSE_MARKS = re.compile(r"[.,:;?\"](?:(?<!\d.)|(?!\d))")
 _SPACES = re.compile(r"\s+")
-_LOOSE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
+_LOOSE_SPACE = re.compile(r" (?:(?<!\w )|(?!\w))")
 
 
 def normalised(text: str) -> str:

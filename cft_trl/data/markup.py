@@ -33,8 +33,11 @@ _THINKING = {
     "gemma": [r"<\|channel>thought\b", r"<channel\|>"],
     "apertus": [r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"],
 }
+# What every one of them begins with is looked at first: most of a text's characters are none of these.
 _TAG = re.compile(
-    "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
+    r"(?=[<\[H◁])(?:"
+    + "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
+    + ")"
 )
 # Thinking whose end alone says nothing: Open WebUI's fold, Granite 3.2's two headings.
 _BLOCK = re.compile(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,15 +39,35 @@ class RowFile:
             raise CFTError(f"{self.path}: no such file; the stage that writes it has not run")
 
     def __iter__(self) -> Iterator[Row]:
-        with open(self.path, "rb") as lines:
+        for line in self.lines():
+            yield json.loads(line)
+
+    def lines(self) -> Iterator[str]:
+        """The rows as they stand in the file, each with its line's end: for a stage that hands them on unread."""
+        with open(self.path, encoding="utf-8", errors="surrogatepass", newline="\n") as lines:
             for line in lines:
-                yield json.loads(line)
+                yield line if line.endswith("\n") else line + "\n"
 
     def __len__(self) -> int:
         if self._length is None:
             with open(self.path, "rb") as lines:
                 self._length = sum(1 for _ in lines)
         return self._length
+
+
+def with_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any] | str]]:
+    """Rows, each with what `StageWriter.row` takes where it stays as it is: its line of a `RowFile`, else itself.
+
+    Example:
+        >>> list(with_lines([{"id": "a"}]))
+        [({'id': 'a'}, {'id': 'a'})]
+    """
+    if isinstance(rows, RowFile):
+        for line in rows.lines():
+            yield json.loads(line), line
+    else:
+        for row in rows:
+            yield row, row
 
 
 @dataclass
@@ -95,8 +115,12 @@ class StageWriter:
         self._partial = [path.with_name(f".{path.name}.partial") for path in self._paths]
         self._files: list[TextIO] = []
 
-    def row(self, record: Mapping[str, Any]) -> None:
-        """Adds a row."""
+    def row(self, record: Mapping[str, Any] | str) -> None:
+        """Adds a row.
+
+        Args:
+            record: The row, or its line of the stage before where it stays as it is.
+        """
         self._print(0, record)
         self.report.written += 1
 
@@ -136,9 +160,9 @@ class StageWriter:
             self._abandon()
             raise self._trouble(failed) from None
 
-    def _print(self, which: int, line: Mapping[str, Any]) -> None:
+    def _print(self, which: int, line: Mapping[str, Any] | str) -> None:
         try:
-            self._files[which].write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._files[which].write(line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
             raise self._trouble(error) from None
 

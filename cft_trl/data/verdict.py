@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
@@ -93,6 +92,8 @@ _QUOTE_BLOCK = re.compile(r"(?:^|\n)[ \t]*>[^\n]*$")
 _OWN_WORDS = re.compile(r"\n[ \t]*(?!>)(?![\[(]END)[^\W\d_]", _FLAGS)
 _NEGATING_SIGNS = tuple("\u00ac!\u2717\u2718\u274c\u2716")
 _STEP_LABEL = re.compile(r"(?:^|[\n|])[ \t>*#_|\-]*(?:step|paragraph|line|equation|part)s?[ \t*_]*#?[(\[]?\d", _FLAGS)
+# The contract's line with nothing behind it, as most critiques end: it need not be read word by word.
+_PLAIN_LINE = re.compile(r": (right|wrong) \[END\]\s*\Z")
 _STOP = re.compile(r"[\[(*\\]{1,3}END(?![A-Za-z])")
 # "the correct final answer": what is said of it comes after the noun.
 _NOUN = re.compile(
@@ -238,10 +239,9 @@ def _last(text: str | None) -> Said | None:
     if not text:
         return None
     start, end = spoken(text)
-    written = json_verdict(text, start, end)
-    if written:
+    if written := json_verdict(text, start, end):
         return written if written.kind == "json" else None
-    found = next(_conclusions(text, start, end), None) or _unannounced(text, start, end)
+    found = next(iter(_conclusions(text, start, end)), None) or _unannounced(text, start, end)
     # "Conclusion: right [END] if ...", "... [END] Correction: ...": what is said behind the end still counts.
     stop = _STOP.search(text, found.end, min(end, found.end + _MAX_CLAUSE)) if found else None
     behind = text[stop.end() : min(end, stop.end() + 80)] if stop else ""
@@ -274,7 +274,7 @@ def contradiction(text: str) -> str | None:
         True
     """
     start, end = spoken(text)
-    found = list(_conclusions(text, start, end))[::-1]
+    found = _conclusions(text, start, end)[::-1]
     offered: set[int] = set()
     for k, (one, other) in enumerate(pairwise(found[:-1])):
         between = _ALTERNATIVE.sub("", text[one.end : other.start])
@@ -292,9 +292,10 @@ def contradiction(text: str) -> str | None:
 _ALTERNATIVE = re.compile(r"\bor\b|\bconclusion\b|\bverdict\b|[\[(]END[\])]", _FLAGS)
 
 
-def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
+@lru_cache(maxsize=64)  # a teacher's critique is asked for contradictions and then for its verdict
+def _conclusions(text: str, start: int, end: int) -> tuple[Said, ...]:
     """The conclusions that count in `text[start:end]`, from the last to the first."""
-    words = list(_OPENER.finditer(text, start, end))
+    words, counted = _OPENER.finditer(text, start, end), []
     openings = [(word.start(), *opening) for word in words if (opening := _opening(text, word))]
     openings = _without_steps(text, start, openings)
     # Each is read only up to the next, so no stretch of text is read twice.
@@ -306,15 +307,16 @@ def _conclusions(text: str, start: int, end: int) -> Iterator[Said]:
         if found:
             if _OR_BEFORE.search(text[max(0, at - 20) : at]):
                 found = found._replace(verdict=None)
-            yield found
+            counted.append(found)
         limit = at
+    return tuple(counted)
 
 
 def _without_steps(text: str, start: int, openings: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     """The openings without those of a list of verdicts on single steps: two or more, each after its step's label."""
     per_step: set[int] = set()
     before = start
-    for at, begin, _ in openings:
+    for at, begin, _ in openings if len(openings) > 1 else ():  # one is no list
         labelled = _STEP_LABEL.search(text, max(before, at - 4 * _MAX_CLAUSE), at)
         if labelled and not _STOP.search(text, begin, begin + 40):
             per_step.add(at)
@@ -351,6 +353,8 @@ def _not_its_own(before: str) -> bool:
 
 def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
     """What the conclusion that begins at `start` says of the solution."""
+    if style == "colon" and (plain := _PLAIN_LINE.match(text, start - 1, limit)):
+        return Said("bare", to_verdict(plain[1]), *plain.span(1))
     end = min(limit, start + _MAX_CLAUSE)
     if stop := _STOP.search(text, start, end):
         end = stop.start()
@@ -364,9 +368,7 @@ def _conclude(text: str, start: int, limit: int, style: str) -> Said | None:
         return _weighed(text, fixed, end, limit)
     said: list[Said] = []
     for sentence in sentences(text, start, end):
-        new = statements(sentence)
-        if style == "prose":
-            new = [s for s in new if s.kind == "whole"]
+        new = [s for s in statements(sentence) if style != "prose" or s.kind == "whole"]
         if new and new[0].kind == "bare":
             said = new
             break

@@ -3,8 +3,8 @@
     async with aclosing(Teacher("gpt-4o-2024-11-20").ask(requests)) as results:
         async for request, generation in results: ...
 
-The requests themselves are made by the `openai` library (connection.py); what its replies mean is told by replies.py,
-and how many are in flight by limiter.py.
+The requests are put as the `openai` library puts them (connection.py); what the replies mean is told by replies.py, and
+how many are in flight by limiter.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cft_trl.generation.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Completions, Connection
+from cft_trl.generation.completions import Completions
+from cft_trl.generation.connection import LONGEST_WAIT_S, TOLD_WAIT_S, Connection
 from cft_trl.generation.dialect import Form
 from cft_trl.generation.endpoint_settings import EndpointSettings
 from cft_trl.generation.identities import served_identity
@@ -224,20 +225,16 @@ class _AskedEndpoint:
         try:
             self.counts.sent += 1
             form.sent = self.teacher.dialect.body(form)
-            with self.connection.client(fresh=again) as client:
-                # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
-                async with asyncio.timeout(self.teacher.timeout):
-                    body = await client.post("/chat/completions", body=form.sent, cast_to=str)
-                reply = self._read(body, form, again)
-                if isinstance(reply, Trouble) and reply.reason == "repeated answer":
-                    self.connection.drop(client)
+            async with asyncio.timeout(self.teacher.timeout):
+                body, over = await self.connection.post(form.sent, fresh=again)
+            reply = self._read(body, form, again)
+            if isinstance(reply, Trouble) and reply.reason == "repeated answer":
+                self.connection.drop(over)
             self._alive = True
         except asyncio.CancelledError:
             raise
         except Exception as error:
             reply = read_error(error)
-            if reply.reason == "surplus bytes":
-                self.connection.drop(client)
             self._alive |= reply.reason not in ("no connection", "connection lost", "time-out")
         finally:
             if isinstance(reply, Trouble):

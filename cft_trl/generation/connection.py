@@ -1,23 +1,24 @@
 """The connection to one endpoint: the `openai` library's clients, the key, and the line that a run ends with.
 
     connection = Connection(Teacher("m", "http://localhost:8000/v1"))
-    async with connection.client() as client:
-        body = await client.post("/chat/completions", body=..., cast_to=str)
+    text, over = await connection.post({"model": "m", "messages": [...]})
 
-The library makes the requests, with its own retries turned off: it knows neither of the journal nor of the other
-requests, so it can neither slow down for all of them nor tell a lost row from a lost server.
+The library says how a request is put and what a reply that is no answer means; its own retries are turned off: it knows
+neither of the journal nor of the other requests, so it can neither slow down for all of them nor tell a lost row from a
+lost server. To make each request anew takes it and its HTTP package more of a core than all that we do for a row. So it
+writes one for each endpoint, and the next ones repeat that one's head (wire.py). It makes each of them itself where
+there is a proxy or a redirect, and under `CFT_PLAIN_REQUESTS=1`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -25,15 +26,16 @@ from typing import Any
 from cft_trl.environment import require
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.endpoint_settings import OPENAI, EndpointSettings, true_url
-from cft_trl.generation.journal import Places
 from cft_trl.generation.replies import BrokenReply, Trouble
+from cft_trl.generation.wire import Head, Line, Reply, Wire
 
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4
 MOST_BYTES = 16 * 2**20  # of one reply; the longest answers have some hundred thousand
 LONGEST_WAIT_S = 300.0  # of what a server asks to wait; then one request sees whether it is so
 TOLD_WAIT_S = 60.0  # a wait as long as this is said
-_OTHER_TEXTS = 3  # under a known id, until ids are no longer looked at
+PLAIN = "CFT_PLAIN_REQUESTS"
+_PATH = "/chat/completions"
 _SERVED: dict[tuple[str, str], list[dict[str, Any]]] = {}  # what was said; a server that did not answer is asked again
 
 
@@ -54,6 +56,75 @@ class Connection:
         self._closing: set[asyncio.Task[Any]] = set()
         self._tls: Any = None
         self._said: set[str] = set()
+        self._wire: Wire | None = None
+        self._by_library = is_plain() or has_proxy()
+        self._head_known = asyncio.Lock()
+
+    async def post(self, body: Mapping[str, Any], fresh: bool = False) -> tuple[str, Any]:
+        """Asks for a completion.
+
+        Args:
+            body: The request's.
+            fresh: Whether it goes over a connection that nobody has used.
+
+        Returns:
+            The reply's text, and what it came over, for `drop`.
+
+        Raises:
+            Exception: What `replies.read_error` reads.
+        """
+        if not self._by_library and self._wire is None:
+            async with self._head_known:
+                self._wire = self._wire or await self._open_wire()
+        if self._by_library or self._wire is None:
+            return await self._post_by_library(body, fresh)
+        reply, line = await self._wire.post(as_json(body), MOST_BYTES, fresh)
+        if reply.is_plain:
+            return reply.content.decode("utf-8", "replace"), line
+        if 300 <= reply.status < 400:
+            self._by_library = True  # it follows to where the endpoint is now
+            return await self._post_by_library(body, fresh)
+        return await self._read_by_library(body, reply), line
+
+    async def _post_by_library(self, body: Mapping[str, Any], fresh: bool) -> tuple[str, Any]:
+        with self.client(fresh) as client:
+            try:
+                # As text: a reply may be no JSON at all, and the library's typed objects cost as much as the request.
+                return await client.post(_PATH, body=body, cast_to=str), client
+            except Exception as error:
+                broken = error if isinstance(error, BrokenReply) else error.__cause__
+                if isinstance(broken, BrokenReply) and broken.reason == "surplus bytes":
+                    self.drop(client)
+                raise
+
+    async def _read_by_library(self, body: Mapping[str, Any], reply: Reply) -> str:
+        """A reply that is no plain answer, read (and raised) by the library as if it had come over its own HTTP."""
+        text, _ = await self._given(body, reply.status, reply.headers, reply.content)
+        return text
+
+    async def _given(self, body: Any, status: int, headers: Any, content: bytes) -> tuple[str, Any]:
+        """What the library makes of a reply, and its request."""
+        given = given_transport()(status, headers, content)
+        async with self._open(given) as client:
+            return await client.post(_PATH, body=body, cast_to=str), given.request
+
+    async def _open_wire(self) -> Wire | None:
+        """Connections for requests like the one that the library writes; None where they cannot be so simple."""
+        _, request = await self._given({}, 200, [], b"")
+        url = request.url
+        if url.scheme not in ("http", "https") or request.method != "POST":
+            self._by_library = True
+            return None
+        if url.scheme == "https":
+            import httpx2
+
+            self._tls = self._tls or httpx2.create_ssl_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+        lines = [b"POST %b HTTP/1.1" % url.raw_path]
+        lines += [b"%b: %b" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
+        port = url.port or (443 if url.scheme == "https" else 80)
+        wait = min(10.0, self.teacher.timeout)
+        return Wire(Head(url.scheme, url.host, port, b"\r\n".join(lines) + b"\r\n", self._tls, wait))
 
     @contextmanager
     def client(self, fresh: bool = False) -> Iterator[Any]:
@@ -71,8 +142,14 @@ class Connection:
                 self._free.append(client)
 
     def drop(self, client: Any) -> None:
-        """No further request goes over this client's connections: what comes back on them may be of another one."""
-        if client in self._clients and id(client) not in self._dropped:
+        """No further request goes over these connections: what comes back on them may be of another one.
+
+        Args:
+            client: What a reply came over, as of `post`.
+        """
+        if isinstance(client, Line):
+            client.close()
+        elif client in self._clients and id(client) not in self._dropped:
             kept = [free for free in self._free if free is not client]
             self._dropped[id(client)] = _PER_POOL - (len(self._free) - len(kept))
             self._free = kept
@@ -120,18 +197,24 @@ class Connection:
             raise CFTError(f"no key for {at}: set the environment variable {variable}", reason="401")
         return self._key or "none"
 
-    def _open(self) -> Any:
+    def _open(self, given: Any = None) -> Any:
+        """A client of the library; over a transport that is `given`, or over connections of its own."""
         import httpx2  # what the openai library speaks through since its version 3
         import openai
 
         teacher, key = self.teacher, self.key
-        self._tls = self._tls or httpx2.create_ssl_context()
+        options: dict[str, Any] = {"transport": given}
+        if not given:
+            self._tls = self._tls or httpx2.create_ssl_context()
+            options = {
+                "limits": httpx2.Limits(max_connections=_PER_POOL, max_keepalive_connections=_PER_POOL),
+                "verify": self._tls,
+                "event_hooks": {"response": [_guard]},
+            }
         http = openai.DefaultAsyncHttpxClient(
             timeout=openai.Timeout(teacher.timeout, connect=min(10.0, teacher.timeout)),
-            limits=httpx2.Limits(max_connections=_PER_POOL, max_keepalive_connections=_PER_POOL),
-            verify=self._tls,
-            event_hooks={"response": [_guard]},
             headers={"Accept-Encoding": "identity"},  # so that the bytes that are counted are those of the reply
+            **options,
         )
         client = openai.AsyncOpenAI(
             # Local servers take any key; without one they are sent this word, never another endpoint's key.
@@ -140,10 +223,14 @@ class Connection:
             max_retries=0,
             http_client=http,
         )
-        self._clients.append(client)
+        if not given:
+            self._clients.append(client)
         return client
 
     async def close(self) -> None:
+        if self._wire:
+            self._wire.close()
+            await asyncio.sleep(0)  # the loop closes them after this
         await asyncio.gather(*self._closing, return_exceptions=True)
         for client in self._clients:
             with suppress(Exception):
@@ -177,46 +264,6 @@ class Connection:
         said = f" ({trouble.detail})" if trouble.detail else ""
         told = self.redact(f"{teacher.title} at {teacher.address}: {hint}{said}{teacher.kept}")
         return CFTError(told, reason="quota" if trouble.reason == "429 quota" else trouble.reason)
-
-
-class Completions:
-    """The ids of completions, by which one request is not given the reply of another.
-
-    Example:
-        >>> completions = Completions()
-        >>> completions.is_repeated("cmpl-1", "Sound.", "6 x 7?"), completions.is_repeated("cmpl-1", "Sound.", "2 + 2?")
-        (False, True)
-    """
-
-    def __init__(self) -> None:
-        self._seen = Places()  # id -> text and question, all as hashes
-        self._other_texts = 0  # how often a known id came with another text
-
-    def is_repeated(self, name: str | None, text: str, question: str, again: bool = False) -> bool:
-        """Whether a completion's id was that of another question's.
-
-        Args:
-            name: The id; None where the server gives none.
-            text: Its text.
-            question: What was asked; the same completion may answer the same question twice, out of a cache.
-            again: Whether this request was asked again over a fresh connection for that reason.
-
-        A known id with its own text is a reply that came twice. With another text it may be too; after some of these
-        ids are taken to mean nothing here (Ollama draws them out of a thousand) and are no longer looked at.
-        """
-        if name is None or self._other_texts >= _OTHER_TEXTS:
-            return False
-        at = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
-        told, asked = (int(hashlib.sha256(part.encode()).hexdigest()[:7], 16) for part in (text, question))
-        known = self._seen.get(at)
-        if known is None:
-            self._seen.put(at, told << 28 | asked)
-            return False
-        if known & (1 << 28) - 1 == asked:
-            return False
-        other = known >> 28 != told
-        self._other_texts += other
-        return not (again and other)
 
 
 async def _guard(response: Any) -> None:
@@ -260,6 +307,46 @@ def _surplus(stream: Any) -> int:
     for name in ("_stream", "_httpcore_stream", "_stream", "_connection", "_h11_state", "trailing_data"):
         stream = getattr(stream, name, stream)
     return len(stream[0]) if isinstance(stream, tuple) and isinstance(stream[0], bytes) else 0
+
+
+def is_plain() -> bool:
+    """Whether the user wants every request to be made by the library."""
+    return os.environ.get(PLAIN, "") not in ("", "0")
+
+
+def has_proxy() -> bool:
+    """Whether requests may have to go through a proxy, as the environment says."""
+    named = (f"{scheme}_proxy" for scheme in ("http", "https", "all"))
+    return any(os.environ.get(name) or os.environ.get(name.upper()) for name in named)
+
+
+def as_json(body: Mapping[str, Any]) -> bytes:
+    """A request's body, byte for byte as the library writes it.
+
+    Example:
+        >>> as_json({"model": "m", "top_p": 1.0})
+        b'{"model":"m","top_p":1.0}'
+    """
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+@cache
+def given_transport() -> Any:
+    import httpx2  # takes a moment, so not at the top
+
+    class Given(httpx2.AsyncBaseTransport):
+        """Gives one reply to every request, and keeps the last of these."""
+
+        def __init__(self, status: int, headers: Any, content: bytes) -> None:
+            self.status, self.headers, self.content = status, headers, content
+            self.request: Any = None
+
+        async def handle_async_request(self, request: Any) -> Any:
+            self.request = request
+            body = httpx2.ByteStream(self.content)
+            return httpx2.Response(self.status, headers=self.headers, stream=body, request=request)
+
+    return Given
 
 
 def served_models(base_url: str | None, api_key: str | None = None) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ from annotated_types import Ge
 
 from cft_trl.data.fingerprints import fingerprint, normalised
 from cft_trl.data.settings import Expected, Listed, Share, check_settings
-from cft_trl.data.stage_files import Progress, StageReport, StageWriter
+from cft_trl.data.stage_files import Progress, StageReport, StageWriter, with_lines
 from cft_trl.errors import CFTError
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, SIX, get_benchmark, load_benchmark
 
@@ -131,7 +131,7 @@ def run_decontaminate(
         told: dict[str, list[str]] = {name: [] for name in index.sizes}
         contaminated = 0
         query, hits = None, []
-        for row in rows:
+        for row, line in with_lines(rows):
             out.report.read += 1
             if row["query"] != query:  # rows of one query stand together
                 query = row["query"]
@@ -147,7 +147,7 @@ def run_decontaminate(
                 kind = "copy" if hits[0].exact else f"{settings.ngram}-gram"
                 out.failure(row["id"], f"{kind} of a benchmark problem", detail=", ".join(map(str, hits[:5])))
             else:
-                out.row(row)
+                out.row(line)
             if progress:
                 progress(out.report)
         out.report.details = {
@@ -256,14 +256,14 @@ class _Index:
         """The problems that a query has an n-gram or all of its text in common with, nearest first."""
         import numpy
 
+        if not self._problems:
+            return ()
         exact = {at for text in {query, _stem(query)} for at in self._exact.get(fingerprint(normalised(text)), ())}
         grams = numpy.unique(_ngrams(_words(query), self._ngram))
         starts = self._grams.searchsorted(grams, "left")
         ends = self._grams.searchsorted(grams, "right")
-        shared = Counter(
-            int(owner) for start, end in zip(starts, ends, strict=True) if end > start
-            for owner in self._owners[start:end]
-        )  # fmt: skip
+        found = numpy.flatnonzero(ends > starts)  # most questions have nothing in common with any
+        shared = Counter(int(owner) for at in found for owner in self._owners[starts[at] : ends[at]])
         hits = []
         for at in {*exact, *shared}:
             share = shared[at] / max(1, min(len(grams), int(self._lengths[at])))
@@ -285,7 +285,9 @@ def _stem(query: str) -> str:
         'Which is prime?\nA: 4\nB: 5'
     """
     options = _OPTIONS.search(query)
-    stem = query[: options.start()] if options else query
+    if not options:
+        return query
+    stem = query[: options.start()]
     return stem if len(_words(stem)) >= _QUESTION else query
 
 

@@ -31,7 +31,7 @@ from annotated_types import Interval
 
 from cft_trl.data.records import COLUMNS, Record, to_record
 from cft_trl.data.settings import Count, Expected, FromText, Listed, Pattern
-from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.stage_files import StageReport, StageWriter, with_lines
 from cft_trl.errors import CFTError
 from cft_trl.generation.generate import run_async
 from cft_trl.generation.identities import flat, key_of
@@ -140,6 +140,13 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
             yield {**to_record({**row, "response": "-"}, f"row {at}"), "response": ""}
         else:
             yield to_record(row, f"row {at}")
+
+
+def records_with_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Record, Mapping[str, Any] | str]]:
+    """`records_of`, each with what is written of it where it stays as it is; see `stage_files.with_lines`."""
+    for row, line in with_lines(rows):
+        record = next(records_of([row]))
+        yield record, line if record is row else record
 
 
 def _check_teachers(plan: StagePlan, teachers: Sequence[Model]) -> None:

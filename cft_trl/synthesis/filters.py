@@ -25,6 +25,7 @@ It goes through the rows twice and holds about 30 bytes of each.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ from annotated_types import Interval
 
 from cft_trl.data.fingerprints import fingerprint, normalised
 from cft_trl.data.settings import ROWS, Count, Expected, FromText, Listed, Share, Whole, check_settings
-from cft_trl.data.stage_files import StageReport, StageWriter
+from cft_trl.data.stage_files import RowFile, StageReport, StageWriter
 from cft_trl.errors import CFTError
 from cft_trl.synthesis.filter_rules import (
     PER_QUERY,
@@ -169,11 +170,14 @@ def run_filter(
         _look(rows, settings, state, near, out.report, progress)
         like = _remove_near_duplicates(state, near) if near else {}
         applied = _choose(settings, state)
-        for at, row in enumerate(rows):
+        # A row that is kept is handed on as it stands; the others are read again for their ids.
+        stands: Iterable[Mapping[str, Any] | str] = rows.lines() if isinstance(rows, RowFile) else rows
+        for at, line in enumerate(stands):
             reason = state.reason(at)
             if reason is None:
-                out.row(row)
+                out.row(line)
             else:
+                row = json.loads(line) if isinstance(line, str) else line
                 more = {"detail": f"like row {like[at] + 1} of the stage before"} if at in like else {}
                 out.failure(row["id"], reason, **more)
             if progress:

@@ -38,7 +38,7 @@ from cft_trl.synthesis.asking import (
     Temperature,
     TopP,
     ask_rows,
-    records_of,
+    records_with_lines,
     sampling_of,
 )
 
@@ -101,9 +101,9 @@ def run_refine(
     """
     if settings.answers == "none":
         with StageWriter(folder, "refine", shard) as out:
-            for record in records_of(rows):
+            for _, line in records_with_lines(rows):
                 out.report.read += 1
-                out.row(record)
+                out.row(line)
         return out.report
     if len(teachers) > 1:
         raise CFTError(f"refine.teachers: {len(teachers)} given; a row has one refinement, so give one teacher")

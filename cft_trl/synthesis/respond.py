@@ -36,7 +36,7 @@ from cft_trl.synthesis.asking import (
     Temperature,
     TopP,
     ask_rows,
-    records_of,
+    records_with_lines,
     sampling_of,
 )
 
@@ -102,10 +102,10 @@ def run_respond(
     """
     if settings.answers == "corpus":
         with StageWriter(folder, "respond", shard) as out:
-            for record in records_of(rows):
+            for record, line in records_with_lines(rows):
                 out.report.read += 1
                 if (record["response"] or "").strip():
-                    out.row(record)
+                    out.row(line)
                 else:
                     out.failure(record["id"], "empty response")
         return out.report

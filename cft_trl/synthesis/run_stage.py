@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cft_trl.data.stage_files import RowFile, StageReport, StageWriter, stage_path
+from cft_trl.data.stage_files import RowFile, StageReport, StageWriter, stage_path, with_lines
 from cft_trl.models.identity import Identity
 from cft_trl.synthesis.critique import in_own_words, run_critique
 from cft_trl.synthesis.recipe import Recipe
@@ -57,9 +57,10 @@ def ask_stage(
     rows, names = RowFile(stage_path(folder, _BEFORE[stage], shard)), teachers_of(recipe, stage)
     if stage == "critique" and not names:  # rows that bring their critiques
         with StageWriter(folder, stage, shard) as out:
-            for row in rows:
+            for row, line in with_lines(rows):
                 out.report.read += 1
-                out.row(in_own_words(row, recipe.critique.words))
+                said = in_own_words(row, recipe.critique.words)
+                out.row(line if said is row else said)
         return out.report
     teachers = open_teachers(names, batch=batch, identities=identities, **(teacher_options or {}))
     return _RUN[stage](rows, getattr(recipe, stage), teachers, folder, shard=shard, progress=progress)

@@ -1,6 +1,6 @@
 """A row as token ids with the spans that have loss and state the verdict, and many of them as columns.
 
-    Encoded(input_ids=[1, 4093, ..., 2, 198], start=211, end=287, verdict=range(281, 282), verdict_class=WRONG)
+    Encoded(array('i', [1, 4093, ..., 2, 198]), start=211, end=287, verdict=range(281, 282), verdict_class=WRONG)
 
 `arrow_columns` makes the masks from the spans at once, without a Python number per position and column; `Dataset.map`
 writes them as they are. `list_columns` gives the same as Python lists, for a collator or a stream.
@@ -8,9 +8,9 @@ writes them as they are. `list_columns` gives the same as Python lists, for a co
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from datasets import Features, List, Value
@@ -47,7 +47,7 @@ class Encoded:
     `trimmed`: the chat template took white space off the target's ends.
     """
 
-    input_ids: list[int]
+    input_ids: array[int]
     start: int
     end: int
     verdict: range
@@ -66,7 +66,7 @@ def arrow_columns(rows: Sequence[Encoded | None], part: int = 0) -> dict[str, An
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum([len(row.input_ids) if row else 0 for row in rows], out=offsets[1:])
     count = int(offsets[-1])
-    ids = np.fromiter(chain.from_iterable(row.input_ids for row in rows if row), np.int32, count)
+    ids = np.frombuffer(b"".join(row.input_ids for row in rows if row), np.int32)
     labels, mask = np.full(count, -100, np.int32), np.zeros(count, np.int8)
     for row, offset in zip(rows, offsets.tolist(), strict=False):
         if row is None:

@@ -12,6 +12,7 @@ token: what a template writes after it (ChatML's line feed) is never generated a
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from cft_trl.data.verdict_grammar import StatedVerdict
 from cft_trl.errors import CFTError
 from cft_trl.models import chat_templates
 from cft_trl.models.chat_templates import AnswerFrame, answer_frame, special_ids
-from cft_trl.training import encoded, tokens
+from cft_trl.training import encoded, pieces, tokens
 from cft_trl.training.encoded import (
     NO_VERDICT,
     RIGHT,
@@ -143,11 +144,8 @@ class RowEncoder:
         # `datasets` keys its cache by the pickled function: without what was computed on the way, and with the code
         # that decides on the result, so that a new release prepares anew.
         fields = ("tokenizer", "prompting", "max_length", "over_length", "name", "part")
-        return {name: self.__dict__[name] for name in fields} | {
-            "code": reading_digest(
-                __file__, encoded.__file__, tokens.__file__, prompts.__file__, chat_templates.__file__
-            )
-        }
+        code = (__file__, *(module.__file__ for module in (encoded, tokens, pieces, prompts, chat_templates)))
+        return {name: self.__dict__[name] for name in fields} | {"code": reading_digest(*code)}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]], indices: Sequence[int] | None = None) -> dict[str, list[Any]]:
         """Encodes rows.
@@ -272,7 +270,7 @@ class RowEncoder:
         if closing is not None:
             end = closing + 1
         elif ids[-1] != self.tokenizer.eos_token_id:
-            ids = [*ids, self.tokenizer.eos_token_id]
+            ids = ids + array("i", [self.tokenizer.eos_token_id])
             end += 1
         verdict, verdict_class = range(0), NO_VERDICT
         if texts.verdict is not None:

@@ -1,7 +1,7 @@
 """Texts as token ids, with the way from a character to its token.
 
     [row] = tokenize(tokenizer, ["<|im_start|>user\\n6 x 7?<|im_end|>"], add_special_tokens=False)
-    row.ids, row.token_at(17)          # ([1, 4093, 198, 38, 1792, ...], 3)
+    row.ids, row.token_at(17)          # (array('i', [1, 4093, 198, 38, 1792, ...]), 3)
 
 A tokenizer that keeps offsets takes a sixth longer than one that only counts. Where it is a byte-level one (Llama 3,
 Qwen, SmolLM, DeepSeek and others) the offsets follow from the tokens: each stands for as many bytes as its name
@@ -12,12 +12,14 @@ text (a template's stripped spaces, added start tokens, text that a normaliser c
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError
+from cft_trl.training.pieces import PieceEncoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,7 @@ _PROBE = "Step 12:  x = 3.5\n\n\té😀 (wrong) [END]\n"
 class TokenizedByOffsets:
     """A text's `ids` and the tokenizer's own `Encoding`, which has the offsets."""
 
-    ids: list[int]
+    ids: array[int]
     encoding: Any
 
     def token_at(self, character: int) -> int | None:
@@ -45,7 +47,7 @@ class TokenizedByOffsets:
 class TokenizedByBytes:
     """A text's `ids` and the byte of its UTF-8 form that each begins with."""
 
-    ids: list[int]
+    ids: array[int]
     text: str
     starts: np.ndarray
 
@@ -92,21 +94,34 @@ class TextTokenizer:
             return_token_type_ids=False,
             verbose=False,
         )
-        return [TokenizedByOffsets(*row) for row in zip(made["input_ids"], made.encodings, strict=True)]
+        rows = zip(made["input_ids"], made.encodings, strict=True)
+        return [TokenizedByOffsets(array("i", ids), encoding) for ids, encoding in rows]
 
     def _by_bytes(self, texts: Sequence[str], lengths: np.ndarray) -> list[TokenizedByBytes | None]:
+        import numpy as np
+
         backend = self.tokenizer.backend_tokenizer
-        encodings = backend.encode_batch_fast(list(texts), add_special_tokens=self.add_special_tokens)
-        rows = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            ids = encoding.ids
-            sizes = lengths[ids]
+        rows: list[TokenizedByBytes | None] = []
+        for text, ids in zip(texts, self._ids(texts), strict=True):
+            sizes = lengths[np.frombuffer(ids, np.int32)]
             ends = sizes.cumsum()
             # Composed by a normaliser, a text may be another one of the same length.
             same = text.isascii() or backend.normalizer is None or unicodedata.is_normalized("NFC", text)
             whole = same and bool(ids) and ends[-1] == len(text.encode())
             rows.append(TokenizedByBytes(ids, text, ends - sizes) if whole else None)
         return rows
+
+    def _ids(self, texts: Sequence[str]) -> list[array[int]]:
+        """The ids of each text: by its pieces where they are known, else from the tokenizer itself."""
+        found = self._pieces.encode(texts) if self._pieces else [None] * len(texts)
+        others = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        backend = self.tokenizer.backend_tokenizer
+        made = iter(backend.encode_batch_fast(others, add_special_tokens=self.add_special_tokens) if others else ())
+        return [array("i", next(made).ids) if ids is None else ids for ids in found]
+
+    @cached_property
+    def _pieces(self) -> PieceEncoder | None:
+        return None if self.add_special_tokens else PieceEncoder.of(self.tokenizer)
 
     @cached_property
     def _byte_lengths(self) -> np.ndarray | None:
@@ -144,7 +159,7 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise CFTError("the tokenizer is a slow one, without character offsets; load its fast class with AutoTokenizer")
 
 
-def common_prefix(first: list[int], second: list[int]) -> int:
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """Number of leading ids the two have in common."""
     if second[: len(first)] == first:
         return len(first)

@@ -128,6 +128,6 @@ def test_special_tokens_that_take_the_spaces_around_them(both):
     by_bytes = TextTokenizer(tokenizer, add_special_tokens=False)
     text = "a  <sep>  b"
     [row] = by_bytes([text])
-    assert row.ids == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert list(row.ids) == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert row.ids[row.token_at(text.index("b"))] == row.ids[-1]
     assert type(by_bytes(["a<sep>b"])[0]) is TokenizedByBytes
