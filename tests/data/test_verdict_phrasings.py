@@ -11,7 +11,7 @@ from cft_trl.data.teacher_prompts import clean_critique
 from cft_trl.data.verdict import contradiction, parse_verdict, verdict_span, with_verdict_line
 from cft_trl.errors import CFTError
 from cft_trl.generation.types import Generation
-from cft_trl.synthesis.critique import _read
+from cft_trl.synthesis.critique import CritiqueSettings, _read
 
 MEANT = [(LIMITED, {"wrong", None}), (WRONG, {"wrong"}), (RIGHT, {"right"}), (NEITHER, {"right", None})]
 PHRASINGS = [(phrase, allowed) for group, allowed in MEANT for phrase in group]
@@ -59,7 +59,7 @@ QUOTED = (
 
 def test_a_critique_ends_with_its_last_conclusion():
     assert clean_critique(QUOTED + "\nSo:") == QUOTED
-    assert _read(RECORD, "t", 0, answer(QUOTED))["verdict"] == "wrong"
+    assert _read(CritiqueSettings(), RECORD, "t", 0, answer(QUOTED))["verdict"] == "wrong"
     twice = "Fine.\n\nConclusion: right [END]\n\nAll steps hold.\n\nConclusion: right [END]"
     assert clean_critique(twice + "\n") == twice
 
@@ -78,5 +78,5 @@ def test_a_critique_ends_with_its_last_conclusion():
     ],
 )
 def test_a_critique_that_contradicts_itself_is_refused_by_name(text, how):
-    assert _read(RECORD, "t", 0, answer(text)) == f"contradicts itself: {how}"
+    assert _read(CritiqueSettings(), RECORD, "t", 0, answer(text)) == f"contradicts itself: {how}"
     assert contradiction(text) == how
