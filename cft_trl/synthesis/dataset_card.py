@@ -48,6 +48,7 @@ def write_dataset_card(
     recipe: str,
     plot: str | None = None,
     words: str | None = None,
+    verdicts: Verdicts | None = None,
 ) -> None:
     """Writes the card.
 
@@ -61,11 +62,11 @@ def write_dataset_card(
         recipe: The recipe's YAML.
         plot: The picture's path from the card, if there is one.
         words: The corpus' own text (Markdown), below the title.
+        verdicts: The words that critiques conclude with; None for right and wrong.
     """
     from jinja2 import Environment
 
     groups = numbers["configs"]
-    verdicts = _verdicts(recipe)
     title = settings.name or (settings.repo or folder_name).rpartition("/")[2]
     template = resources.files("cft_trl").joinpath("templates/dataset_card.md.jinja").read_text(encoding="utf-8")
     environment = Environment(keep_trailing_newline=True)
@@ -96,8 +97,12 @@ def write_dataset_card(
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
-def _verdicts(recipe: str) -> Verdicts | None:
-    """The verdict words that a recipe's critiques conclude with; None for right and wrong."""
+def verdicts_of(recipe: str) -> Verdicts | None:
+    """The verdict words that a recipe's critiques conclude with; None for right and wrong.
+
+    Args:
+        recipe: Its YAML, as it was run.
+    """
     import yaml
 
     content = yaml.safe_load(recipe)

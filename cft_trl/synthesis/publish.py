@@ -36,7 +36,7 @@ from cft_trl.data.settings import Count, Expected, Listed, Pattern, Texts, check
 from cft_trl.data.stage_files import StageReport, StageWriter
 from cft_trl.errors import CFTError
 from cft_trl.hub.upload import PUBLISHED, check_repo_id
-from cft_trl.synthesis.dataset_card import write_dataset_card
+from cft_trl.synthesis.dataset_card import verdicts_of, write_dataset_card
 from cft_trl.synthesis.statistics import Statistics, plot_statistics
 
 Layout = Literal["records", "webinstruct_cft", "messages"]
@@ -183,7 +183,9 @@ def _write_about(
         "files": report.details["files"],
     }
     plotted = plot_statistics(configs.statistics, partial / "plots" / "statistics.png")
-    recipe = without_folders(recipe if isinstance(recipe, str) else _yaml(recipe))
+    recipe = recipe if isinstance(recipe, str) else _yaml(recipe)
+    verdicts = verdicts_of(recipe)  # without its folders a recipe may be no YAML any more
+    recipe = without_folders(recipe)
     write_text(partial / "statistics.json", without_folders(json.dumps(numbers, indent=1, ensure_ascii=False)))
     write_text(partial / "recipe.yaml", recipe.rstrip("\n"))
     write_dataset_card(
@@ -196,6 +198,7 @@ def _write_about(
         recipe=recipe,
         plot="plots/statistics.png" if plotted else None,
         words=words,
+        verdicts=verdicts,
     )
 
 

@@ -271,7 +271,7 @@ def test_other_graders_judge_anew_who_leaves(raced, monkeypatch):
     validation = critic_set()
     select(Selection(raced, validation), Answers(validation))
     monkeypatch.setattr("cft_trl.training.selection.grader_digest", lambda: "another")
-    monkeypatch.setattr("cft_trl.evaluation.validation.parse_verdict", lambda text: None)
+    monkeypatch.setattr("cft_trl.evaluation.validation.verdict_by", lambda text, preset: None)
     result = select(Selection(raced, validation), Answers(validation))
     assert [(p["hits"], p["of"]) for p in result["curve"]] == [(0, 90)] * 5  # equal ones all stay
 

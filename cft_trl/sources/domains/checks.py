@@ -16,7 +16,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cft_trl.data.verdict import VERDICT_LINE
+# As cft_trl.data.verdict has it; this teacher is its own few files, which tell whether it is still the same.
+_LAST_LINE = "Conclusion: {verdict} [END]"
 
 _MOST_PASSED = 3  # tests that hold are told up to here; all of them would be the longest part of every critique
 _HELD = (
@@ -54,14 +55,14 @@ def _of_tests(checks: Sequence[Mapping[str, Any]], fault: Mapping[str, Any] | No
     shown = sorted(rng.sample(range(len(passed)), min(_MOST_PASSED, len(passed))))
     lines = [held.format(**passed[at]) for at in shown]
     if not failed:
-        return [*lines, rng.choice(_ALL).format(count=len(checks)), VERDICT_LINE.format(verdict="right")]
+        return [*lines, rng.choice(_ALL).format(count=len(checks)), _LAST_LINE.format(verdict="right")]
     lines.append(wrong.format(**failed[0]))
     if fault:
         lines.append(place.format(**fault))
-    return [*lines, VERDICT_LINE.format(verdict="wrong")]
+    return [*lines, _LAST_LINE.format(verdict="wrong")]
 
 
 def _of_rubric(checks: Sequence[Mapping[str, Any]], grade: str) -> list[str]:
     lines = [f"{check['of']}: {check['found']}, {'met' if check['holds'] else 'not met'}." for check in checks]
     met = sum(check["holds"] for check in checks)
-    return [*lines, f"{met} of {len(checks)} wishes are met.", VERDICT_LINE.format(verdict=grade)]
+    return [*lines, f"{met} of {len(checks)} wishes are met.", _LAST_LINE.format(verdict=grade)]
