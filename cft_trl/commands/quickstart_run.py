@@ -47,8 +47,8 @@ class QuickstartSettings:
     """
 
     model: str = "smollm2-135m"
-    rows: int = 400
-    solutions: int = 200
+    rows: int = 500
+    solutions: int = 500
     eval_rows: int = 120
     generated_rows: int = 120
     learning_rate: float = 5e-4
