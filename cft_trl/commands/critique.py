@@ -20,7 +20,7 @@ Critiques a solution, or every solution of a file, in the prompt that critique f
 
 examples:
   cft critique runs/quickstart --query "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?" \\
-      --response "4 + 6 = 11 pencils in all. The answer is 11 pencils."
+      --response "4 × 6 = 24 pencils in all. The answer is 24 pencils."
   cft critique runs/quickstart --query @question.txt --response - < solution.txt
   cft critique my-model --query "2+2?" --response "5" --base-url http://localhost:8000/v1
   cft critique runs/quickstart --input solutions.jsonl --output critiques.jsonl     rows with columns query and response

@@ -11,7 +11,7 @@ _BATCH = 60
 # A wrong solution of a problem that is in no training set (its split is "test").
 EXAMPLE = {
     "query": "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?",
-    "response": "4 + 6 = 11 pencils in all. The answer is 11 pencils.",
+    "response": "4 × 6 = 24 pencils in all. The answer is 24 pencils.",
 }
 # What the card says beside the figures.
 LIMITS = (

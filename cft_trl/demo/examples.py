@@ -1,7 +1,7 @@
 r"""What can be clicked: questions, solutions to critique, and the five worked examples of the tab Learn.
 
-    WORKED[0].title       # "A slip in the arithmetic"
-    WORKED[0].solution    # "Step 1: 4 + 6 = 11 pencils in all.\nThe answer is 11 pencils."
+    WORKED[0].title       # "The wrong operation"
+    WORKED[0].solution    # "Step 1: 4 × 6 = 24 pencils in all.\nThe answer is 24 pencils."
 
 The first of each list is of the kind that `cft quickstart` trains a small model on, the next ones of the kind of
 recipes/smollm2-135m; the last asks for more than 135 million parameters can give.
@@ -37,21 +37,21 @@ QUESTIONS = {
 
 WORKED = (
     Worked(
-        "A slip in the arithmetic",
-        "The plan is right and the number is not. The critique does the sum again and says where it differs.",
+        "The wrong operation",
+        "The number is computed correctly, but it is the answer to another question.",
         "Rosa has 4 pencils and finds 6 more. How many pencils does she have now?",
-        "Step 1: 4 + 6 = 11 pencils in all.\nThe answer is 11 pencils.",
-        "Step 1: 4 + 6 = 10, but the solution has 11: an arithmetic error.\nThe right answer is 10 pencils.\n"
+        "Step 1: 4 × 6 = 24 pencils in all.\nThe answer is 24 pencils.",
+        'Step 1: 4 + 6 = 10 is needed, not "4 × 6 = 24": a wrong operation.\nThe right answer is 10 pencils.\n'
         "Conclusion: wrong [END]",
         "wrong",
         1,
     ),
     Worked(
-        "The wrong operation",
-        "Every number is computed correctly, but one is the answer to another question.",
+        "A slip in the arithmetic",
+        "The plan is right and the number is not. The critique does the sum again and says where it differs.",
         "Sam walks once around a rectangular field of 8 by 4 meters. How many meters does he walk?",
-        "Meters for two sides: 8 + 4 = 12\nMeters around: 12 + 2 = 14\nThe answer is \\boxed{14} meters.",
-        'Step 1: 8 + 4 = 12, which matches.\nStep 2: 12 × 2 = 24 is needed, not "12 + 2 = 14": a wrong operation.\n'
+        "Meters for two sides: 8 + 4 = 12\nMeters around: 12 × 2 = 22\nThe answer is \\boxed{22} meters.",
+        "Step 1: 8 + 4 = 12, which matches.\nStep 2: 12 × 2 = 24, but the solution has 22: an arithmetic error.\n"
         "So the correct answer is 24 meters.\nConclusion: wrong [END]",
         "wrong",
         2,

@@ -99,7 +99,7 @@ def test_solve_in_two_stages(page):
 
 def test_critique(page):
     page.get_by_role("tab", name="Critique", exact=True).click()
-    example(page, "critique", "A slip in the arithmetic", "4 pencils")
+    example(page, "critique", "The wrong operation", "4 pencils")
     page.click("#critique-run")
     assert settled(page, "critique", 300).startswith("Done.")
     words = page.locator("#critique-view .verdict-row .chip").inner_text().split()[1:]
@@ -107,7 +107,7 @@ def test_critique(page):
     assert page.locator("#critique-view .step").count() == 2
     if TRAINED:
         assert words == ["wrong"]
-        assert "4 + 6 = 11" in page.locator("#critique-view .step.wrong").inner_text()
+        assert "4 × 6 = 24" in page.locator("#critique-view .step.wrong").inner_text()
     shot(page, "critique")
 
 
