@@ -208,7 +208,8 @@ def asked_with_pauses(url, times, drops=False):
         connection, said = Connection(Teacher("m", url, timeout=5.0)), []
         for _ in range(times):
             try:
-                text, over = await connection.post(BODY)
+                async with asyncio.timeout(3.0):
+                    text, over = await connection.post(BODY)
                 said.append(read_answer(text).text)
                 if drops:
                     connection.drop(over)
