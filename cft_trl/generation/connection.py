@@ -82,11 +82,11 @@ class Connection:
             return await self._post_by_library(body, fresh)
         reply = await self._wire.post(as_json(body), MOST_BYTES, fresh)
         if reply.is_plain:
-            return reply.content.decode("utf-8", "replace"), reply
+            return reply.content.decode("utf-8", "replace"), reply.over
         if 300 <= reply.status < 400:
             self._by_library = True  # it follows to where the endpoint is now
             return await self._post_by_library(body, fresh)
-        return await self._read_by_library(body, reply), reply
+        return await self._read_by_library(body, reply), reply.over
 
     async def _post_by_library(self, body: Mapping[str, Any], fresh: bool) -> tuple[str, Any]:
         with self.client(fresh) as client:
@@ -153,7 +153,7 @@ class Connection:
         import openai
 
         if not isinstance(client, openai.AsyncOpenAI):
-            client.close()  # a reply of wire.py: its connection
+            client.close()  # one of aiohttp's; a request that is on it meanwhile is asked again
         elif client in self._clients and id(client) not in self._dropped:
             kept = [free for free in self._free if free is not client]
             self._dropped[id(client)] = _PER_POOL - (len(self._free) - len(kept))

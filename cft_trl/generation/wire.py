@@ -1,11 +1,11 @@
 """Requests to one address over aiohttp: what the library wrote once, with another body each time.
 
-    wire = Wire("http://127.0.0.1:8000/v1/chat/completions", [("Host", "127.0.0.1:8000"), ...])
+    wire = Wire("http://127.0.0.1:8000/v1/chat/completions", [("Host", "127.0.0.1:8000"), ...], None, connect_s=10.0)
     reply = await wire.post(b'{"model": "m", "messages": [...]}', most_bytes=1 << 24)
-    reply.status, reply.header(b"content-type"), reply.content        # 200, b'application/json', b'{"choices": ...'
+    reply.status, reply.content        # 200, b'{"choices": ...'
 
-What is sent is what the `openai` library sends (connection.py). A reply that is no plain one is handed back to it to be
-read. aiohttp takes less of a core for a request than the library and its HTTP package (benchmarks/asking.py).
+What is sent is what the `openai` library sends, and it reads the replies that are no plain ones (connection.py); but
+aiohttp takes less of a core for a request (benchmarks/asking.py).
 
 No row may get another one's answer, and aiohttp leaves that partly to its users: bytes that come on an idle connection
 are kept there as the reply to the next request (its issue 13656). It is relied on that `len(protocol)` counts such
@@ -35,7 +35,7 @@ _MOST_LINE = 100 * 1024  # bytes of a line of a reply's head, about what the lib
 
 @dataclass(slots=True)
 class Reply:
-    """A whole reply: its status, its headers as they came, its body, and the connection that it came over."""
+    """A whole reply: its headers as they came, and the connection that it came over, for `over.close()`."""
 
     status: int
     headers: Iterable[tuple[bytes, bytes]]
@@ -54,10 +54,6 @@ class Reply:
         kind = self.header(b"content-type").lower()
         return b"charset" not in kind or b"charset=utf-8" in kind.replace(b'"', b"").replace(b" ", b"")
 
-    def close(self) -> None:
-        """Closes the connection; a request that is on it meanwhile is asked again."""
-        self.over.close()
-
 
 class Wire:
     """The connections to one address; as many as there are requests in flight. Made while a loop runs.
@@ -69,19 +65,15 @@ class Wire:
         connect_s: Seconds that a connection may take to open. How long a reply may take is the caller's.
     """
 
-    def __init__(
-        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None, connect_s: float = 10.0
-    ) -> None:
-        self._url = URL(url, encoded=True)
-        self._connect_s = connect_s
+    def __init__(self, url: str, headers: list[tuple[str, str]], tls: ssl.SSLContext | None, connect_s: float) -> None:
+        self._url, self._connect_s = URL(url, encoded=True), connect_s
         # Without a cache of its own a host is looked up for each connection, by the system, as by the library.
         more: dict[str, Any] = {"limit": 0, "resolver": aiohttp.ThreadedResolver(), "use_dns_cache": False}
-        if tls:
-            more["ssl"] = tls
+        more["ssl"] = tls or True
         self._kept, self._fresh = (
             aiohttp.ClientSession(
                 connector=connector,
-                headers=list(headers),
+                headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, connect=connect_s),
                 auto_decompress=False,
@@ -93,15 +85,11 @@ class Wire:
         )
 
     async def post(self, body: bytes, most_bytes: int, fresh: bool = False) -> Reply:
-        """Sends a body and waits for the reply.
+        """Sends a body (JSON) and waits for the reply.
 
         Args:
-            body: As JSON.
-            most_bytes: Of a reply's body; more is a broken reply.
+            body, most_bytes: What is sent, and how long a reply's body may be.
             fresh: Whether it goes over a connection that nobody has used.
-
-        Returns:
-            The reply; `close` it where it may be of another request.
 
         Raises:
             BrokenReply: "no connection", "connection lost", "too large", "surplus bytes".
