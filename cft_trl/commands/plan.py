@@ -85,6 +85,10 @@ def _run(options: argparse.Namespace, script: Any, config: Any, model: Any, bf16
         raise CFTError("model_name_or_path is missing; give a Hub id, a folder or smollm2-135m")
     if model.load_in_4bit or model.load_in_8bit:
         raise CFTError("load_in_4bit and load_in_8bit are not planned for; leave them out")
+    kept = (config.accelerator_config.gradient_accumulation_kwargs or {}).get("sync_each_batch", True)
+    if not kept and config.gradient_accumulation_steps > 1:
+        raise CFTError("sync_each_batch=false keeps whole gradients between micro-batches, which is not planned for; "
+                       "leave it out")  # fmt: skip
     if config.max_length is None:
         raise CFTError("max_length is not set, so that a row may be of any length; give --max_length")
     packed = config.packing or bool(config.share_prefixes)

@@ -113,7 +113,7 @@ from gradio_client import Client
 
 client = Client("ORG/SPACE")  # or http://127.0.0.1:7860
 client.predict("Rosa has 4 pencils and finds 6 more. How many pencils does she have now?", api_name="/solve")
-# {{'answer': '…', 'final_answer': '23', 'rounds': […], 'finish_reason': 'stop', 'completion_tokens': 31, 'done': True}}
+# {{'answer': '…', 'final_answer': '10', 'rounds': […], 'finish_reason': 'stop', 'completion_tokens': 31, 'done': True}}
 client.predict("What is 2 + 2?", "2 + 2 = 5", api_name="/critique")
 # {{'critique': '…', 'verdict': 'wrong', 'first_wrong_step': 1, 'steps': ['2 + 2 = 5'], …}}
 ```

@@ -6,8 +6,8 @@
 The library says how a request is put and what a reply that is no answer means; its own retries are turned off: it knows
 neither of the journal nor of the other requests, so it can neither slow down for all of them nor tell a lost row from a
 lost server. To make each request anew takes it and its HTTP package more of a core than all that we do for a row. So it
-writes one for each endpoint, and the next ones repeat that one's head (wire.py). It makes each of them itself where
-there is a proxy or a redirect, and under `CFT_PLAIN_REQUESTS=1`.
+writes one for each endpoint, and aiohttp sends the next ones with that one's head (wire.py). It makes each of them
+itself where there is a proxy or a redirect, and under `CFT_PLAIN_REQUESTS=1`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cft_trl.environment import require
 from cft_trl.errors import CFTError, one_line
 from cft_trl.generation.endpoint_settings import OPENAI, EndpointSettings, true_url
 from cft_trl.generation.replies import BrokenReply, Trouble
-from cft_trl.generation.wire import Head, Line, Reply, Wire
+
+if TYPE_CHECKING:
+    from cft_trl.generation.wire import Reply, Wire
 
 # The HTTP pool looks at each of its connections for every request: one pool of 128 costs more than the requests do.
 _PER_POOL = 4
@@ -78,13 +80,13 @@ class Connection:
                 self._wire = self._wire or await self._open_wire()
         if self._by_library or self._wire is None:
             return await self._post_by_library(body, fresh)
-        reply, line = await self._wire.post(as_json(body), MOST_BYTES, fresh)
+        reply = await self._wire.post(as_json(body), MOST_BYTES, fresh)
         if reply.is_plain:
-            return reply.content.decode("utf-8", "replace"), line
+            return reply.content.decode("utf-8", "replace"), reply.over
         if 300 <= reply.status < 400:
             self._by_library = True  # it follows to where the endpoint is now
             return await self._post_by_library(body, fresh)
-        return await self._read_by_library(body, reply), line
+        return await self._read_by_library(body, reply), reply.over
 
     async def _post_by_library(self, body: Mapping[str, Any], fresh: bool) -> tuple[str, Any]:
         with self.client(fresh) as client:
@@ -115,16 +117,18 @@ class Connection:
         if url.scheme not in ("http", "https") or request.method != "POST":
             self._by_library = True
             return None
+        require("synth", "asking an endpoint", "aiohttp")
+        from cft_trl.generation.wire import Wire  # takes a moment, so not at the top
+
         if url.scheme == "https":
             import httpx2
 
             self._tls = self._tls or httpx2.create_ssl_context()
             self._tls.set_alpn_protocols(["http/1.1"])
-        lines = [b"POST %b HTTP/1.1" % url.raw_path]
-        lines += [b"%b: %b" % header for header in request.headers.raw if header[0].lower() != b"content-length"]
-        port = url.port or (443 if url.scheme == "https" else 80)
-        wait = min(10.0, self.teacher.timeout)
-        return Wire(Head(url.scheme, url.host, port, b"\r\n".join(lines) + b"\r\n", self._tls, wait))
+        told = [(name.decode("ascii"), value.decode("ascii")) for name, value in request.headers.raw]
+        headers = [header for header in told if header[0].lower() != "content-length"]
+        address = f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii')}"  # without a password
+        return Wire(address, headers, self._tls, min(10.0, self.teacher.timeout))
 
     @contextmanager
     def client(self, fresh: bool = False) -> Iterator[Any]:
@@ -147,8 +151,10 @@ class Connection:
         Args:
             client: What a reply came over, as of `post`.
         """
-        if isinstance(client, Line):
-            client.close()
+        import openai
+
+        if not isinstance(client, openai.AsyncOpenAI):
+            client.close()  # one of aiohttp's; a request that is on it meanwhile is asked again
         elif client in self._clients and id(client) not in self._dropped:
             kept = [free for free in self._free if free is not client]
             self._dropped[id(client)] = _PER_POOL - (len(self._free) - len(kept))
@@ -229,8 +235,8 @@ class Connection:
 
     async def close(self) -> None:
         if self._wire:
-            self._wire.close()
-            await asyncio.sleep(0)  # the loop closes them after this
+            with suppress(Exception):
+                await self._wire.close()
         await asyncio.gather(*self._closing, return_exceptions=True)
         for client in self._clients:
             with suppress(Exception):

@@ -80,7 +80,7 @@ def vllm_server(
         CFTError: There is no vLLM, it took too long, or it ended before it answered or while it was at work (with the
             last line of its log that says why).
     """
-    require("synth", "asking a vLLM server", "openai")  # before minutes of loading
+    require("synth", "asking a vLLM server", "openai", "aiohttp")  # before minutes of loading
     python, source = _python(), resolve_model(str(model), revision=revision)
     given = [*shlex.split(os.environ.get(OPTIONS, "")), *options]
     if not any(option.split("=")[0] == "--generation-config" for option in given):

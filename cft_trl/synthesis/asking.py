@@ -131,9 +131,14 @@ def ask_rows(
     return out.report
 
 
-def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
-    """The rows as records. Where the response is empty too: that is one row's failure, and not the end of the run."""
-    for at, row in enumerate(rows):
+def records_of(rows: Iterable[Mapping[str, Any]], begin: int = 0) -> Iterator[Record]:
+    """The rows as records. Where the response is empty too: that is one row's failure, and not the end of the run.
+
+    Args:
+        rows: In a house layout or any other.
+        begin: The first one's number, for messages.
+    """
+    for at, row in enumerate(rows, begin):
         if tuple(row) == COLUMNS:
             yield cast(Record, row)
         elif isinstance(row.get("response"), str) and not row["response"].strip() and row.get("id") is not None:
@@ -144,8 +149,8 @@ def records_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
 
 def records_with_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Record, Mapping[str, Any] | str]]:
     """`records_of`, each with what is written of it where it stays as it is; see `stage_files.with_lines`."""
-    for row, line in with_lines(rows):
-        record = next(records_of([row]))
+    for at, (row, line) in enumerate(with_lines(rows)):
+        record = next(records_of([row], at))
         yield record, line if record is row else record
 
 

@@ -178,7 +178,7 @@ def _check_installed(job: Build, stage: str) -> None:
         CFTError: It is not installed.
     """
     if any(text.partition(":")[0] in ("openai", "vllm") for text in teachers_of(job.recipe, stage)):
-        require("synth", "a teacher at an endpoint", "openai")
+        require("synth", "a teacher at an endpoint", "openai", "aiohttp")
     settings = job.recipe.filter
     if job.only is not None:
         return

@@ -70,6 +70,23 @@ class _Known(dict[str, bytes]):
         return ids
 
 
+def _overlap(added: Sequence[Any]) -> bool:
+    """Whether a text may hold two added tokens at one place of which the tokenizer does not take the longer one.
+
+    It looks for those that are not normalized first. None is empty, which would be found everywhere.
+    """
+    first = [token.content for token in added if not token.normalized]
+    later = [token.content for token in added if token.normalized]
+    return "" in first + later or any(a in b or b in a or _joins(a, b) for a in first for b in later)
+
+
+def _joins(one: str, other: str) -> bool:
+    """Whether one of the texts ends as the other begins."""
+    return any(
+        a[-size:] == b[:size] for a, b in ((one, other), (other, one)) for size in range(1, min(len(one), len(other)))
+    )
+
+
 class PieceEncoder:
     """Encodes texts as `backend.encode(text, add_special_tokens=False)` does.
 
@@ -96,6 +113,8 @@ class PieceEncoder:
         rule = _rule_of(backend)
         added = list(tokenizer.added_tokens_decoder.items())
         if rule is None or any(token.lstrip or token.rstrip or token.single_word for _, token in added):
+            return None
+        if _overlap([token for _, token in added]):
             return None
         return cls(backend, rule, {token.content: number for number, token in added})
 

@@ -202,6 +202,15 @@ def check_prepared(output: Path, prepared: Mapping[str, Identity]) -> None:
         )
 
 
+def prepared_identities(train: Any, evaluated: Any) -> dict[str, Identity | None]:
+    """Of a trainer's prepared datasets: "prepared_train" and "prepared_eval", None of several evaluation datasets."""
+    several = isinstance(evaluated, dict)
+    return {
+        "prepared_train": prepared_identity(train),
+        "prepared_eval": None if several else prepared_identity(evaluated),
+    }
+
+
 def prepared_identity(dataset: Any) -> Identity | None:
     """Of a prepared dataset: its rows and a digest of their numbers; None of a stream."""
     from datasets import Dataset

@@ -42,7 +42,7 @@ from cft_trl.training.prefix_sharing.attention import is_layout, use_shared_atte
 from cft_trl.training.prefix_sharing.packs import SharingReport, share_dataset
 from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
 from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
-from cft_trl.training.runs import check_prepared, prepared_identity
+from cft_trl.training.runs import check_prepared, prepared_identities
 from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
 from cft_trl.training.trl_internals import fused_head
 from cft_trl.training.turns import (
@@ -255,6 +255,11 @@ class CFTTrainer(SFTTrainer):
             if column not in self._signature_columns:
                 self._signature_columns: list[str] = [*self._signature_columns, column]
 
+    def _track_num_input_tokens(self, inputs):
+        if is_layout(inputs.get("attention_mask")):  # whose numbers are places, not ones
+            inputs = {name: value for name, value in inputs.items() if name != "attention_mask"}
+        super()._track_num_input_tokens(inputs)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         verdict_mask, row_lengths = inputs.pop("verdict_mask", None), inputs.pop("row_lengths", None)
         metrics = self._target_metrics["train" if self.model.training else "eval"]
@@ -296,7 +301,7 @@ class CFTTrainer(SFTTrainer):
 
     def train(self, resume_from_checkpoint: Any = None, *args, **kwargs):
         self._target_metrics["train"].clear()
-        prepared = self._prepared_identity()
+        prepared = prepared_identities(self.train_dataset, self.eval_dataset)
         if resume_from_checkpoint:
             check_prepared(Path(self.args.output_dir), prepared)
         self.record.about["identity"] = {**self.record.about.get("identity", {}), **prepared}
@@ -311,13 +316,6 @@ class CFTTrainer(SFTTrainer):
                 getattr(callback, "broken_off", lambda: None)()
             raise
         return result
-
-    def _prepared_identity(self) -> dict[str, Any]:
-        evaluated = self.eval_dataset
-        return {
-            "prepared_train": prepared_identity(self.train_dataset),
-            "prepared_eval": None if isinstance(evaluated, dict) else prepared_identity(evaluated),
-        }
 
     def _run_epoch(self, *args, **kwargs):
         # transformers looks at max_steps after a step only: a finished run would get one more.

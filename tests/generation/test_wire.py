@@ -1,10 +1,9 @@
-"""Requests over connections of our own against those that the `openai` library makes: same bytes, same replies."""
+"""Requests over aiohttp against those that the `openai` library makes: same bytes, same replies."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-import random
 import shutil
 import ssl
 import subprocess
@@ -12,19 +11,18 @@ import subprocess
 import pytest
 from faulty_server import FAULTS, FORMS, FaultyServer, _completion, _json, _raw
 
+from cft_trl.errors import CFTError
 from cft_trl.generation.client import Teacher
 from cft_trl.generation.connection import PLAIN, Connection
-from cft_trl.generation.replies import BrokenReply, Trouble, read_answer, read_error
-from cft_trl.generation.wire import _Reading
+from cft_trl.generation.replies import Trouble, read_answer, read_error
 
 pytest.importorskip("openai")
-h11 = pytest.importorskip("h11")
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Is 6 × 7 = 42?"}], "temperature": 1.0, "seed": None}
 
 
 def both(monkeypatch, do):
-    """What `do` gives over a connection of ours, and by the library."""
+    """What `do` gives over aiohttp, and by the library."""
     found = []
     for plain in ("", "1"):
         monkeypatch.setenv(PLAIN, plain)
@@ -98,7 +96,7 @@ def test_every_reply_means_what_it_means_to_the_library(monkeypatch, kind):
         return [one if isinstance(one, Trouble) else read_answer(one) for one in said]
 
     ours, theirs = both(monkeypatch, run)
-    if kind == "reset":  # whose words differ
+    if kind in ("reset", "double"):  # whose words differ
         ours, theirs = ([(one.then, one.reason, one.fault) for one in said] for said in (ours, theirs))
     assert ours == theirs
 
@@ -196,90 +194,100 @@ def test_a_connection_is_used_again_unless_a_fresh_one_is_asked_for_or_the_serve
         assert server.connections == opened
 
 
-# ---- the reader of replies, against h11's ----------------------------------------------------------------------------
+# ---- bytes that belong to no request, or to another one --------------------------------------------------------------
+
+OURS, OTHERS = (_json(200, _completion(text, "stop", 3)) for text in ("Sound.", "This is another's."))
 
 
-def by_h11(data: bytes, ended: bool):
-    """(status, body, bytes left) of the first reply, None where it is not whole, or "broken"."""
-    reader = h11.Connection(h11.CLIENT)
-    reader.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "0")]))
-    reader.send(h11.EndOfMessage())
-    reader.receive_data(data)
-    if ended:
-        reader.receive_data(b"")
-    status, body = 0, b""
-    try:
-        while True:
-            event = reader.next_event()
-            if event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
-                return None
-            if isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                return status, body, reader.trailing_data[0]
-    except h11.RemoteProtocolError:
-        return "broken"
+class Telling(Recording):
+    """Sends its reply in parts, with a moment between them."""
+
+    def __init__(self, *parts: bytes) -> None:
+        super().__init__(OURS)
+        self.parts = parts
+
+    async def _connection(self, reader, writer):
+        self._connections.add(task := asyncio.current_task())
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+                for part in self.parts if self.connections == 1 else (OURS,):
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._connections.discard(task)
+            writer.close()
 
 
-def by_us(data: bytes, ended: bool, rng: random.Random):
-    """The same in pieces of any length, as they may come."""
-    reading, waiting, at = _Reading(), bytearray(), 0
-    try:
-        while at < len(data):
-            more = rng.choice((1, 2, 7, len(data)))
-            waiting += data[at : at + more]
-            at += more
-            if reply := reading.of(waiting, 1 << 20):
-                return reply.status, reply.content, bytes(waiting) + data[at:]
-        reply = reading.at_end(waiting) if ended else None
-        return (reply.status, reply.content, b"") if reply else None
-    except BrokenReply:
-        return "broken"
+def asked_with_pauses(url, times, drops=False):
+    """The texts of requests with a moment between them, or the reason why there is none."""
+
+    async def ask():
+        connection, said = Connection(Teacher("m", url, timeout=5.0)), []
+        for _ in range(times):
+            try:
+                async with asyncio.timeout(3.0):
+                    text, over = await connection.post(BODY)
+                said.append(read_answer(text).text)
+                if drops:
+                    connection.drop(over)
+            except Exception as error:
+                said.append(read_error(error).reason)
+            await asyncio.sleep(0.2)
+        await connection.close()
+        return said
+
+    return asyncio.run(ask())
 
 
-def drawn_reply(rng: random.Random) -> tuple[bytes, bool]:
-    """A reply in any of the forms that servers write, whole, cut off or damaged; and whether it is damaged."""
-    body = bytes(rng.choice(b'{}"x\r\n0 ') for _ in range(rng.randrange(40)))
-    status = rng.choice(("200 OK", "200", "404 Not Found", "204 No Content", "500 \xe9", "304 Not Modified"))
-    headers = rng.sample(
-        ["Content-Type: text/plain", "X-Empty:", "Connection: keep-alive", "Vary:a,\tb "], rng.randrange(4)
-    )
-    form = rng.choice(("length", "length", "chunks", "chunks", "end", "both", "twice"))
-    written = body
-    if form in ("length", "both", "twice"):
-        headers.append(f"Content-length: {len(body)}")
-    if form == "twice":
-        headers.append(f"content-length: {len(body) + rng.choice((0, 0, 1))}")
-    if form in ("chunks", "both"):
-        headers.append("Transfer-Encoding: chunked")
-        written, at = b"", 0
-        while at < len(body):
-            part = body[at : at + rng.randrange(1, 12)]
-            written += b"%x%b\r\n%b\r\n" % (len(part), rng.choice((b"", b";a=b")), part)
-            at += len(part)
-        written += b"0\r\n" + rng.choice((b"", b"X-Trailer: 1\r\n")) + b"\r\n"
-    rng.shuffle(headers)
-    before = rng.choice(("", "", "HTTP/1.1 100 Continue\r\n\r\n"))
-    head = f"{before}HTTP/1.{rng.choice('111110')} {status}\r\n" + "".join(f"{line}\r\n" for line in headers) + "\r\n"
-    data = head.encode("latin-1") + written
-    cut = rng.random()
-    if cut < 0.2:
-        return data[: rng.randrange(len(data))], False
-    if cut < 0.3:  # a byte of it is another
-        at = rng.randrange(len(data))
-        return data[:at] + bytes([rng.choice(b"0:\r\n ")]) + data[at + 1 :], True
-    return data + (b"HTTP/1.1 200" if cut < 0.4 else b""), False
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (OURS, OTHERS),  # while the connection is idle
+        (OURS, OTHERS[:-9]),
+        (OURS[:-9], OURS[-9:] + OTHERS),  # with the reply's end
+        (OURS[:-9], OURS[-9:] + OTHERS[:-9]),
+        (OURS + OTHERS,),
+        (OURS + OTHERS[:-9],),
+        (OURS, b"no reply at all"),
+        (OURS, b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+    ],
+)
+def test_no_request_is_given_what_came_before_it(monkeypatch, parts):
+    monkeypatch.setenv(PLAIN, "")
+    with Telling(*parts) as server:
+        first, second, third = asked_with_pauses(server.url, 3)
+    assert {first, second} <= {"Sound.", "surplus bytes"}
+    assert third == "Sound."
+    assert server.connections == 2
 
 
-def test_replies_are_read_as_h11_reads_them():
-    """A damaged one may be refused that h11 still reads; never the other way round."""
-    rng, kinds = random.Random(7), set()
-    for _ in range(4000):
-        (data, damaged), ended = drawn_reply(rng), rng.random() < 0.5
-        theirs, ours = by_h11(data, ended), by_us(data, ended, rng)
-        lost = (None, "broken")  # what is not whole is given up in the end
-        assert ours == theirs or (ours in lost and theirs in lost) or (damaged and ours == "broken"), (data, ended)
-        kinds.add(type(theirs))
-    assert len(kinds) == 3
+def test_a_dropped_connection_is_not_used_again(monkeypatch):
+    monkeypatch.setenv(PLAIN, "")
+    with Recording(OURS) as server:
+        assert asked_with_pauses(server.url, 3, drops=True) == ["Sound."] * 3
+        assert server.connections == 3
+        assert asked_with_pauses(server.url, 3) == ["Sound."] * 3
+        assert server.connections == 4
+
+
+def test_cookies_are_not_sent_back(monkeypatch):
+    monkeypatch.setenv(PLAIN, "")
+    with Recording(OURS.replace(b"Content-Type", b"Set-Cookie: a=b\r\nContent-Type")) as server:
+        post(server.url, times=2)
+    assert len(server.requests) == 2
+    assert not any(b"cookie" in request.lower() for request in server.requests)
+
+
+def test_without_aiohttp_it_is_said_what_is_missing(monkeypatch):
+    monkeypatch.setenv(PLAIN, "")
+    monkeypatch.setattr("cft_trl.environment.is_installed", lambda module: module != "aiohttp")
+    with pytest.raises(CFTError, match="asking an endpoint needs aiohttp, which is not installed; pip install"):
+        post("http://127.0.0.1:9/v1")
+    monkeypatch.setenv(PLAIN, "1")
+    assert post("http://127.0.0.1:9/v1")[0].reason == "no connection"

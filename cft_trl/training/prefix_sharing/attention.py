@@ -15,6 +15,7 @@ nowhere a length x length mask exists.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
@@ -113,8 +114,8 @@ def shared_prefix_attention(
     window = kwargs.get("sliding_window")
     if window is not None and plan.longest_row > window:
         raise CFTError(
-            f"share_prefixes: this model's sliding window of {window:,} tokens is shorter than a row of "
-            f"{plan.longest_row:,}; set max_length={window} or leave share_prefixes off"
+            f"packs: this model's sliding window of {window:,} tokens is shorter than a row of {plan.longest_row:,}; set "
+            f"max_length={window}, or leave share_prefixes and varlen_attention off"
         )
     if query.device.type == "cuda":
         from transformers.integrations.flex_attention import flex_attention_forward
@@ -196,8 +197,8 @@ def use_varlen_attention(model: Any, longest_row: int | None, device: str) -> bo
     """
     if device != "cpu" or model.config._attn_implementation != "sdpa":
         return False
-    if why_not_shared(model.config, model, longest_row, device):
-        return False
+    if why_not_shared(model.config, model, longest_row if longest_row is not None else sys.maxsize, device):
+        return False  # without a limit a row may be longer than a sliding window
     use_shared_attention(model, longest_row)
     return True
 
