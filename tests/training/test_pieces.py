@@ -99,6 +99,15 @@ def test_a_tokenizer_of_another_kind_encodes_its_texts_itself(tokenizer):
     assert PieceEncoder.of(tokenizer()) is None
 
 
+@pytest.mark.parametrize("content", ["<|im_end|>x", "|im_", "x<|im_end", "|>y"])
+def test_added_tokens_that_overlap_are_the_tokenizers_to_find(content):
+    """Those that are not normalized are found first, and not the longest at a place."""
+    tokenizer = trained(CUTTERS["SmolLM"])
+    assert PieceEncoder.of(tokenizer)
+    tokenizer.add_tokens([AddedToken(content, normalized=True)])
+    assert PieceEncoder.of(tokenizer) is None
+
+
 def test_pieces_are_forgotten_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(pieces, "_MOST", 50)
     tokenizer = trained(CUTTERS["SmolLM"])

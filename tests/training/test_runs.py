@@ -13,6 +13,7 @@ from cft_trl.cli import main
 from cft_trl.errors import CFTError
 from cft_trl.models.identity import folder_identity, what_changed
 from cft_trl.models.run_record import check_mine, run_of
+from cft_trl.training import runs
 from cft_trl.training.runs import begin_anew, prepared_identity
 
 ROW = {
@@ -143,9 +144,7 @@ def test_the_same_rows_under_another_name_go_on(home, capsys):
 
 def test_rows_that_become_other_tokens_are_refused(home, capsys, monkeypatch):
     """What no text shows: our own code, or a library, makes other tokens of them than when the run began."""
-    from cft_trl.training import trainer
-
-    monkeypatch.setattr(trainer, "prepared_identity", lambda dataset: {"rows": 3, "numbers": "other"})
+    monkeypatch.setattr(runs, "prepared_identity", lambda dataset: {"rows": 3, "numbers": "other"})
     assert main(train_words()) == 2
     assert "a run that read its rows otherwise (the training rows become other tokens" in capsys.readouterr().err
 

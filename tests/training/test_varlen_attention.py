@@ -86,3 +86,26 @@ def test_an_attention_that_was_asked_for_stays(tokenizer, tiny_model, make_confi
     assert trainer.model.config._attn_implementation == "eager"
     assert not trainer.data_collator.varlen_attention
     assert not attention.use_varlen_attention(tiny_model(tokenizer), 512, "cuda")
+
+
+def test_a_model_with_a_window_keeps_its_masks_where_rows_have_no_limit(tokenizer):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    model = MistralForCausalLM(MistralConfig(vocab_size=64, num_key_value_heads=2, sliding_window=8, **sizes))
+    assert not attention.use_varlen_attention(model, None, "cpu")
+    assert not attention.use_varlen_attention(model, 9, "cpu")
+    assert attention.use_varlen_attention(model, 8, "cpu")
+
+
+def test_tokens_are_counted_as_without_a_layout(tokenizer, tiny_model, make_config, rows):
+    """transformers sums the attention mask, which holds places in a pack."""
+    seen = {}
+    for varlen in (True, False):
+        config = make_config(
+            max_steps=2, packing=True, max_length=512, include_num_input_tokens_seen="non_padding",
+            varlen_attention=varlen,
+        )  # fmt: skip
+        trainer = train(tokenizer, tiny_model(tokenizer), config, Dataset.from_list(rows[:16]))
+        seen[varlen] = trainer.state.num_input_tokens_seen
+    assert seen[True] == seen[False] > 0

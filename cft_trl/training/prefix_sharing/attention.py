@@ -114,8 +114,8 @@ def shared_prefix_attention(
     window = kwargs.get("sliding_window")
     if window is not None and plan.longest_row > window:
         raise CFTError(
-            f"packs: this model's sliding window of {window:,} tokens is shorter than a row of {plan.longest_row:,}; set "
-            f"max_length={window}, or leave share_prefixes and varlen_attention off"
+            f"packs: this model's sliding window of {window:,} tokens is shorter than a row of {plan.longest_row:,}; "
+            f"set max_length={window}, or leave share_prefixes and varlen_attention off"
         )
     if query.device.type == "cuda":
         from transformers.integrations.flex_attention import flex_attention_forward
