@@ -17,8 +17,8 @@ EXAMPLE = {
 LIMITS = (
     "It was trained for minutes on problems of one step with numbers from 2 to 6 (products of up to 25), made from "
     "eighteen templates, and is evaluated on other problems from the same templates, whose sums are all in the "
-    "training rows: it has to read and to compare, and to know its sums. Of longer problems, other wordings and larger numbers "
-    "it knows nothing, and its verdicts on them mean nothing.",
+    "training rows: it has to read and to compare, and to know its sums. Of longer problems, other wordings and larger "
+    "numbers it knows nothing, and its verdicts on them mean nothing.",
     "It was trained on right solutions beside the critiques; how well it solves says nothing of critiques alone.",
 )
 
