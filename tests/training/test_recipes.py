@@ -15,6 +15,7 @@ NAMES = {
     "qwen2.5-math-7b/cft", "qwen2.5-math-7b/cgd", "qwen2.5-math-7b/sft", "qwen2.5-math-7b/sft-verified",
     "qwen2.5-math-7b/one-shot", "qwen2.5-7b/cft", "deepseek-math-7b/cft", "qwen2.5-32b-instruct/cft-4k",
     "smollm2-135m/cft", "smollm2-135m/cgd", "smollm2-135m/sft", "smollm2-135m/mixture",
+    "smollm2-135m/code-review", "smollm2-135m/rubric",
 }  # fmt: skip
 
 
