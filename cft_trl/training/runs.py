@@ -184,7 +184,7 @@ def check_goes_on(
         )
 
 
-def check_prepared(output: Path, prepared: Mapping[str, Identity]) -> None:
+def check_prepared(output: Path, prepared: Mapping[str, Identity | None]) -> None:
     """The same for the rows as they have become tokens, which depend on our code and the libraries' too.
 
     Raises:
