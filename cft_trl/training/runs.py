@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.prompts import told_wording
 from cft_trl.errors import CFTError, in_line
 from cft_trl.models.identity import (
     MODEL_FILES,
@@ -129,7 +130,7 @@ def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart]) -> Ident
         found |= {f"number of rows of part {part.name}": rows["rows"], f"text in part {part.name}": rows["texts"]}
         for name in ("objective", "sft_target", "prompt_preset", "weight"):
             if (value := getattr(part, name)) is not None:
-                found[f"{name} of part {part.name}"] = value
+                found[f"{name} of part {part.name}"] = told_wording(value) if name == "prompt_preset" else value
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -115,6 +116,32 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
     lines = (tmp_path / "moved" / "solutions.jsonl").read_text().replace("The answer is", "So it is")
     (tmp_path / "moved" / "solutions.jsonl").write_text(lines)
     assert "another text in part solutions" in run("train", settings)[2][0]
+
+
+WORDS = {"right": "accept", "wrong": "reject"}
+
+
+def in_words(path, words=WORDS):
+    """The critiques of a file conclude with other words."""
+    text = path.read_text()
+    for word, own in words.items():
+        text = text.replace(f"Conclusion: {word}", f"Conclusion: {own}")
+    path.write_text(text)
+
+
+def test_a_mixture_with_verdict_words_goes_on(run, settings, tmp_path):
+    in_words(tmp_path / "critiques.jsonl")
+    settings |= {"verdicts": WORDS, "save_steps": 1}
+    assert run("train", settings)[::2] == (0, [])
+    whole = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    for left in ("checkpoint-2", "trainer_state.json", "model.safetensors"):
+        left = tmp_path / "run" / left
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    code, out, errors = run("train", settings)
+    assert (code, errors) == (0, [])
+    assert "checkpoint-1" in out, "it goes on, and does not begin anew"
+    again = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    assert [one["loss"] for one in again if "loss" in one] == [one["loss"] for one in whole if "loss" in one]
 
 
 def test_flags_say_what_a_file_says(settings, tmp_path):
