@@ -113,24 +113,24 @@ def run_identity(
         "tokenizer": tokenizer_identity(tokenizer),
         "template_from": _template_from(config),
         **{
-            name: _identity_of_rows(script, config, of_split, split)
+            f"{name}_rows": _identity_of_rows(script, config, of_split, split, name)
             for name, of_split, split in (
-                ("train_rows", rows[0], script.dataset_train_split),
-                ("eval_rows", rows[1], script.dataset_test_split),
+                ("train", rows[0], script.dataset_train_split),
+                ("eval", rows[1], script.dataset_test_split),
             )
         },
     }
 
 
-def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart]) -> Identity:
+def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart], name: str) -> Identity:
     """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told."""
     found: Identity = {}
-    for part in settled_parts(parts, config):
+    for part in settled_parts(parts, config, name):
         rows = rows_identity(part.rows, READ_COLUMNS[part.prompting.objective])
         found |= {f"number of rows of part {part.name}": rows["rows"], f"text in part {part.name}": rows["texts"]}
-        for name in ("objective", "sft_target", "prompt_preset", "weight"):
-            if (value := getattr(part, name)) is not None:
-                found[f"{name} of part {part.name}"] = told_wording(value) if name == "prompt_preset" else value
+        for field in ("objective", "sft_target", "prompt_preset", "weight"):
+            if (value := getattr(part, field)) is not None:
+                found[f"{field} of part {part.name}"] = told_wording(value) if field == "prompt_preset" else value
     return found
 
 
@@ -142,11 +142,13 @@ def _template_from(config: CFTConfig) -> Identity | None:
     return tokenizer_identity(load_tokenizer(path, trust_remote_code=config.trust_remote_code))
 
 
-def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
+def _identity_of_rows(
+    script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str, name: str
+) -> Identity | None:
     from datasets import Dataset
 
     if isinstance(rows, list):
-        return _identity_of_parts(config, rows)
+        return _identity_of_parts(config, rows, name)
     if rows is None or isinstance(rows, Dataset):
         return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
     split = script.dataset_train_split if script.eval_rows else split

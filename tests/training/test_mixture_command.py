@@ -144,6 +144,15 @@ def test_a_mixture_with_verdict_words_goes_on(run, settings, tmp_path):
     assert [one["loss"] for one in again if "loss" in one] == [one["loss"] for one in whole if "loss" in one]
 
 
+def test_all_exhausted_with_rows_held_out(run, settings):
+    """Weights are of what is trained: what is held out is evaluated whole."""
+    settings |= {"mixture_strategy": "all_exhausted", "eval_rows": 2, "eval_strategy": "steps", "eval_steps": 2}
+    code, out, errors = run("train", part(settings, 1, weight=0.8))
+    assert (code, errors) == (0, [])
+    assert "repeated to 18" in out
+    assert "eval/solutions: rows 2: kept 2, " in out
+
+
 def test_flags_say_what_a_file_says(settings, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
