@@ -133,6 +133,7 @@ def test_a_mixture_with_verdict_words_goes_on(run, settings, tmp_path):
     in_words(tmp_path / "critiques.jsonl")
     settings |= {"verdicts": WORDS, "save_steps": 1}
     assert run("train", settings)[::2] == (0, [])
+    assert "`solutions` (sft, refinement, prompt compact, " in (tmp_path / "run" / "README.md").read_text()
     whole = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     for left in ("checkpoint-2", "trainer_state.json", "model.safetensors"):
         left = tmp_path / "run" / left
