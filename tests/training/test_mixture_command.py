@@ -269,6 +269,12 @@ def test_settings_that_are_wrong(change, told, run, settings):
     assert told in errors[0]
 
 
+def test_append_verdict_in_a_part_beside_verdict_words(run, settings):
+    code, _, errors = run("train", part(settings, 0, append_verdict=True) | {"verdicts": WORDS})
+    assert (code, len(errors)) == (2, 1)
+    assert "datasets, part 1 (critiques.jsonl): append_verdict writes right or wrong, verdicts has other" in errors[0]
+
+
 def test_rows_that_cannot_serve_the_objective(run, settings, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "solutions.jsonl").read_text().splitlines()]
     (tmp_path / "solutions.jsonl").write_text("\n".join(json.dumps({**row, "refinement": None}) for row in lines))
