@@ -11,6 +11,7 @@ from conftest import make_model
 
 from cft_trl.cli import main
 from cft_trl.commands.settings import parse_settings
+from cft_trl.errors import CFTError
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.training.mixture import NOT_DRAWN, is_mixture
 from cft_trl.training.rows import load_rows
@@ -190,6 +191,69 @@ def test_a_split_to_evaluate_on(settings, tmp_path):
     ]
     rows, held_out = load_rows(script, evaluate=True)
     assert (len(rows[0].rows), len(held_out[0].rows)) == (20, 12)
+
+
+@pytest.fixture
+def splits(settings, tmp_path):
+    """A folder `data` with the files of two splits, and what reads its rows with one part each of some settings."""
+    for split, name in (("train", "critiques"), ("test", "solutions")):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        shutil.copy(tmp_path / f"{name}.jsonl", tmp_path / "data" / split / "rows.jsonl")
+
+    def load(*parts):
+        flags = ["--output_dir", "x", "--eval_strategy", "epoch", "--use_cpu", "true"]
+        return load_rows(parse_settings([*flags, "--datasets", *map(json.dumps, parts)])[0], evaluate=True)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [([{"path": "data", "eval_split": "test"}, {"path": "./data", "split": "test"}],
+      "part 1 (data): eval_split=test is what part 2 trains on"),
+     ([{"path": "data", "split": "test"}, {"path": "data", "eval_split": "test"}],
+      "part 2 (data): eval_split=test is what part 1 trains on"),
+     ([{"path": "data", "split": "test", "eval_split": "test"}], "part 1 (data): eval_split=test is what it trains on"),
+     ([{"path": "critiques.jsonl", "eval_split": "test"}], "eval_split=test is what it trains on"),
+     ([{"path": "*.jsonl", "eval_split": "test"}], "eval_split=test is what it trains on"),
+     ([{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "./data/../critiques.jsonl", "eval_rows": 4}],
+      "parts 1 and 2 read the same rows (./data/../critiques.jsonl) with eval_rows 3 and 4"),
+     ([{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "critiques.jsonl", "split": "test"}],
+      "parts 1 and 2 read the same rows"),
+     ([{"path": "arithmetic", "split": "validation", "eval_rows": 3}], "of split validation, which is what it trains"),
+     ([{"path": "arithmetic", "split": "validation", "seed": 5}, {"path": "arithmetic", "eval_rows": 3, "limit": 9}],
+      "part 2 (arithmetic): eval_rows are of split validation, which is what part 1 trains on")],
+)  # fmt: skip
+def test_no_part_trains_on_what_is_evaluated(parts, told, splits):
+    with pytest.raises(CFTError) as caught:
+        splits(*parts)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[{"path": "data", "eval_split": "test"}, {"path": "data"}],
+     [{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "./critiques.jsonl", "eval_rows": 3}],
+     [{"path": "data", "eval_rows": 3}, {"path": "data", "split": "test", "eval_rows": 2}],
+     [{"path": "arithmetic", "eval_rows": 3, "limit": 9}, {"path": "arithmetic", "split": "test", "limit": 9}]],
+)  # fmt: skip
+def test_parts_that_share_a_source_and_no_evaluated_row(parts, splits):
+    trained, evaluated = splits(*parts)
+    used = {row["id"] for one in trained for row in one.rows}
+    assert used
+    assert not used & {row["id"] for one in evaluated for row in one.rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "told"),
+    [("*.jsonl", [], "holds no other rows than those trained on"),
+     ("arithmetic", ["--dataset_train_split", "validation", "--eval_rows", "3"], "of split validation, which is train")],
+)  # fmt: skip
+def test_a_single_dataset_is_not_evaluated_on_what_it_trains_on(name, flags, told, settings):
+    flags = ["--output_dir", "x", "--use_cpu", "true", "--dataset_name", name, *flags]
+    with pytest.raises(CFTError, match=told):
+        load_rows(parse_settings(flags)[0], evaluate=True)
 
 
 # ---- beside training -------------------------------------------------------------------------------------------------
