@@ -200,8 +200,8 @@ def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
         return Dataset.from_list([mark_read(record) for record in records], features=read_features())
 
     if script.eval_rows and script.dataset_train_split == _HELD_OUT:
-        raise CFTError(f"eval_rows of arithmetic are of split {_HELD_OUT}, which is trained on; train on split train or "
-                       "test")  # fmt: skip
+        raise CFTError(f"eval_rows of arithmetic are of split {_HELD_OUT}, which is trained on; train on split train "
+                       "or test")  # fmt: skip
     train = rows(script.dataset_train_split, script.dataset_limit or _GENERATED)
     return train, rows(_HELD_OUT, script.eval_rows) if script.eval_rows else None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ from cft_trl.models.loading import load_tokenizer
 from cft_trl.models.run_record import MARK, read_record
 from cft_trl.sources.local import data_identity
 from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
-from cft_trl.training.mixture import settled_parts
+from cft_trl.training.mixture import settled_parts, unique_names
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -123,7 +124,10 @@ def run_identity(
 
 
 def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart], name: str) -> Identity:
-    """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told."""
+    """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told.
+
+    What is compared are the parts in their order (`_parts_by_place`), whatever they are called.
+    """
     found: Identity = {}
     for part in settled_parts(parts, config, name):
         rows = rows_identity(part.rows, READ_COLUMNS[part.prompting.objective])
@@ -250,11 +254,30 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Identity | None]) -> l
     found = []
     for name, mine in json.loads(json.dumps(now)).items():
         theirs = before.get(name)
+        theirs, mine = _parts_by_place(theirs, mine)
         if theirs is not None and mine is not None and (told := what_changed(theirs, mine)):
             found.append(f"{_WORDS[name]}: {told}")
         elif name in before and (theirs is None) != (mine is None):
             found.append(f"{_WORDS[name]}: {'none before, some now' if theirs is None else 'some before, none now'}")
     return found
+
+
+_OF_PART = re.compile(r"(.+ (?:of|in) part )(\S+)")  # the keys of `_identity_of_parts`
+
+
+def _parts_by_place(before: Identity | None, now: Identity | None) -> tuple[Identity | None, Identity | None]:
+    """Both with the names that their parts have now: a file may be called otherwise, parts are told by their place."""
+    names = [list(dict.fromkeys(found[2] for key in one or () if (found := _OF_PART.fullmatch(key))))
+             for one in (before, now)]  # fmt: skip
+    called = unique_names([*names[1], *names[0][len(names[1]) :]])
+    return _renamed(before, dict(zip(names[0], called, strict=False))), now
+
+
+def _renamed(identity: Identity | None, called: Mapping[str, str]) -> Identity | None:
+    if not called or identity is None:
+        return identity
+    found = {key: _OF_PART.fullmatch(key) for key in identity}
+    return {(part[1] + called[part[2]] if (part := found[key]) else key): value for key, value in identity.items()}
 
 
 # ---- beginning anew ----

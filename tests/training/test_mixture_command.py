@@ -15,6 +15,7 @@ from cft_trl.errors import CFTError
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.training.mixture import NOT_DRAWN, is_mixture
 from cft_trl.training.rows import load_rows
+from cft_trl.training.runs import check_goes_on
 
 
 @pytest.fixture(scope="module")
@@ -99,24 +100,44 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
     del written["mixture_strategy"]
     (tmp_path / "run" / "settings.json").write_text(json.dumps(written))
     (tmp_path / "moved").mkdir()
-    (tmp_path / "solutions.jsonl").rename(tmp_path / "moved" / "solutions.jsonl")
-    settings = part(settings, 1, path="moved/solutions.jsonl")
+    (tmp_path / "critiques.jsonl").rename(tmp_path / "moved" / "solutions.jsonl")
+    settings = part(settings, 0, path="moved/solutions.jsonl")
+    assert "nothing is left to train" in run("train", settings)[1], "a name that another part had"
+    (tmp_path / "solutions.jsonl").rename(tmp_path / "moved" / "answers.jsonl")
+    settings = part(settings, 1, path="moved/answers.jsonl")
     assert "nothing is left to train" in run("train", settings)[1]
     for change, what in (
-        ({"weight": 0.1}, "another weight of part solutions (0.2 before, 0.1 now)"),
-        ({"sft_target": "response"}, "another sft target of part solutions (refinement before, response now)"),
-        ({"prompt_preset": "paper"}, "another prompt preset of part solutions (compact before, paper now)"),
-        ({"limit": 9}, "another number of rows of part solutions (8 before, 5 now)"),
+        ({"weight": 0.1}, "another weight of part answers (0.2 before, 0.1 now)"),
+        ({"sft_target": "response"}, "another sft target of part answers (refinement before, response now)"),
+        ({"prompt_preset": "paper"}, "another prompt preset of part answers (compact before, paper now)"),
+        ({"limit": 9}, "another number of rows of part answers (8 before, 5 now)"),
     ):
         code, _, errors = run("train", part(settings, 1, **change))
         assert code == 2
         assert len(errors) == 1
         assert what in errors[0]
     one = {**settings, "datasets": settings["datasets"][:1]}
-    assert "number of rows of part solutions (8 before, none now)" in run("train", one)[2][0]
-    lines = (tmp_path / "moved" / "solutions.jsonl").read_text().replace("The answer is", "So it is")
-    (tmp_path / "moved" / "solutions.jsonl").write_text(lines)
-    assert "another text in part solutions" in run("train", settings)[2][0]
+    assert "number of rows of part answers (8 before, none now)" in run("train", one)[2][0]
+    lines = (tmp_path / "moved" / "answers.jsonl").read_text().replace("The answer is", "So it is")
+    (tmp_path / "moved" / "answers.jsonl").write_text(lines)
+    assert "another text in part answers" in run("train", settings)[2][0]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [("ab", "ba", None), ("ab", "bc", None), ("ab", "b", "part b-2 (2 before, none now)"),
+     ("b", "ab", "part b (none before, 2 now)")],
+)  # fmt: skip
+def test_parts_are_compared_by_their_place(before, now, told, tmp_path):
+    def identity(names):
+        return {"train_rows": {f"number of rows of part {name}": at for at, name in enumerate(names, 1)}}
+
+    (tmp_path / "training.json").write_text(json.dumps({"run": "0" * 12, "identity": identity(before)}))
+    if told is None:
+        return check_goes_on(tmp_path, tmp_path / "checkpoint-1", {}, identity(now))
+    with pytest.raises(CFTError) as caught:
+        check_goes_on(tmp_path, tmp_path / "checkpoint-1", {}, identity(now))
+    assert f"(the training rows are other ones: another number of rows of {told})" in str(caught.value)
 
 
 WORDS = {"right": "accept", "wrong": "reject"}
@@ -191,69 +212,6 @@ def test_a_split_to_evaluate_on(settings, tmp_path):
     ]
     rows, held_out = load_rows(script, evaluate=True)
     assert (len(rows[0].rows), len(held_out[0].rows)) == (20, 12)
-
-
-@pytest.fixture
-def splits(settings, tmp_path):
-    """A folder `data` with the files of two splits, and what reads its rows with one part each of some settings."""
-    for split, name in (("train", "critiques"), ("test", "solutions")):
-        (tmp_path / "data" / split).mkdir(parents=True)
-        shutil.copy(tmp_path / f"{name}.jsonl", tmp_path / "data" / split / "rows.jsonl")
-
-    def load(*parts):
-        flags = ["--output_dir", "x", "--eval_strategy", "epoch", "--use_cpu", "true"]
-        return load_rows(parse_settings([*flags, "--datasets", *map(json.dumps, parts)])[0], evaluate=True)
-
-    return load
-
-
-@pytest.mark.parametrize(
-    ("parts", "told"),
-    [([{"path": "data", "eval_split": "test"}, {"path": "./data", "split": "test"}],
-      "part 1 (data): eval_split=test is what part 2 trains on"),
-     ([{"path": "data", "split": "test"}, {"path": "data", "eval_split": "test"}],
-      "part 2 (data): eval_split=test is what part 1 trains on"),
-     ([{"path": "data", "split": "test", "eval_split": "test"}], "part 1 (data): eval_split=test is what it trains on"),
-     ([{"path": "critiques.jsonl", "eval_split": "test"}], "eval_split=test is what it trains on"),
-     ([{"path": "*.jsonl", "eval_split": "test"}], "eval_split=test is what it trains on"),
-     ([{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "./data/../critiques.jsonl", "eval_rows": 4}],
-      "parts 1 and 2 read the same rows (./data/../critiques.jsonl) with eval_rows 3 and 4"),
-     ([{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "critiques.jsonl", "split": "test"}],
-      "parts 1 and 2 read the same rows"),
-     ([{"path": "arithmetic", "split": "validation", "eval_rows": 3}], "of split validation, which is what it trains"),
-     ([{"path": "arithmetic", "split": "validation", "seed": 5}, {"path": "arithmetic", "eval_rows": 3, "limit": 9}],
-      "part 2 (arithmetic): eval_rows are of split validation, which is what part 1 trains on")],
-)  # fmt: skip
-def test_no_part_trains_on_what_is_evaluated(parts, told, splits):
-    with pytest.raises(CFTError) as caught:
-        splits(*parts)
-    assert told in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [[{"path": "data", "eval_split": "test"}, {"path": "data"}],
-     [{"path": "critiques.jsonl", "eval_rows": 3}, {"path": "./critiques.jsonl", "eval_rows": 3}],
-     [{"path": "data", "eval_rows": 3}, {"path": "data", "split": "test", "eval_rows": 2}],
-     [{"path": "arithmetic", "eval_rows": 3, "limit": 9}, {"path": "arithmetic", "split": "test", "limit": 9}]],
-)  # fmt: skip
-def test_parts_that_share_a_source_and_no_evaluated_row(parts, splits):
-    trained, evaluated = splits(*parts)
-    used = {row["id"] for one in trained for row in one.rows}
-    assert used
-    assert not used & {row["id"] for one in evaluated for row in one.rows}
-
-
-@pytest.mark.parametrize(
-    ("name", "flags", "told"),
-    [("*.jsonl", [], "holds no other rows than those trained on"),
-     ("arithmetic", ["--dataset_train_split", "validation", "--eval_rows", "3"], "of split validation, which is train")],
-)  # fmt: skip
-def test_a_single_dataset_is_not_evaluated_on_what_it_trains_on(name, flags, told, settings):
-    flags = ["--output_dir", "x", "--use_cpu", "true", "--dataset_name", name, *flags]
-    with pytest.raises(CFTError, match=told):
-        load_rows(parse_settings(flags)[0], evaluate=True)
 
 
 # ---- beside training -------------------------------------------------------------------------------------------------
