@@ -15,11 +15,13 @@ from cft_trl.data.read_rows import mark_read, read_features, read_row, record_of
 from cft_trl.data.records import Record
 from cft_trl.errors import CFTError
 from cft_trl.training.arguments import CFTScriptArguments
-from cft_trl.training.mixture import DatasetPart, is_mixture
+from cft_trl.training.mixture import DatasetPart, is_mixture, settled_parts
 from cft_trl.training.parts import ARITHMETIC, OF_ONE, PartSettings, parse_columns, part_names, read_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+
+    from cft_trl.training.config import CFTConfig
 
 _HELD_OUT = "validation"  # the split of arithmetic that eval_rows are of
 _GENERATED = 10_000  # rows of arithmetic, where nothing says how many
@@ -206,27 +208,27 @@ def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
     return train, rows(_HELD_OUT, script.eval_rows) if script.eval_rows else None
 
 
-def rows_to_critique(eval_rows: Any, count: int, objective: str, preset: str) -> list[Record]:
+def rows_to_critique(eval_rows: Any, count: int, config: CFTConfig) -> list[Record]:
     """The first held-out rows, for free critiques; of a mixture those of its parts with the run's objective and prompt.
 
     Args:
         eval_rows: Of `load_rows`.
         count: How many; 0 for none.
-        objective, preset: The run's.
+        config: The run's.
 
     Raises:
-        CFTError: There are fewer, or some without a verdict.
+        CFTError: There are fewer, or some without a verdict; or as `settled_parts`.
     """
     if not count:
         return []
     if eval_rows is None or is_mixture(eval_rows):
-        own = [part for part in eval_rows or ()
-               if (part.objective or objective) == objective and (part.prompt_preset or preset) == preset]  # fmt: skip
+        own = [part for part in (settled_parts(eval_rows, config, "eval") if eval_rows else ())
+               if part.objective == config.objective and part.prompt_preset == config.wording]  # fmt: skip
         found = [row for part in own for row in islice(part.rows, count)][:count]
         if len(found) < count:
             raise CFTError(
-                f"generated_rows={count}, but the parts with objective {objective} hold out {len(found)} rows; set "
-                "eval_rows in one of them, or give fewer"
+                f"generated_rows={count}, but the parts with objective {config.objective} and the run's prompt hold "
+                f"out {len(found)} rows; set eval_rows in one of them, or give fewer"
             )
     else:
         found = list(islice(eval_rows, count))

@@ -279,7 +279,7 @@ def test_a_part_that_is_wrong_is_named(change, told, run, settings, tmp_path):
      ({"dataset_limit": 5}, "dataset_limit with datasets: it is of a single dataset; leave it out, or give limit in a"),
      ({"dataset_streaming": True}, "dataset_streaming with datasets"),
      ({"eval_strategy": "steps", "eval_steps": 1}, "no part holds out rows"),
-     ({"generated_rows": 3}, "the parts with objective cft hold out 0 rows"),
+     ({"generated_rows": 3}, "the parts with objective cft and the run's prompt hold out 0 rows"),
      ({"objective": "cgd"}, "objective=cgd, by which the run is called and evaluated, is none of its parts'"),
      ({"prompt_preset": "long"}, "prompt_preset=long"),
      ({"mixture_strategy": "all"}, "mixture_strategy=all: unknown"),

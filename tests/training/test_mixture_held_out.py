@@ -6,11 +6,13 @@ import json
 import shutil
 
 import pytest
+from datasets import Dataset
 
 from cft_trl.commands.settings import parse_settings
 from cft_trl.errors import CFTError
 from cft_trl.sources.arithmetic import arithmetic_records
-from cft_trl.training.rows import load_rows
+from cft_trl.training.mixture import DatasetPart
+from cft_trl.training.rows import load_rows, rows_to_critique
 
 
 @pytest.fixture
@@ -84,3 +86,26 @@ def test_a_single_dataset_is_not_evaluated_on_what_it_trains_on(name, flags, tol
     flags = ["--output_dir", "x", "--use_cpu", "true", "--dataset_name", name, *flags]
     with pytest.raises(CFTError, match=told):
         load_rows(parse_settings(flags)[0], evaluate=True)
+
+
+# ---- free critiques --------------------------------------------------------------------------------------------------
+
+WORDS = {"right": "accept", "wrong": "reject"}
+TEMPLATE = "Review.\n{{ query }}\n{{ response }}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "run", "critiqued"),
+    [([{"prompt_preset": "paper"}, {}], {"prompt": TEMPLATE}, [1]),
+     ([{}, {"prompt_preset": "compact"}], {"prompt": TEMPLATE, "verdicts": WORDS}, [0]),
+     ([{"prompt_preset": "compact"}, {"prompt_preset": "paper"}], {"verdicts": WORDS}, [1]),
+     ([{"objective": "sft"}, {"prompt_preset": "paper"}], {}, [1]),
+     ([{}, {"prompt_preset": "paper"}], {}, [0, 1])],
+)  # fmt: skip
+def test_free_critiques_are_of_the_parts_with_the_runs_own_wording(parts, run, critiqued, make_config):
+    rows = [Dataset.from_list(list(arithmetic_records(4, seed=seed, levels=(1,)))) for seed in (1, 2)]
+    held_out = [DatasetPart(of_part, **part) for of_part, part in zip(rows, parts, strict=True)]
+    own = [row["query"] for number in critiqued for row in rows[number]]
+    assert [row["query"] for row in rows_to_critique(held_out, len(own), make_config(**run))] == own
+    with pytest.raises(CFTError, match=f"objective cft and the run's prompt hold out {len(own)} rows"):
+        rows_to_critique(held_out, len(own) + 1, make_config(**run))
