@@ -150,8 +150,10 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
 
 def _check_appended(script: CFTScriptArguments) -> None:
     """A critique with two conclusions, one of them in words that nobody reads, is nothing to learn from."""
-    given = {f"datasets, part {number} ({part['path']}): ": part.get("append_verdict")
-             for number, part in enumerate(script.datasets or (), 1)}  # fmt: skip
+    from cft_trl.training.parts import read_parts
+
+    parts = read_parts(script.datasets) if script.datasets else []
+    given = {f"datasets, part {number} ({part.path}): ": part.append_verdict for number, part in enumerate(parts, 1)}
     for where, appended in {"": script.append_verdict, **given}.items():
         if appended:
             raise CFTError(f"{where}append_verdict writes right or wrong, verdicts has other words; end the critiques "

@@ -151,11 +151,16 @@ def in_words(path, words=WORDS):
     path.write_text(text)
 
 
-def test_a_mixture_with_verdict_words_goes_on(run, settings, tmp_path):
-    in_words(tmp_path / "critiques.jsonl")
-    settings |= {"verdicts": WORDS, "save_steps": 1}
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [({"verdicts": WORDS}, "compact"), ({"prompt": "Review.\n{{ query }}\n{{ response }}"}, "paper")],
+)
+def test_a_mixture_with_a_wording_of_its_own_goes_on(own, told, run, settings, tmp_path):
+    if "verdicts" in own:
+        in_words(tmp_path / "critiques.jsonl")
+    settings |= {**own, "prompt_preset": told, "save_steps": 1}
     assert run("train", settings)[::2] == (0, [])
-    assert "`solutions` (sft, refinement, prompt compact, " in (tmp_path / "run" / "README.md").read_text()
+    assert f"`solutions` (sft, refinement, prompt {told}, " in (tmp_path / "run" / "README.md").read_text()
     whole = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     for left in ("checkpoint-2", "trainer_state.json", "model.safetensors"):
         left = tmp_path / "run" / left
