@@ -11,6 +11,7 @@ from cft_trl.errors import CFTError, nearest
 if TYPE_CHECKING:
     from cft_trl.data.prompts import PresetName, Wording
     from cft_trl.evaluation.backends import Backend
+    from cft_trl.training.arguments import CFTScriptArguments
 
 
 def positive(text: str) -> int:
@@ -138,13 +139,25 @@ def parse_settings(argv: list[str], defaults: dict[str, str] | None = None, own:
         raise
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise CFTError(f"settings: {error}") from error
-    if script.append_verdict and config.verdicts:
-        raise CFTError("append_verdict writes right or wrong, verdicts has other words; end the critiques in those")
     if script.datasets is not None:
         from cft_trl.training.parts import settle_datasets
 
         settle_datasets(script)
+    if config.verdicts:
+        _check_appended(script)
     return script, config, model
+
+
+def _check_appended(script: CFTScriptArguments) -> None:
+    """A critique with two conclusions, one of them in words that nobody reads, is nothing to learn from."""
+    from cft_trl.training.parts import read_parts
+
+    parts = read_parts(script.datasets) if script.datasets else []
+    given = {f"datasets, part {number} ({part.path}): ": part.append_verdict for number, part in enumerate(parts, 1)}
+    for where, appended in {"": script.append_verdict, **given}.items():
+        if appended:
+            raise CFTError(f"{where}append_verdict writes right or wrong, verdicts has other words; end the critiques "
+                           "in those")  # fmt: skip
 
 
 def raise_parse_error(message: str) -> None:

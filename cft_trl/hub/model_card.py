@@ -201,7 +201,9 @@ def data_lines(record: Mapping[str, Any]):
 
 
 def _part_line(part: Mapping[str, Any]) -> str:
-    preset = part["prompt_preset"] if isinstance(part["prompt_preset"], str) else "of its own"
+    preset = part["prompt_preset"]
+    if not isinstance(preset, str):
+        preset = "of its own" if "prompt" in preset else preset["prompt_preset"]
     asked = [part["objective"], part.get("sft_target"), f"prompt {preset}"]
     asked += [f"weight {part['weight']:g}"] if part.get("weight") else []
     source = [public_name(part["path"])] if part.get("path") else []

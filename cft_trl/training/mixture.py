@@ -19,12 +19,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
-from cft_trl.data.prompts import Prompting, Wording, told_wording
+from cft_trl.data.prompts import PresetName, Prompting, Wording, make_wording, told_wording
 from cft_trl.errors import CFTError, in_line
 from cft_trl.models.run_record import provenance
 from cft_trl.training.config import MIXTURE_STRATEGIES
@@ -46,8 +46,9 @@ class DatasetPart:
 
     Args:
         rows: Rows of any layout that `cft_trl.to_records` reads; no stream.
-        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None; the prompt and verdict words
-            that it may have (`wording`) are those of the parts with its objective.
+        objective, prompt_preset: As in `CFTConfig`, which is asked where they are None. A preset's name is of the
+            prompt alone: verdict words are the config's in all parts, its template is that of the parts with its
+            objective and no preset. A `Wording` stands as it is.
         sft_target: As in `CFTConfig`, for objective `sft`.
         weight: Its share of the rows of an epoch, in relation to the other parts'; all parts have one, or none has.
         name: What the reports and its loss (`loss_NAME`) are called by; default its objective.
@@ -124,13 +125,22 @@ def _settled(part: DatasetPart, args: CFTConfig, name: str, where: str) -> Datas
         raise CFTError(f"{where}: it holds no rows")
     if "input_ids" in part.rows.column_names:
         raise CFTError(f"{where}: its rows are tokens already; give them as text, so that they get its prompt")
-    preset = part.prompt_preset or (args.wording if objective == args.objective else args.prompt_preset)
+    preset = _wording_of(part, objective, args)
     settled = replace(part, objective=objective, sft_target=target, prompt_preset=preset, name=name)
     try:
         settled.prompting  # noqa: B018 - checks the values
     except CFTError as error:
         raise CFTError(f"{where}: {error}") from None
     return settled
+
+
+def _wording_of(part: DatasetPart, objective: str, args: CFTConfig) -> PresetName | Wording:
+    """Verdict words are of all parts; the run's template of those with its objective that name no preset."""
+    if isinstance(part.prompt_preset, Wording):
+        return part.prompt_preset
+    template = args.prompt if part.prompt_preset is None and objective == args.objective else None
+    preset = cast("PresetName", part.prompt_preset or args.prompt_preset)
+    return make_wording(preset, template, args.verdicts, objective)
 
 
 def check_main_part(parts: Sequence[DatasetPart], args: CFTConfig) -> None:

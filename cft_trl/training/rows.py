@@ -15,12 +15,15 @@ from cft_trl.data.read_rows import mark_read, read_features, read_row, record_of
 from cft_trl.data.records import Record
 from cft_trl.errors import CFTError
 from cft_trl.training.arguments import CFTScriptArguments
-from cft_trl.training.mixture import DatasetPart, is_mixture
+from cft_trl.training.mixture import DatasetPart, is_mixture, settled_parts
 from cft_trl.training.parts import ARITHMETIC, OF_ONE, PartSettings, parse_columns, part_names, read_parts
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+    from cft_trl.training.config import CFTConfig
+
+_HELD_OUT = "validation"  # the split of arithmetic that eval_rows are of
 _GENERATED = 10_000  # rows of arithmetic, where nothing says how many
 
 
@@ -121,17 +124,23 @@ def _alone(part: PartSettings, script: CFTScriptArguments) -> CFTScriptArguments
     return replace(script, **own)
 
 
-_SOURCE = ("dataset_name", "dataset_config", "dataset_revision", "dataset_train_split")
-
-
 def _check_held_out(parts: Sequence[tuple[PartSettings, CFTScriptArguments]]) -> None:
-    """Rows that one part holds out, another must not train on; problems of arithmetic are others by construction."""
+    """Rows that one part is evaluated on, no part must train on."""
     for number, (part, alone) in enumerate(parts, 1):
+        where = f"datasets, part {number} ({part.path})"
         if part.eval_split and (alone.eval_rows or part.path == ARITHMETIC):
             remedy = "eval_rows; give one of them" if alone.eval_rows else "arithmetic; give eval_rows"
-            raise CFTError(f"datasets, part {number} ({part.path}): eval_split with {remedy}")
+            raise CFTError(f"{where}: eval_split with {remedy}")
+        evaluated = _evaluated(part, alone)
+        for other, (_, trained) in enumerate(parts, 1):
+            if evaluated is not None and evaluated == _rows_named(trained, trained.dataset_train_split):
+                who = "it" if number == other else f"part {other}"
+                told, remedy = f"eval_split={part.eval_split} is", "give another split, or eval_rows"
+                if not part.eval_split:
+                    told, remedy = f"eval_rows are of split {_HELD_OUT}, which is", "train on split train or test"
+                raise CFTError(f"{where}: {told} what {who} trains on; {remedy}")
         for other, (_, before) in enumerate(parts[: number - 1], 1):
-            same = all(getattr(alone, name) == getattr(before, name) for name in _SOURCE)
+            same = _rows_named(alone, alone.dataset_train_split) == _rows_named(before, before.dataset_train_split)
             differ = [name for name in ("eval_rows", "dataset_limit") if getattr(alone, name) != getattr(before, name)]
             if same and differ and part.path != ARITHMETIC and (alone.eval_rows or before.eval_rows):
                 values = " and ".join(str(getattr(one, differ[0])) for one in (before, alone))
@@ -142,8 +151,32 @@ def _check_held_out(parts: Sequence[tuple[PartSettings, CFTScriptArguments]]) ->
                 )
 
 
+def _evaluated(part: PartSettings, alone: CFTScriptArguments) -> tuple[str | None, ...] | None:
+    """The rows, by name, that a part is evaluated on and that are none of its training split."""
+    if part.eval_split:
+        return _rows_named(alone, part.eval_split)
+    return _rows_named(alone, _HELD_OUT) if part.path == ARITHMETIC and alone.eval_rows else None
+
+
+def _rows_named(script: CFTScriptArguments, split: str) -> tuple[str | None, ...]:
+    """What is the same where the same rows are read, however their path is written."""
+    name = script.dataset_name or ""
+    if name == ARITHMETIC:  # of whatever seed: a problem belongs to one split
+        return name, split
+    path = Path(name).expanduser()
+    here = path.exists() or _is_read_whole(name)
+    place = str(path.resolve()) if here else name
+    return place, script.dataset_config, script.dataset_revision, None if _is_read_whole(name) else split
+
+
+def _is_read_whole(name: str) -> bool:
+    """Whether a path is of a file or a glob, which have no splits."""
+    path = Path(name).expanduser()
+    return path.is_file() or (not path.exists() and any(sign in name for sign in "*?["))
+
+
 def _is_one_split(script: CFTScriptArguments) -> bool:
-    return script.dataset_test_split == script.dataset_train_split or Path(script.dataset_name or "").is_file()
+    return script.dataset_test_split == script.dataset_train_split or _is_read_whole(script.dataset_name or "")
 
 
 def _hold_out(rows: Dataset | IterableDataset, script: CFTScriptArguments) -> tuple[Any, Any]:
@@ -168,31 +201,34 @@ def _arithmetic_rows(script: CFTScriptArguments) -> tuple[Any, Any]:
         )
         return Dataset.from_list([mark_read(record) for record in records], features=read_features())
 
+    if script.eval_rows and script.dataset_train_split == _HELD_OUT:
+        raise CFTError(f"eval_rows of arithmetic are of split {_HELD_OUT}, which is trained on; train on split train "
+                       "or test")  # fmt: skip
     train = rows(script.dataset_train_split, script.dataset_limit or _GENERATED)
-    return train, rows("validation", script.eval_rows) if script.eval_rows else None
+    return train, rows(_HELD_OUT, script.eval_rows) if script.eval_rows else None
 
 
-def rows_to_critique(eval_rows: Any, count: int, objective: str, preset: str) -> list[Record]:
+def rows_to_critique(eval_rows: Any, count: int, config: CFTConfig) -> list[Record]:
     """The first held-out rows, for free critiques; of a mixture those of its parts with the run's objective and prompt.
 
     Args:
         eval_rows: Of `load_rows`.
         count: How many; 0 for none.
-        objective, preset: The run's.
+        config: The run's.
 
     Raises:
-        CFTError: There are fewer, or some without a verdict.
+        CFTError: There are fewer, or some without a verdict; or as `settled_parts`.
     """
     if not count:
         return []
     if eval_rows is None or is_mixture(eval_rows):
-        own = [part for part in eval_rows or ()
-               if (part.objective or objective) == objective and (part.prompt_preset or preset) == preset]  # fmt: skip
+        own = [part for part in (settled_parts(eval_rows, config, "eval") if eval_rows else ())
+               if part.objective == config.objective and part.prompt_preset == config.wording]  # fmt: skip
         found = [row for part in own for row in islice(part.rows, count)][:count]
         if len(found) < count:
             raise CFTError(
-                f"generated_rows={count}, but the parts with objective {objective} hold out {len(found)} rows; set "
-                "eval_rows in one of them, or give fewer"
+                f"generated_rows={count}, but the parts with objective {config.objective} and the run's prompt hold "
+                f"out {len(found)} rows; set eval_rows in one of them, or give fewer"
             )
     else:
         found = list(islice(eval_rows, count))

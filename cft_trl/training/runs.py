@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.prompts import told_wording
 from cft_trl.errors import CFTError, in_line
 from cft_trl.models.identity import (
     MODEL_FILES,
@@ -36,7 +38,7 @@ from cft_trl.models.loading import load_tokenizer
 from cft_trl.models.run_record import MARK, read_record
 from cft_trl.sources.local import data_identity
 from cft_trl.training.launched import BATCH_SETTINGS, check_launch_goes_on
-from cft_trl.training.mixture import settled_parts
+from cft_trl.training.mixture import settled_parts, unique_names
 
 if TYPE_CHECKING:
     from trl import ModelConfig
@@ -112,24 +114,27 @@ def run_identity(
         "tokenizer": tokenizer_identity(tokenizer),
         "template_from": _template_from(config),
         **{
-            name: _identity_of_rows(script, config, of_split, split)
+            f"{name}_rows": _identity_of_rows(script, config, of_split, split, name)
             for name, of_split, split in (
-                ("train_rows", rows[0], script.dataset_train_split),
-                ("eval_rows", rows[1], script.dataset_test_split),
+                ("train", rows[0], script.dataset_train_split),
+                ("eval", rows[1], script.dataset_test_split),
             )
         },
     }
 
 
-def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart]) -> Identity:
-    """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told."""
+def _identity_of_parts(config: CFTConfig, parts: Sequence[DatasetPart], name: str) -> Identity:
+    """Of a mixture: of each part its rows, and what is asked of it, under keys that name it when they are told.
+
+    What is compared are the parts in their order (`_parts_by_place`), whatever they are called.
+    """
     found: Identity = {}
-    for part in settled_parts(parts, config):
+    for part in settled_parts(parts, config, name):
         rows = rows_identity(part.rows, READ_COLUMNS[part.prompting.objective])
         found |= {f"number of rows of part {part.name}": rows["rows"], f"text in part {part.name}": rows["texts"]}
-        for name in ("objective", "sft_target", "prompt_preset", "weight"):
-            if (value := getattr(part, name)) is not None:
-                found[f"{name} of part {part.name}"] = value
+        for field in ("objective", "sft_target", "prompt_preset", "weight"):
+            if (value := getattr(part, field)) is not None:
+                found[f"{field} of part {part.name}"] = told_wording(value) if field == "prompt_preset" else value
     return found
 
 
@@ -141,11 +146,13 @@ def _template_from(config: CFTConfig) -> Identity | None:
     return tokenizer_identity(load_tokenizer(path, trust_remote_code=config.trust_remote_code))
 
 
-def _identity_of_rows(script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str) -> Identity | None:
+def _identity_of_rows(
+    script: CFTScriptArguments, config: CFTConfig, rows: Any, split: str, name: str
+) -> Identity | None:
     from datasets import Dataset
 
     if isinstance(rows, list):
-        return _identity_of_parts(config, rows)
+        return _identity_of_parts(config, rows, name)
     if rows is None or isinstance(rows, Dataset):
         return None if rows is None else rows_identity(rows, READ_COLUMNS[config.objective])
     split = script.dataset_train_split if script.eval_rows else split
@@ -256,11 +263,30 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Identity | None]) -> l
     found = []
     for name, mine in json.loads(json.dumps(now)).items():
         theirs = before.get(name)
+        theirs, mine = _parts_by_place(theirs, mine)
         if theirs is not None and mine is not None and (told := what_changed(theirs, mine)):
             found.append(f"{_WORDS[name]}: {told}")
         elif name in before and (theirs is None) != (mine is None):
             found.append(f"{_WORDS[name]}: {'none before, some now' if theirs is None else 'some before, none now'}")
     return found
+
+
+_OF_PART = re.compile(r"(.+ (?:of|in) part )(\S+)")  # the keys of `_identity_of_parts`
+
+
+def _parts_by_place(before: Identity | None, now: Identity | None) -> tuple[Identity | None, Identity | None]:
+    """Both with the names that their parts have now: a file may be called otherwise, parts are told by their place."""
+    names = [list(dict.fromkeys(found[2] for key in one or () if (found := _OF_PART.fullmatch(key))))
+             for one in (before, now)]  # fmt: skip
+    called = unique_names([*names[1], *names[0][len(names[1]) :]])
+    return _renamed(before, dict(zip(names[0], called, strict=False))), now
+
+
+def _renamed(identity: Identity | None, called: Mapping[str, str]) -> Identity | None:
+    if not called or identity is None:
+        return identity
+    found = {key: _OF_PART.fullmatch(key) for key in identity}
+    return {(part[1] + called[part[2]] if (part := found[key]) else key): value for key, value in identity.items()}
 
 
 # ---- beginning anew ----

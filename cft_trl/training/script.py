@@ -76,7 +76,7 @@ def _run(script: CFTScriptArguments, config: CFTConfig, model: ModelConfig, adap
     from cft_trl.training.trainer import CFTTrainer
 
     train_rows, eval_rows = load_rows(script, config.eval_strategy != "no")
-    to_critique = rows_to_critique(eval_rows, script.generated_rows, config.objective, config.prompt_preset)
+    to_critique = rows_to_critique(eval_rows, script.generated_rows, config)
     callbacks = [*selection_callbacks(script, config), *early_stopping(script, config)]
     tokenizer = tokenizer_of(config, model)
     # Taken before the trainer is built, which changes some of them.

@@ -12,7 +12,8 @@ from conftest import make_model
 from datasets import Dataset, concatenate_datasets
 
 from cft_trl import CFTTrainer
-from cft_trl.data.prompts import Prompting
+from cft_trl.data.prompts import Prompting, Wording
+from cft_trl.data.verdict_vocabulary import read_verdicts
 from cft_trl.errors import CFTError
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.training.encoded import MOST_PARTS, PART, RIGHT, VERDICT_CONTINUES, WRONG
@@ -252,6 +253,43 @@ def test_a_run_goes_on_bit_by_bit(way, trainer_of, critiques, solutions):
     assert again.state.log_history[-2]["loss"] == whole.state.log_history[-2]["loss"]
     mine = again.model.state_dict()
     assert all(torch.equal(weight, mine[name]) for name, weight in whole.model.state_dict().items())
+
+
+# ---- wordings --------------------------------------------------------------------------------------------------------
+
+WORDS = {"right": "accept", "wrong": "reject"}
+TEMPLATE = "Review.\n{{ query }}\n{{ response }}"
+
+
+def in_words(critiques):
+    return critiques.map(
+        lambda row: {"critique": row["critique"].replace(": right", ": accept").replace(": wrong", ": reject")}
+    )
+
+
+@pytest.mark.parametrize("preset", [None, "paper", "compact"])
+def test_a_part_with_a_preset_has_the_runs_verdict_words(preset, trainer_of, critiques, solutions):
+    parts = [DatasetPart(in_words(critiques), prompt_preset=preset, name="critiques"), DatasetPart(solutions, "sft")]
+    trainer = trainer_of(parts, parts, verdicts=WORDS, prompt_preset=preset or "paper")
+    report = trainer.preparation["train/critiques"]
+    assert report.right + report.wrong == 24
+    assert any(mask % PART for row in trainer.train_dataset["verdict_mask"] for mask in row)
+    assert trainer.evaluate()["eval_verdict_count"] == 24
+
+
+def test_a_part_of_another_objective_has_the_runs_verdict_words(trainer_of, critiques, solutions):
+    parts = [DatasetPart(in_words(critiques), "cft", name="critiques"), DatasetPart(solutions, "sft")]
+    trainer = trainer_of(parts, objective="sft", verdicts=WORDS)
+    report = trainer.preparation["train/critiques"]
+    assert report.right + report.wrong == 24
+
+
+def test_a_preset_of_a_part_stands_in_the_place_of_the_runs_template(make_config, critiques):
+    parts = [DatasetPart(critiques), DatasetPart(critiques, prompt_preset="compact")]
+    own, preset = (one.prompt_preset for one in settled_parts(parts, make_config(prompt=TEMPLATE, verdicts=WORDS)))
+    words = read_verdicts(WORDS)
+    assert own == Wording(TEMPLATE, words)
+    assert preset == Wording(None, words, "compact")
 
 
 # ---- what cannot be --------------------------------------------------------------------------------------------------

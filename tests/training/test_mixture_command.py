@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -10,9 +11,11 @@ from conftest import make_model
 
 from cft_trl.cli import main
 from cft_trl.commands.settings import parse_settings
+from cft_trl.errors import CFTError
 from cft_trl.sources.arithmetic import arithmetic_records
 from cft_trl.training.mixture import NOT_DRAWN, is_mixture
 from cft_trl.training.rows import load_rows
+from cft_trl.training.runs import check_goes_on
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +100,85 @@ def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_pa
     del written["mixture_strategy"]
     (tmp_path / "run" / "settings.json").write_text(json.dumps(written))
     (tmp_path / "moved").mkdir()
-    (tmp_path / "solutions.jsonl").rename(tmp_path / "moved" / "solutions.jsonl")
-    settings = part(settings, 1, path="moved/solutions.jsonl")
+    (tmp_path / "critiques.jsonl").rename(tmp_path / "moved" / "solutions.jsonl")
+    settings = part(settings, 0, path="moved/solutions.jsonl")
+    assert "nothing is left to train" in run("train", settings)[1], "a name that another part had"
+    (tmp_path / "solutions.jsonl").rename(tmp_path / "moved" / "answers.jsonl")
+    settings = part(settings, 1, path="moved/answers.jsonl")
     assert "nothing is left to train" in run("train", settings)[1]
     for change, what in (
-        ({"weight": 0.1}, "another weight of part solutions (0.2 before, 0.1 now)"),
-        ({"sft_target": "response"}, "another sft target of part solutions (refinement before, response now)"),
-        ({"prompt_preset": "paper"}, "another prompt preset of part solutions (compact before, paper now)"),
-        ({"limit": 9}, "another number of rows of part solutions (8 before, 5 now)"),
+        ({"weight": 0.1}, "another weight of part answers (0.2 before, 0.1 now)"),
+        ({"sft_target": "response"}, "another sft target of part answers (refinement before, response now)"),
+        ({"prompt_preset": "paper"}, "another prompt preset of part answers (compact before, paper now)"),
+        ({"limit": 9}, "another number of rows of part answers (8 before, 5 now)"),
     ):
         code, _, errors = run("train", part(settings, 1, **change))
         assert code == 2
         assert len(errors) == 1
         assert what in errors[0]
     one = {**settings, "datasets": settings["datasets"][:1]}
-    assert "number of rows of part solutions (8 before, none now)" in run("train", one)[2][0]
-    lines = (tmp_path / "moved" / "solutions.jsonl").read_text().replace("The answer is", "So it is")
-    (tmp_path / "moved" / "solutions.jsonl").write_text(lines)
-    assert "another text in part solutions" in run("train", settings)[2][0]
+    assert "number of rows of part answers (8 before, none now)" in run("train", one)[2][0]
+    lines = (tmp_path / "moved" / "answers.jsonl").read_text().replace("The answer is", "So it is")
+    (tmp_path / "moved" / "answers.jsonl").write_text(lines)
+    assert "another text in part answers" in run("train", settings)[2][0]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [("ab", "ba", None), ("ab", "bc", None), ("ab", "b", "part b-2 (2 before, none now)"),
+     ("b", "ab", "part b (none before, 2 now)")],
+)  # fmt: skip
+def test_parts_are_compared_by_their_place(before, now, told, tmp_path):
+    def identity(names):
+        return {"train_rows": {f"number of rows of part {name}": at for at, name in enumerate(names, 1)}}
+
+    (tmp_path / "training.json").write_text(json.dumps({"run": "0" * 12, "identity": identity(before)}))
+    if told is None:
+        return check_goes_on(tmp_path, tmp_path / "checkpoint-1", {}, identity(now))
+    with pytest.raises(CFTError) as caught:
+        check_goes_on(tmp_path, tmp_path / "checkpoint-1", {}, identity(now))
+    assert f"(the training rows are other ones: another number of rows of {told})" in str(caught.value)
+
+
+WORDS = {"right": "accept", "wrong": "reject"}
+
+
+def in_words(path, words=WORDS):
+    """The critiques of a file conclude with other words."""
+    text = path.read_text()
+    for word, own in words.items():
+        text = text.replace(f"Conclusion: {word}", f"Conclusion: {own}")
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [({"verdicts": WORDS}, "compact"), ({"prompt": "Review.\n{{ query }}\n{{ response }}"}, "paper")],
+)
+def test_a_mixture_with_a_wording_of_its_own_goes_on(own, told, run, settings, tmp_path):
+    if "verdicts" in own:
+        in_words(tmp_path / "critiques.jsonl")
+    settings |= {**own, "prompt_preset": told, "save_steps": 1}
+    assert run("train", settings)[::2] == (0, [])
+    assert f"`solutions` (sft, refinement, prompt {told}, " in (tmp_path / "run" / "README.md").read_text()
+    whole = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    for left in ("checkpoint-2", "trainer_state.json", "model.safetensors"):
+        left = tmp_path / "run" / left
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    code, out, errors = run("train", settings)
+    assert (code, errors) == (0, [])
+    assert "checkpoint-1" in out, "it goes on, and does not begin anew"
+    again = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
+    assert [one["loss"] for one in again if "loss" in one] == [one["loss"] for one in whole if "loss" in one]
+
+
+def test_all_exhausted_with_rows_held_out(run, settings):
+    """Weights are of what is trained: what is held out is evaluated whole."""
+    settings |= {"mixture_strategy": "all_exhausted", "eval_rows": 2, "eval_strategy": "steps", "eval_steps": 2}
+    code, out, errors = run("train", part(settings, 1, weight=0.8))
+    assert (code, errors) == (0, [])
+    assert "repeated to 18" in out
+    assert "eval/solutions: rows 2: kept 2, " in out
 
 
 def test_flags_say_what_a_file_says(settings, tmp_path):
@@ -220,7 +284,7 @@ def test_a_part_that_is_wrong_is_named(change, told, run, settings, tmp_path):
      ({"dataset_limit": 5}, "dataset_limit with datasets: it is of a single dataset; leave it out, or give limit in a"),
      ({"dataset_streaming": True}, "dataset_streaming with datasets"),
      ({"eval_strategy": "steps", "eval_steps": 1}, "no part holds out rows"),
-     ({"generated_rows": 3}, "the parts with objective cft hold out 0 rows"),
+     ({"generated_rows": 3}, "the parts with objective cft and the run's prompt hold out 0 rows"),
      ({"objective": "cgd"}, "objective=cgd, by which the run is called and evaluated, is none of its parts'"),
      ({"prompt_preset": "long"}, "prompt_preset=long"),
      ({"mixture_strategy": "all"}, "mixture_strategy=all: unknown"),
@@ -230,6 +294,12 @@ def test_settings_that_are_wrong(change, told, run, settings):
     code, _, errors = run("train", {**settings, **change})
     assert (code, len(errors)) == (2, 1)
     assert told in errors[0]
+
+
+def test_append_verdict_in_a_part_beside_verdict_words(run, settings):
+    code, _, errors = run("train", part(settings, 0, append_verdict=True) | {"verdicts": WORDS})
+    assert (code, len(errors)) == (2, 1)
+    assert "datasets, part 1 (critiques.jsonl): append_verdict writes right or wrong, verdicts has other" in errors[0]
 
 
 def test_rows_that_cannot_serve_the_objective(run, settings, tmp_path):
