@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from cft_trl.data.markup import control_token, spoken
@@ -78,14 +78,13 @@ class Verdicts:
     right_from: str
 
     def __post_init__(self) -> None:
-        folded = [word.casefold() for word in self.words]
         for word in self.words:
             if not _WORD.fullmatch(word) or control_token(word):
                 raise CFTError(
                     f"verdicts: {word!r} could not be read back from a critique; give words of letters, digits, "
                     "spaces and .+/- , at most 40 characters"
                 )
-            if folded.count(word.casefold()) > 1:
+            if sum(_alike(word, other) or _alike(other, word) for other in self.words) > 1:
                 raise CFTError(f"verdicts: {word!r} is there twice; each word says one thing")
         if self.right_from not in self.words[1:]:
             raise CFTError(
@@ -164,9 +163,14 @@ class Verdicts:
         stop = max(end.end(), found[2]) if "END" in end[0] else line_end if line_end >= 0 else len(text)
         return text[:stop].rstrip()
 
-    @cached_property
-    def _folded(self) -> dict[str, str]:
-        return {word.casefold(): word for word in self.words}
+    def word_for(self, written: str) -> str | None:
+        """The one of the words that a text is, in whatever case; None where it is none of them.
+
+        Example:
+            >>> Verdicts(("reject", "accept"), "accept").word_for("ACCEPT")
+            'accept'
+        """
+        return next((word for word in self.words if _alike(word, written)), None)
 
     def _last(self, text: str) -> tuple[str, int, int] | None:
         *_, last = (None, *self._said(text))
@@ -187,8 +191,13 @@ class Verdicts:
             if not re.search(r"[:\uff1a=\n]|\bis\b", told[match.start() : match.start("word")], _FLAGS):
                 continue
             offered = _ANOTHER.match(told, match.end("word")) and not match["of"]
-            word = None if offered else self._folded[match["word"].casefold()]
+            word = None if offered else self.word_for(match["word"])
             yield word, start + match.start("word"), start + match.end("word")
+
+
+def _alike(word: str, written: str) -> bool:
+    """Whether a text is the word in another case, as the pattern below finds it; `casefold` knows other pairs."""
+    return bool(re.fullmatch(re.escape(word), written, _FLAGS)) or word.casefold() == written.casefold()
 
 
 @lru_cache(maxsize=64)

@@ -213,7 +213,7 @@ def _others(written: str, verdict: str, preset: str | Wording) -> list[tuple[str
     return [
         (word if as_given else _cased(word, written), verdicts.meaning(word) == "right")
         for word in verdicts.words
-        if word.casefold() != written.casefold()
+        if word != verdicts.word_for(written)
     ]
 
 

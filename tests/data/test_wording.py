@@ -58,6 +58,35 @@ def test_grades(text, grade):
     assert verdict_by(text, Wording(verdicts=GRADES)) == (grade and ("right" if grade in "45" else "wrong"))
 
 
+@pytest.mark.parametrize(
+    ("words", "written", "said"),
+    [
+        (("hatal\u0131", "geçerli"), "HATALI", "hatal\u0131"),
+        (("hatal\u0131", "geçerli"), "GEÇERLİ", "geçerli"),
+        (("hatal\u0131", "geçerli"), "Geçerli", "geçerli"),
+        (("schlecht", "groß"), "GROẞ", "groß"),
+        (("schlecht", "groß"), "GROSS", None),
+        (("κακός", "ορθός"), "ΟΡΘΌΣ", "ορθός"),
+        (("ﬁx", "ok"), "FIX", None),
+        (("bad", "ok"), "O\u212a", "ok"),  # the Kelvin sign
+    ],
+)
+def test_no_letter_of_any_alphabet_raises(words, written, said):
+    verdicts = Verdicts(words, words[1])
+    text = f"Conclusion: {written} [END]"
+    assert verdicts.said(text) == said
+    assert verdicts.contradiction(text) is None
+    assert verdicts.cut(text) == text
+
+
+def test_turkish_words_in_capitals_are_read():
+    verdicts = Verdicts(("hatal\u0131", "geçerli"), "geçerli")
+    assert verdicts.said("Conclusion: HATALI [END]") == "hatal\u0131"
+    assert verdicts.said("Conclusion: GEÇERLİ [END]") == "geçerli"
+    with pytest.raises(CFTError, match="is there twice"):
+        Verdicts(("hatal\u0131", "HATALI"), "HATALI")
+
+
 def test_words_that_begin_like_others():
     words = Verdicts(("accept with changes", "accept"), "accept")
     assert words.said("Conclusion: accept with changes [END]") == "accept with changes"
