@@ -9,9 +9,10 @@ A row comes in with a query and a response, and goes out once per teacher and sa
      "meta": {"label": "wrong", "sample": 0, "finish_reason": "stop", "completion_tokens": 24}}
 
 `verdict` is from then on the critique's own. What was known of the response before (by the corpus, or graded by the
-respond stage) is kept as `meta["label"]`; a row that brings its critique keeps the label that it has. With verdict words of one's own (`verdicts`) it stays right or wrong, and
-`meta["said"]` is the word: "accept", or the grade "4". With the preset "per_step" `meta["named_step"]` is the step that
-the critique calls the first wrong one, from 1; null where it names none.
+respond stage) is kept as `meta["label"]`; a row that brings its critique keeps the label that it has. With verdict
+words of one's own (`verdicts`) it stays right or wrong, and `meta["said"]` is the word: "accept", or the grade "4".
+With the preset "per_step" `meta["named_step"]` is the step that the critique calls the first wrong one, from 1; null
+where it names none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verdict words of one's own in a build: rows that bring their critiques, and the recipe that a dataset is published with."""
+"""Verdict words and prompts of one's own in a build: rows that bring their critiques, and the published recipe."""
 
 from __future__ import annotations
 
@@ -56,3 +56,33 @@ def test_a_critique_in_other_words_does_not_pass_the_filter_and_a_false_one_disa
     reports = build(recipe, tmp_path / "out").reports
     assert reports["publish"].written == 1
     assert sorted(reports["filter"].failures) == ["agree: calls a wrong response right", "verdict: none stated"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<b>{{ query }}</b>\n<b>{{ response }}</b></answer>\n\n{{ ending }}",
+        "{{ query }}  \n{{ response }}   \n{{ ending }}\n\n   ",
+        r"\frac{a}{b} and /home/me/x {{ query }} \(a/b\){{ response }}/x/y/z {{ ending }}",
+        "# {{ query }}\n//@ts-ignore\n{{ response }}\t{{ ending }}",
+        "{{ query }} </think>/ {{ response }} " + "</x> " * 60 + "{{ ending }}",
+    ],
+)
+def test_the_published_recipe_has_the_prompt_as_it_was_and_no_folder(tmp_path, template):
+    rows = tmp_path / "rows.jsonl"
+    row = {"query": "6 x 7?", "response": "43", "critique": "It is 42.\n\nConclusion: reject [END]"}
+    rows.write_text(json.dumps(row) + "\n")
+    content = {
+        "name": "a",
+        "source": {"corpus": "local", "path": str(rows)},
+        "critique": {"prompt": template, "verdicts": {"right": "accept", "wrong": "reject"}},
+        "decontaminate": {"benchmarks": "none"},
+    }
+    build(to_recipe(content), tmp_path / "out")
+    published = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert read_recipe(tmp_path / "out" / "recipe.yaml").critique.prompt == template
+    assert read_recipe(tmp_path / "out" / "recipe.yaml").source.path == "rows.jsonl"
+    assert published.strip() in (tmp_path / "out" / "README.md").read_text()
+    for name in ("README.md", "recipe.yaml", "statistics.json"):
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
+    json.loads((tmp_path / "out" / "statistics.json").read_text())

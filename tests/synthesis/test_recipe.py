@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import pytest
@@ -81,8 +82,8 @@ def test_the_recipe_as_run_reads_back_the_same_and_names_every_key(recipe_file, 
     assert read_recipe(again) == recipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     for stage in STAGES:
-        for field in vars(getattr(recipe, stage)):
-            assert f"  {field}:" in to_yaml(recipe)
+        for field in dataclasses.fields(getattr(recipe, stage)):
+            assert f"  {field.name}:" in to_yaml(recipe)
 
 
 @pytest.mark.parametrize(
