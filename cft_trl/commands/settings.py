@@ -168,8 +168,10 @@ def _prompt_beside(argv: list[str], settings: dict[str, Any]) -> list[str]:
     prompt = settings.get("prompt")
     if not isinstance(prompt, str) or any(word.partition("=")[0] == "--prompt" for word in argv):
         return []
-    folder = Path(argv[argv.index("--config") + 1]).parent
-    return ["--prompt", str(folder / prompt)] if "\n" not in prompt and (folder / prompt).is_file() else []
+    from cft_trl.data.prompt_templates import template_beside
+
+    found = template_beside(prompt, Path(argv[argv.index("--config") + 1]).parent)
+    return ["--prompt", str(found)] if found else []
 
 
 def _check_config_file(argv: list[str], known: list[str]) -> dict[str, Any]:

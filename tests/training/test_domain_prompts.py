@@ -8,6 +8,7 @@ import pytest
 from families import FAMILIES
 
 from cft_trl.cli import main
+from cft_trl.commands.settings import parse_settings
 from cft_trl.data.prompts import PRESETS, Prompting, Wording, verdict_by
 from cft_trl.data.records import to_record
 from cft_trl.data.stage_files import RowFile, stage_path
@@ -217,3 +218,23 @@ def test_mistakes_of_a_recipe_in_one_line(tmp_path, capsys, critique, said):
     assert said in told
     assert "\n" not in told.strip()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_long_template_of_one_line_in_a_config_is_no_file(tmp_path, capsys):
+    config, out = tmp_path / "train.yaml", tmp_path / "run"
+    long = "Look at every step. " * 40
+    given = {"model_name_or_path": "m", "dataset_name": "arithmetic", "output_dir": str(out)}
+    config.write_text(json.dumps({**given, "prompt": f"{long}{{{{ query }}}} {{{{ response }}}}"}))
+    _, settings, _ = parse_settings(["--config", str(config)])
+    assert settings.prompt == f"{long}{{{{ query }}}} {{{{ response }}}}"
+    for text, said in (
+        (long, "no such file; give a Jinja2 template's path, or its text"),
+        ("~nobody-of-this-name/x.jinja", "no such file"),
+        (f"{long} {{{{ query }}}}", "leaves out the response"),
+    ):
+        config.write_text(json.dumps({**given, "prompt": text}))
+        assert main(["train", "--config", str(config)]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert "\n" not in told.strip()
+    assert not out.exists()
