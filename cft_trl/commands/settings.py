@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
 
@@ -85,15 +85,11 @@ def preset_option(text: str) -> PresetName | Wording:
     Raises:
         argparse.ArgumentTypeError: It is neither.
     """
-    from cft_trl.data.prompts import PRESETS
-    from cft_trl.models.trained_prompt import told_preset
+    from cft_trl.models.trained_prompt import named_preset, no_preset
 
-    if text in PRESETS:
-        return cast("PresetName", text)
-    found = told_preset(text, on_hub=False) if Path(text).is_dir() else None
+    found = named_preset(text)
     if found is None:
-        names = ", ".join(PRESETS)
-        raise argparse.ArgumentTypeError(f"{text} is no prompt{nearest(text, PRESETS)}; give {names} or a run's folder")
+        raise argparse.ArgumentTypeError(no_preset(text))
     return found
 
 
