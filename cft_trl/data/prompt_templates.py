@@ -217,6 +217,9 @@ def check_template(
             told = f"not here ({what})" if what else f"unknown{nearest(name, known)}"
             raise CFTError(f"{where}: variable {name!r} is {told}; known: {', '.join(sorted(known))}")
     text = render(template, _PROBES, verdicts, where=where, **{name: _PROBES[name] for name in also})
+    if not ends:  # a student's is tried on a row of empty texts too: what the prompt alone costs is counted by it
+        empty = {"query": "", "response": ""}
+        render(template, empty, verdicts, where=f"{where}, with an empty response", **dict.fromkeys(also, ""))
     for name in ("query", "response", *(["critique"] if "critique" in also else [])):
         lacking = [
             line for line in _PROBES[name].split("\n") if line not in text and line.partition(": ")[2] not in text

@@ -155,6 +155,7 @@ def test_a_rows_text_is_never_a_template():
         ("{{ query }}\n{{ response", "line 2: no Jinja2 template"),
         ("{% for x in query %}{{ response }}", "no Jinja2 template"),
         ("{{ query }}{{ response }}{{ steps[7] }}", "the template fails"),
+        ("{{ query }}{{ response }}{{ steps[-1] }}", "prompt, with an empty response: the template fails"),
     ],
 )
 def test_templates_that_are_refused(template, said):
@@ -166,6 +167,9 @@ def test_templates_that_are_refused(template, said):
 
 def test_a_template_with_the_steps_in_the_place_of_the_response():
     check_template("{{ query }}{% for step in steps %}[{{ loop.index }}] {{ step }}\n{% endfor %}")
+    check_template("{{ query }}{{ response }}{% if steps %}{{ steps[-1] }}{% endif %}")
+    # A teacher is asked about no empty response.
+    check_template("{{ query }}{{ response }}{{ steps[-1] }}{{ ending }}", also=("reference_answer",), ends=True)
     assert response_steps("**Step 1:** a\nb\n\n### Step 2\nc") == ["**Step 1:** a\nb", "### Step 2\nc"]
     assert response_steps("One step 1 and step 2.\nNext.") == ["One step 1 and step 2.", "Next."]
 
