@@ -121,7 +121,7 @@ class CFTConfig(SFTConfig):
 
     @property
     def critique_wording(self) -> PresetName | Wording:
-        """What the model is asked for critiques in, while it is trained and later: no template of cgd, for it shows one."""
+        """What the model is asked for critiques in, now and later: without a template of cgd, for that shows one."""
         template = self.prompt if self.objective == "cft" else None
         return make_wording(cast(PresetName, self.prompt_preset), template, self.verdicts)
 
