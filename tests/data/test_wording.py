@@ -87,6 +87,26 @@ def test_turkish_words_in_capitals_are_read():
         Verdicts(("hatal\u0131", "HATALI"), "HATALI")
 
 
+@pytest.mark.parametrize(
+    ("text", "grade", "how"),
+    [
+        ("Clear.\nScore: 4\nShort.\nScore: 2\n\nConclusion: 3 [END]", "3", None),
+        ("Clear.\n**Score:** 4/5\n\nConclusion: 3", "3", None),
+        ("Score: 4\nShort, and cut off in the mid", None, None),
+        ("Score: 4\n\nScore: 2\n\nThe third wish", None, None),
+        ("Overall score: 4\n\nAll but one wish is met.", "4", None),
+        ("**Final grade:** 4\n\nThat is all.", "4", None),
+        ("Grade: 4 [END]\nSo much.", "4", None),
+        ("Score: 4\n\n**Score:** 3/5.**\n", "3", None),
+        ("Conclusion: 4\n\nOverall score: 2\n", "2", "concludes 4 and 2"),
+        ("Conclusion: 4\n\nHm.\n\nConclusion: 2 [END]", "2", "concludes 4 and 2"),
+        ("Conclusion: 4\n\nGrade: 2", "2", "concludes 4 and 2"),
+    ],
+)
+def test_a_score_in_a_critique_is_not_its_conclusion(text, grade, how):
+    assert (GRADES.said(text), GRADES.contradiction(text)) == (grade, how)
+
+
 def test_words_that_begin_like_others():
     words = Verdicts(("accept with changes", "accept"), "accept")
     assert words.said("Conclusion: accept with changes [END]") == "accept with changes"
@@ -96,6 +116,8 @@ def test_words_that_begin_like_others():
 def test_time_is_linear_in_the_length():
     text = "Conclusion: accept or " * 20_000 + "\n" + "\n" * 50_000 + "Conclusion: reject [END]"
     assert PAIR.said(text) == "reject"
+    text = "Score: 4\n" * 20_000 + "Score: 4" + "\n" * 50_000 + "So."
+    assert GRADES.said(text) is None
 
 
 def test_a_teachers_answer_is_cut_and_refused_in_its_words():
