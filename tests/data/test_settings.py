@@ -115,7 +115,7 @@ def test_choices_are_the_tables_that_they_choose_from():
     def choices(kind: type, field: str) -> tuple[str, ...]:
         return get_args(get_type_hints(kind)[field])
 
-    assert get_args(corpus.Corpus) == ("local", *corpus.CORPORA, "arithmetic")
+    assert get_args(corpus.Corpus) == ("local", *corpus.CORPORA, *corpus._MADE)
     row = make_record(query="1 + 1", response="3", critique="No. Conclusion: wrong")
     published = [layout for layout in get_args(publish.Layout) if layout != "records"]
     assert [published_row(row, layout).keys() == layout_features(layout).keys() for layout in published] == [True] * 2
