@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from cft_trl.commands.parser import CommandParser
-from cft_trl.commands.settings import positive
+from cft_trl.commands.settings import PRESET_OPTION, positive
 from cft_trl.errors import CFTError, nearest
 from cft_trl.models.adapters import OPTION_HELP
 
@@ -43,9 +43,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--base-endpoint", metavar="URL", help="the base model's, if it is another")
     parser.add_argument("--api-key-env", metavar="NAME", help="variable with the key (default OPENAI_API_KEY)")
     parser.add_argument("--extra", help="fields of each request to it, as '{reasoning_effort: low, temperature: null}'")
-    parser.add_argument(
-        "--prompt-preset", help="wording of the critique prompt: paper, compact or per_step (default: the run's)"
-    )
+    parser.add_argument("--prompt-preset", metavar="PRESET", help=PRESET_OPTION)
     parser.add_argument("--rows", help="rows of critiques for the tab Browse: file, folder or Hub id")
     parser.add_argument("--rows-name", metavar="NAME", help="their configuration, of a dataset on the Hub")
     parser.add_argument("--rows-revision", metavar="REVISION", help="their revision on the Hub")
@@ -94,6 +92,10 @@ def _deploy(options: argparse.Namespace, given: dict[str, object]) -> int:
             raise CFTError(f"{flag} {value}: a Space cannot read this folder; push it (cft push) and give its Hub id")
     if "rows" in given and Path(str(given["rows"])).expanduser().exists():
         raise CFTError(f"--rows {given['rows']}: a Space cannot read this; push it (cft push) and give its Hub id")
+    if Path(str(given.get("prompt_preset", "paper"))).expanduser().is_dir():
+        raise CFTError(
+            f"--prompt-preset {given['prompt_preset']}: a Space cannot read this folder; give a preset's name"
+        )
     for name in ("endpoint", "base_endpoint"):
         if "@" in str(given.get(name, "")):
             raise CFTError(f"--{name.replace('_', '-')}: a Space's variables are public; give no password with it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cft_trl.errors import CFTError, nearest
 
@@ -86,15 +86,11 @@ def preset_option(text: str) -> PresetName | Wording:
     Raises:
         argparse.ArgumentTypeError: It is neither.
     """
-    from cft_trl.data.prompts import PRESETS
-    from cft_trl.models.trained_prompt import told_preset
+    from cft_trl.models.trained_prompt import named_preset, no_preset
 
-    if text in PRESETS:
-        return cast("PresetName", text)
-    found = told_preset(text, on_hub=False) if Path(text).is_dir() else None
+    found = named_preset(text)
     if found is None:
-        names = ", ".join(PRESETS)
-        raise argparse.ArgumentTypeError(f"{text} is no prompt{nearest(text, PRESETS)}; give {names} or a run's folder")
+        raise argparse.ArgumentTypeError(no_preset(text))
     return found
 
 
@@ -181,8 +177,10 @@ def _prompt_beside(argv: list[str], settings: dict[str, Any]) -> list[str]:
     prompt = settings.get("prompt")
     if not isinstance(prompt, str) or any(word.partition("=")[0] == "--prompt" for word in argv):
         return []
-    folder = Path(argv[argv.index("--config") + 1]).parent
-    return ["--prompt", str(folder / prompt)] if "\n" not in prompt and (folder / prompt).is_file() else []
+    from cft_trl.data.prompt_templates import template_beside
+
+    found = template_beside(prompt, Path(argv[argv.index("--config") + 1]).parent)
+    return ["--prompt", str(found)] if found else []
 
 
 def _check_config_file(argv: list[str], known: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ sentence that says how a critique ends with these verdict words; `words` are the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -87,6 +88,28 @@ def numbered(steps: Sequence[str]) -> str:
     )
 
 
+def is_template(given: str) -> bool:
+    """Whether a setting's text is a template, and not the path of its file.
+
+    Example:
+        >>> is_template("Check {{ response }}"), is_template("student.jinja")
+        (True, False)
+    """
+    return any(sign in given for sign in ("{{", "{%", "\n"))
+
+
+def template_beside(given: str, folder: Path) -> Path | None:
+    """The file in a folder that a setting names; None where it is a template's text, or there is no such file."""
+    return folder / given if not is_template(given) and _is_file(folder / given) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for a file, or with a null byte
+        return False
+
+
 def read_template(given: str, where: str = "prompt", folder: Path | None = None) -> str:
     """A template's text, from its file or as it is given.
 
@@ -98,12 +121,13 @@ def read_template(given: str, where: str = "prompt", folder: Path | None = None)
     Raises:
         CFTError: The file is not there, cannot be read or is empty.
     """
-    if any(sign in given for sign in ("{{", "{%", "\n")):
+    if is_template(given):
         return given
-    places = [Path(given).expanduser()]
+    places = [Path(os.path.expanduser(given))]  # which leaves what it does not know
     if folder is not None and not places[0].is_absolute():
         places.insert(0, folder / given)
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if _is_file(place)), None)
+    given = given if len(given) <= 80 else given[:79] + "…"
     if path is None:
         looked = f" (looked in {folder} and here)" if folder else ""
         raise CFTError(f"{where}={given}: no such file{looked}; give a Jinja2 template's path, or its text")
@@ -193,6 +217,9 @@ def check_template(
             told = f"not here ({what})" if what else f"unknown{nearest(name, known)}"
             raise CFTError(f"{where}: variable {name!r} is {told}; known: {', '.join(sorted(known))}")
     text = render(template, _PROBES, verdicts, where=where, **{name: _PROBES[name] for name in also})
+    if not ends:  # a student's is tried on a row of empty texts too: what the prompt alone costs is counted by it
+        empty = {"query": "", "response": ""}
+        render(template, empty, verdicts, where=f"{where}, with an empty response", **dict.fromkeys(also, ""))
     for name in ("query", "response", *(["critique"] if "critique" in also else [])):
         lacking = [
             line for line in _PROBES[name].split("\n") if line not in text and line.partition(": ")[2] not in text

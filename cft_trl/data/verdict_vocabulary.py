@@ -6,8 +6,10 @@ r"""Verdict words of one's own: a pair in place of right and wrong, or grades, w
 A row's `verdict` stays right or wrong whatever the words are: a critique that says the word for right, or a grade from
 `right_from` up, says that the response is right. The grammar of `verdict.py` knows what English says of a solution, and
 none of that is known of other words. So here only what was asked for counts: a line that begins with "Conclusion:" (or
-verdict, judgment, grade, rating, score; with Markdown or not), and then one of the words, and nothing else in its
-clause. The last such line counts. One that offers two words ("accept or reject") or is taken back says nothing.
+verdict, judgment; with Markdown or not), and then one of the words, and nothing else in its clause. The last such line
+counts. One that offers two words ("accept or reject") or is taken back says nothing. A line that begins with grade,
+rating or score counts where nothing follows it, where [END] does, or as the final or overall one: elsewhere it may be
+that of one wish among several, as in a critique that was cut off before its conclusion.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from cft_trl.data.markup import control_token, spoken
@@ -30,10 +32,13 @@ _FLAGS = re.IGNORECASE
 _WORD = re.compile(r"\w(?:[\w .+/-]{0,38}[\w+])?")
 _DECO = r"[ \t*_`\"'\u201c\u201d]*"
 _OPENER = (
-    r"^[ \t>#*_`~\-]*(?:(?:my|the|final|overall)[ \t]+){0,3}(?:conclusion|verdict|judge?ment|grade|rating|score)"
+    r"^[ \t>#*_`~\-]*(?:(?:my|the|final|overall)[ \t]+){0,3}"
+    r"(?:conclusion|verdict|judge?ment|(?P<part>grade|rating|score))"
     rf"{_DECO}(?:(?:[:\uff1a=]|is\b){_DECO})?(?:(?:\r?\n){{1,2}}[ \t*_`]*)?"
 )
 _ANOTHER = re.compile(rf"{_DECO}(?:or\b|/|\|)", _FLAGS)
+_WHOLE = re.compile(r"\b(?:final|overall)\b", _FLAGS)
+_NOTHING = re.compile(r"[\s*_`\"'.\u201c\u201d!]*\Z")
 _END = re.compile(r"[\s*_`\"'.]*(?:[\[(]END[\])])?")
 
 
@@ -78,14 +83,13 @@ class Verdicts:
     right_from: str
 
     def __post_init__(self) -> None:
-        folded = [word.casefold() for word in self.words]
         for word in self.words:
             if not _WORD.fullmatch(word) or control_token(word):
                 raise CFTError(
                     f"verdicts: {word!r} could not be read back from a critique; give words of letters, digits, "
                     "spaces and .+/- , at most 40 characters"
                 )
-            if folded.count(word.casefold()) > 1:
+            if sum(_alike(word, other) or _alike(other, word) for other in self.words) > 1:
                 raise CFTError(f"verdicts: {word!r} is there twice; each word says one thing")
         if self.right_from not in self.words[1:]:
             raise CFTError(
@@ -144,6 +148,8 @@ class Verdicts:
         Example:
             >>> Verdicts(("reject", "accept"), "accept").contradiction("Conclusion: accept\\n\\nConclusion: reject")
             'concludes accept and reject'
+            >>> Verdicts(("1", "2", "3", "4"), "3").contradiction("Score: 4\\n\\nScore: 2\\n\\nConclusion: 3") is None
+            True
         """
         said = list(self._said(text))
         words = list(dict.fromkeys(word for word, _, _ in said if word))
@@ -164,9 +170,14 @@ class Verdicts:
         stop = max(end.end(), found[2]) if "END" in end[0] else line_end if line_end >= 0 else len(text)
         return text[:stop].rstrip()
 
-    @cached_property
-    def _folded(self) -> dict[str, str]:
-        return {word.casefold(): word for word in self.words}
+    def word_for(self, written: str) -> str | None:
+        """The one of the words that a text is, in whatever case; None where it is none of them.
+
+        Example:
+            >>> Verdicts(("reject", "accept"), "accept").word_for("ACCEPT")
+            'accept'
+        """
+        return next((word for word in self.words if _alike(word, written)), None)
 
     def _last(self, text: str) -> tuple[str, int, int] | None:
         *_, last = (None, *self._said(text))
@@ -179,6 +190,15 @@ class Verdicts:
         assert after is not None
         return taken_back(text[after.end() : after.end() + 80])
 
+    @staticmethod
+    def _concludes(told: str, match: re.Match[str]) -> bool:
+        """Whether a grade, rating or score is that of the response, and not of one wish among several."""
+        end = _END.match(told, match.end("of") if match["of"] else match.end("word"))
+        assert end is not None
+        if "END" in end[0] or _WHOLE.search(match[0][: match.start("part") - match.start()]):
+            return True
+        return bool(_NOTHING.match(told, end.end()))
+
     def _said(self, text: str) -> Iterator[tuple[str | None, int, int]]:
         """The words concluded with, in their order, and where they stand; None where two are offered."""
         start, end = spoken(text)
@@ -186,9 +206,16 @@ class Verdicts:
         for match in _pattern(self.words).finditer(told):
             if not re.search(r"[:\uff1a=\n]|\bis\b", told[match.start() : match.start("word")], _FLAGS):
                 continue
+            if match["part"] and not self._concludes(told, match):
+                continue
             offered = _ANOTHER.match(told, match.end("word")) and not match["of"]
-            word = None if offered else self._folded[match["word"].casefold()]
+            word = None if offered else self.word_for(match["word"])
             yield word, start + match.start("word"), start + match.end("word")
+
+
+def _alike(word: str, written: str) -> bool:
+    """Whether a text is the word in another case, as the pattern below finds it; `casefold` knows other pairs."""
+    return bool(re.fullmatch(re.escape(word), written, _FLAGS)) or word.casefold() == written.casefold()
 
 
 @lru_cache(maxsize=64)

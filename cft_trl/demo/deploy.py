@@ -89,7 +89,7 @@ Set them under *Settings*; the endpoint's key is a secret, the others are variab
 | `CFT_ENDPOINT`, `CFT_BASE_ENDPOINT` | an OpenAI-compatible address, `https://HOST/v1`, that serves the models | none |
 | `OPENAI_API_KEY` (secret) | the endpoint's key; `CFT_API_KEY_ENV` names another variable | none |
 | `CFT_EXTRA` | further fields of each request to it, `{{reasoning_effort: low, temperature: null}}` | none |
-| `CFT_PROMPT_PRESET` | wording of the critique prompt, `paper` or `compact` | the model's, else `paper` |
+| `CFT_PROMPT_PRESET` | critique prompt: `paper`, `compact`, `per_step` or a run's folder | the model's, else `paper` |
 | `CFT_ROWS` | rows of critiques for Browse: a dataset of the Hub, or a file or folder | the arithmetic source's |
 | `CFT_ROWS_NAME`, `CFT_ROWS_REVISION` | configuration and revision of that dataset | none, main |
 | `CFT_ROWS_LIMIT` | the first so many rows of it | 1000 |

@@ -59,7 +59,7 @@ class Runtime:
             self.names["base"] = display_name(settings.base_model)
         self.loaded: dict[str, Loaded] = {}
         self._models = dict(models or {})
-        self._preset: str | Wording = settings.prompt_preset or "paper"
+        self._preset: str | Wording = settings.wording or "paper"
         self._running: dict[threading.Event, str] = {}  # what ends a text -> whose it is
 
     def load(self) -> None:
@@ -97,9 +97,7 @@ class Runtime:
                 self.loaded[part].told += ", not on the base it was trained on"
             self._models[part] = _local(source, commits[part], base)
         # The base model is asked in the other's words: they are compared on the same input.
-        self._preset = settings.prompt_preset or trained_preset(
-            settings.model, commits["cft"], on_hub=not settings.endpoint
-        )
+        self._preset = settings.wording or trained_preset(settings.model, commits["cft"], on_hub=not settings.endpoint)
 
     def note(self, part: str) -> str:
         """What a visitor is to know of a model that is no longer what it was loaded from; "" as long as it is."""

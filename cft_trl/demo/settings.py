@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Gt, Interval
 
-from cft_trl.data.prompts import PresetName
+from cft_trl.data.prompts import PresetName, Wording
 from cft_trl.data.settings import Count, Expected, FromText, Pattern, Whole, check_settings
 from cft_trl.errors import CFTError
 from cft_trl.models.names import SMALL_MODEL
+from cft_trl.models.trained_prompt import named_preset, no_preset
 
 Address = Annotated[str, Pattern("https?://.*"), Expected("an address such as http://localhost:8000/v1")]
 
@@ -35,7 +37,8 @@ class DemoSettings:
         endpoint: An OpenAI-compatible address that serves `model` (and `base_model`, unless `base_endpoint` does).
         api_key_env: The variable that holds the endpoint's key.
         extra: Further fields of each request to an endpoint, "{reasoning_effort: low}" (see `endpoint.Endpoint`).
-        prompt_preset: Wording of the critique prompt; None for the one that the model's folder says, else "paper".
+        prompt_preset: Wording of the critique prompt, or the folder of the run that was trained with it, for a model at
+            an endpoint; None for the one that the model's folder says, else "paper".
         rows: Rows of critiques for the tab Browse: file, folder or Hub id; None for those of the arithmetic source.
         rows_name, rows_revision: Configuration and revision of a dataset on the Hub.
         rows_limit: The first so many of them.
@@ -48,7 +51,7 @@ class DemoSettings:
 
     Raises:
         CFTError: A number that is none or out of range, an address that is none, a revision of a model at an endpoint,
-            an unknown preset.
+            a preset that is neither known nor a run's folder.
     """
 
     model: str = SMALL_MODEL
@@ -60,7 +63,7 @@ class DemoSettings:
     base_endpoint: Address | None = None
     api_key_env: str = "OPENAI_API_KEY"
     extra: str | None = None
-    prompt_preset: PresetName | None = None
+    prompt_preset: str | None = None
     rows: str | None = None
     rows_name: str | None = None
     rows_revision: str | None = None
@@ -75,6 +78,8 @@ class DemoSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, variable)
+        if self.prompt_preset is not None and self.wording is None:
+            raise CFTError(f"{variable('prompt_preset')}: {no_preset(self.prompt_preset)}")
         if self.extra_fields and not (self.endpoint or self.base_endpoint):
             raise CFTError(
                 f"{variable('extra')} has fields of a request to an endpoint; give {variable('endpoint')} too"
@@ -108,6 +113,11 @@ class DemoSettings:
         from cft_trl.generation.dialect import parse_extra
 
         return parse_extra(self.extra, variable("extra"))
+
+    @cached_property
+    def wording(self) -> PresetName | Wording | None:
+        """`prompt_preset`, read: of a run's folder with the prompt and the verdict words that it has."""
+        return named_preset(self.prompt_preset) if self.prompt_preset is not None else None
 
     @property
     def at_once(self) -> int:

@@ -119,24 +119,35 @@ def read_told(text: str, choices: Sequence[Choice], preset: str | Wording = "pap
     choice, head = told
     if not choice.others:
         return Odds(place.verdict, missing=NOT_FOUND)
-    others = [(says_right, *_told_of(choice, head, other)) for other, says_right in place.others]
+    tokens = [_told_token(choice, head, other) for other, _ in place.others]
+    found = [token for token in (choice.text, *tokens) if token is not None]
+    if len(set(found)) < len(found):
+        return Odds(place.verdict, missing=NOT_FOUND)  # a word that begins like another cannot be told from it
+    others = [
+        (says_right, *_told_of(choice, head, other, token))
+        for token, (other, says_right) in zip(tokens, place.others, strict=True)
+    ]
     return _odds(place.verdict, math.exp(choice.logprob), others)
 
 
-def _told_of(choice: Choice, head: str, other: str) -> tuple[float, float]:
-    """What the probability of another word lies between, in a token's place."""
-    written_part = len(choice.text) - len(head)
-    beginnings = {head + other[:size]: size for size in range(1, len(other) + 1)}
-    least = min(_LETTERS, written_part, len(other))
-    listed = [(beginnings.get(text, 0), logprob) for text, logprob in choice.others]
-    longest = max(listed, default=(0, 0.0))[0]
-    if longest >= least:
+def _told_token(choice: Choice, head: str, other: str) -> str | None:
+    """The longest token told in a place that another word can begin with there; None where none of them is it."""
+    least = min(_LETTERS, len(choice.text) - len(head), len(other))
+    told = {choice.text, *(text for text, _ in choice.others)}
+    return next((head + other[:size] for size in range(len(other), least - 1, -1) if head + other[:size] in told), None)
+
+
+def _told_of(choice: Choice, head: str, other: str, token: str | None) -> tuple[float, float]:
+    """What the probability of another word lies between, whose first token is told or not."""
+    if token is not None:
         # SentencePiece's "▁wrong" and "wrong" are both shown as "wrong": one of them it is.
-        found = [math.exp(logprob) for size, logprob in listed if size == longest]
+        found = [math.exp(logprob) for text, logprob in choice.others if text == token]
         return min(found), max(found)
+    beginnings = {head + other[:size] for size in range(1, len(other) + 1)}
     probabilities = [math.exp(logprob) for _, logprob in choice.others]
     rest = max(0.0, 1.0 - sum(probabilities))
-    shorter = [math.exp(logprob) for size, logprob in listed if size]  # may be its first token, or another word's
+    # What begins it, too short to be sure of, may be its first token or another word's.
+    shorter = [math.exp(logprob) for text, logprob in choice.others if text in beginnings]
     return 0.0, max(min(*probabilities, rest), *shorter, 0.0)
 
 
@@ -186,7 +197,7 @@ def _place(text: str, preset: str | Wording) -> _Place | Odds:
         return Odds(verdict, missing=NO_OTHER_WORD)
     shared = min(_parting(written, other) for other, _ in others)
     left, *rest = (word[shared:].split(" ")[0] for word in (written, *(other for other, _ in others)))
-    if not left or not all(rest) or left in rest:
+    if not left or not all(rest) or len({left, *rest}) <= len(rest):
         return Odds(verdict, missing=NO_OTHER_WORD)
     parts = tuple((part, says_right) for part, (_, says_right) in zip(rest, others, strict=True))
     return _Place(verdict, found.start + shared, left, parts)
@@ -202,7 +213,7 @@ def _others(written: str, verdict: str, preset: str | Wording) -> list[tuple[str
     return [
         (word if as_given else _cased(word, written), verdicts.meaning(word) == "right")
         for word in verdicts.words
-        if word.casefold() != written.casefold()
+        if word != verdicts.word_for(written)
     ]
 
 

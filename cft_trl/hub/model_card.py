@@ -117,7 +117,9 @@ def render_model_card(
         own_wording=isinstance(preset, Wording),
         verdict_words=preset.verdicts.words if isinstance(preset, Wording) and preset.verdicts else None,
         prompt=prompt.rstrip("\n"),
-        fence="`" * max(3, 1 + max(map(len, re.findall("`+", prompt)), default=0)),
+        fence=_fence(prompt),
+        template=(settings.get("prompt") or "").rstrip("\n"),
+        template_fence=_fence(settings.get("prompt") or ""),
         settings=list(settings_rows(settings)),
         run_lines=list(run_lines(record)),
         limits=list(_limits(record, objective, adapter)),
@@ -127,6 +129,11 @@ def render_model_card(
         files=files or {},
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n")
+
+
+def _fence(text: str) -> str:
+    """What a text is put between in Markdown: longer than any of its own."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def is_hub_id(name: str | None) -> bool:
@@ -226,7 +233,8 @@ def _report_row(report: Mapping[str, Any]) -> dict[str, Any]:
 def settings_rows(settings: Mapping[str, Any]):
     """(setting, value), with the global batch that follows from three of them."""
     if settings.get("prompt"):
-        settings = {**settings, "prompt": "a template of its own, shown above", "prompt_preset": None}
+        where = "above" if (settings.get("objective") or "cft") == "cft" else "below"
+        settings = {**settings, "prompt": f"a template of its own, shown {where}", "prompt_preset": None}
     for name, value in settings.items():
         if value is not None and (name != "sft_target" or settings.get("objective") == "sft"):
             yield name, value

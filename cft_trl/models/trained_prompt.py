@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import cast
 
-from cft_trl.data.prompts import PresetName, Wording, read_wording
+from cft_trl.data.prompts import PRESETS, PresetName, Wording, read_wording
+from cft_trl.errors import nearest
 
 
 def trained_preset(model: str, revision: str | None = None, *, on_hub: bool = True) -> PresetName | Wording:
@@ -48,6 +51,32 @@ def told_preset(model: str, revision: str | None = None, *, on_hub: bool = True)
         if preset is not None:
             return preset
     return None
+
+
+def named_preset(text: str) -> PresetName | Wording | None:
+    """The critique prompt that a flag or a variable names: a preset, or the folder of the run that was trained with it.
+
+    Raises:
+        CFTError: As for `trained_preset`.
+
+    Example:
+        >>> named_preset("compact"), named_preset("runs/nothing/here")
+        ('compact', None)
+    """
+    if text in PRESETS:
+        return cast(PresetName, text)
+    folder = os.path.expanduser(text)
+    return told_preset(folder, on_hub=False) if os.path.isdir(folder) else None
+
+
+def no_preset(text: str) -> str:
+    """What is told of a name that is no critique prompt.
+
+    Example:
+        >>> no_preset("papr")
+        "papr is no prompt (did you mean 'paper'?); give paper, compact, per_step or a run's folder"
+    """
+    return f"{text} is no prompt{nearest(text, PRESETS)}; give {', '.join(PRESETS)} or a run's folder"
 
 
 def _record_on_hub(model: str, revision: str | None) -> Path | None:

@@ -9,9 +9,10 @@ A row comes in with a query and a response, and goes out once per teacher and sa
      "meta": {"label": "wrong", "sample": 0, "finish_reason": "stop", "completion_tokens": 24}}
 
 `verdict` is from then on the critique's own. What was known of the response before (by the corpus, or graded by the
-respond stage) is kept as `meta["label"]`. With verdict words of one's own (`verdicts`) it stays right or wrong, and
-`meta["said"]` is the word: "accept", or the grade "4". With the preset "per_step" `meta["named_step"]` is the step that
-the critique calls the first wrong one, from 1; null where it names none.
+respond stage) is kept as `meta["label"]`; a row that brings its critique keeps the label that it has. With verdict
+words of one's own (`verdicts`) it stays right or wrong, and `meta["said"]` is the word: "accept", or the grade "4".
+With the preset "per_step" `meta["named_step"]` is the step that the critique calls the first wrong one, from 1; null
+where it names none.
 """
 
 from __future__ import annotations
@@ -185,17 +186,26 @@ def _read(
 
 
 def in_own_words(row: Mapping[str, Any], verdicts: Verdicts | None) -> Mapping[str, Any]:
-    """A row that brings its critique, with the verdict that it states in verdict words of one's own.
+    """A row that brings its critique, with the verdict that it states in verdict words of one's own, or with none.
+
+    Its verdict until now may have been read from the critique in right and wrong, which these words are not. One that
+    was given beside the critique, and that it does not state, is what is known of the response: it becomes
+    `meta["label"]` where the row has no label yet.
 
     Args:
         row: The record.
         verdicts: The words; None for right and wrong, in which it has been read already.
     """
-    said = verdicts.said(row["critique"]) if verdicts else None
-    if verdicts is None or said is None:
+    if verdicts is None or not row["critique"]:
         return row
-    known = {"label": row["verdict"]} if row["verdict"] else {}
-    return {**row, "verdict": verdicts.meaning(said), "meta": {**(row["meta"] or {}), **known, "said": said}}
+    said = verdicts.said(row["critique"])
+    verdict = verdicts.meaning(said) if said else None
+    meta = dict(row["meta"] or {})
+    if row["verdict"] not in (None, verdict, parse_verdict(row["critique"])):
+        meta.setdefault("label", row["verdict"])
+    if said:
+        meta["said"] = said
+    return {**row, "verdict": verdict, "meta": meta or None}
 
 
 def _in_words(text: str, verdicts: Verdicts) -> str:

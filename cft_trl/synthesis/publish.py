@@ -44,6 +44,8 @@ Layout = Literal["records", "webinstruct_cft", "messages"]
 Licence = Annotated[str, Pattern("[a-z0-9.-]+"), Expected("an id of the Hub's, such as mit, apache-2.0 or cc-by-4.0")]
 Language = Annotated[str, Pattern("[a-z]{2,3}"), Expected("an id of the Hub's, such as en, de or zh")]
 
+_PATHS = ("path", "models", "teachers", "benchmarks")  # a recipe's keys that may name a file or a folder
+_ABSOLUTE = re.compile(r"(?:~?/|[A-Za-z]:[/\\])[^\s{}<>]*")  # so may a value of `extra`
 _PARTIAL = ".publish.partial"
 _MOST_CONFIGS = 100  # each holds a row group in memory while it is written
 
@@ -183,10 +185,9 @@ def _write_about(
         "files": report.details["files"],
     }
     plotted = plot_statistics(configs.statistics, partial / "plots" / "statistics.png")
-    recipe = recipe if isinstance(recipe, str) else _yaml(recipe)
-    verdicts = verdicts_of(recipe)  # without its folders a recipe may be no YAML any more
-    recipe = without_folders(recipe)
-    write_text(partial / "statistics.json", without_folders(json.dumps(numbers, indent=1, ensure_ascii=False)))
+    recipe = _published_recipe(recipe if isinstance(recipe, str) else _yaml(recipe))
+    told = _cut(json.loads(json.dumps(numbers)))
+    write_text(partial / "statistics.json", json.dumps(told, indent=1, ensure_ascii=False))
     write_text(partial / "recipe.yaml", recipe.rstrip("\n"))
     write_dataset_card(
         partial / "README.md",
@@ -198,7 +199,7 @@ def _write_about(
         recipe=recipe,
         plot="plots/statistics.png" if plotted else None,
         words=words,
-        verdicts=verdicts,
+        verdicts=verdicts_of(recipe),
     )
 
 
@@ -286,7 +287,38 @@ def _described(path: Path) -> dict[str, Any]:
 def _yaml(recipe: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(json.loads(json.dumps(recipe)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(json.loads(json.dumps(recipe)), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _published_recipe(text: str) -> str:
+    """A recipe's YAML without the folders of this machine; its prompts, which may hold "</b>" or "\\n", as they are."""
+    import yaml
+
+    content = yaml.safe_load(text)
+    # Comments, below the recipe, say who each teacher was.
+    lines = [without_folders(line) if line.startswith("#") else line for line in text.split("\n")]
+    if (cut := _cut_paths(content)) == content:
+        return "\n".join(lines)
+    return _yaml(cut) + "\n".join(line for line in lines if line.startswith("#"))
+
+
+def _cut_paths(value: Any, key: str = "") -> Any:
+    """A setting's value without folders, where it is a path or may name one."""
+    if isinstance(value, Mapping):
+        return {name: _cut_paths(part, str(name)) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_cut_paths(part, key) for part in value]
+    is_path = isinstance(value, str) and (key in _PATHS or _ABSOLUTE.fullmatch(value))
+    return without_folders(value) if is_path else value
+
+
+def _cut(value: Any) -> Any:
+    """JSON whose texts are without folders; in its written form a "\\n" would be taken for one."""
+    if isinstance(value, dict):
+        return {without_folders(name): _cut(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_cut(part) for part in value]
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _replace(partial: Path, folder: Path) -> None:

@@ -33,7 +33,7 @@ from cft_trl.synthesis.refine import RefineSettings
 from cft_trl.synthesis.respond import RespondSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_USER = re.compile(r"//[^/@\s]*@")  # "https://name:password@host": the part that no file may hold
+_USER = re.compile(r"(?<=:)//[^/@\s]*@")  # "https://name:password@host": the part that no file may hold
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,12 @@ class CFTConfig(SFTConfig):
         """What rows are asked in: the preset's name, or a `Wording` where the settings have more."""
         return make_wording(cast(PresetName, self.prompt_preset), self.prompt, self.verdicts, self.objective)
 
+    @property
+    def critique_wording(self) -> PresetName | Wording:
+        """What the model is asked for critiques in, now and later: without a template of cgd, for that shows one."""
+        template = self.prompt if self.objective == "cft" else None
+        return make_wording(cast(PresetName, self.prompt_preset), template, self.verdicts)
+
     def _read_wording(self) -> None:
         """The settings keep a template's text, and the verdict words in their one form, whatever was given."""
         if isinstance(self.verdicts, str):

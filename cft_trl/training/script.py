@@ -239,7 +239,7 @@ def _score_generations(trainer: CFTTrainer, rows: list[Record]) -> dict[str, Any
             trainer.model,
             trainer.processing_class,
             rows,
-            prompt_preset=trainer.args.wording,
+            prompt_preset=trainer.args.critique_wording,
             on_progress=advance,
         )
     score = score_verdicts(judged)

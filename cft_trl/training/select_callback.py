@@ -88,7 +88,7 @@ class SelectBestCheckpoint(TrainerCallback):
             select(self._selection(args), generate, on_point=lambda point: print(tell(point), flush=True))
 
     def _selection(self, args: Any) -> Selection:
-        preset = getattr(args, "wording", "paper")
+        preset = getattr(args, "critique_wording", "paper")
         return Selection(Path(args.output_dir), self.validation, preset, self.keep, rule=self.rule)
 
 

@@ -58,6 +58,55 @@ def test_grades(text, grade):
     assert verdict_by(text, Wording(verdicts=GRADES)) == (grade and ("right" if grade in "45" else "wrong"))
 
 
+@pytest.mark.parametrize(
+    ("words", "written", "said"),
+    [
+        (("hatal\u0131", "geçerli"), "HATALI", "hatal\u0131"),
+        (("hatal\u0131", "geçerli"), "GEÇERLİ", "geçerli"),
+        (("hatal\u0131", "geçerli"), "Geçerli", "geçerli"),
+        (("schlecht", "groß"), "GROẞ", "groß"),
+        (("schlecht", "groß"), "GROSS", None),
+        (("κακός", "ορθός"), "ΟΡΘΌΣ", "ορθός"),
+        (("ﬁx", "ok"), "FIX", None),
+        (("bad", "ok"), "O\u212a", "ok"),  # the Kelvin sign
+    ],
+)
+def test_no_letter_of_any_alphabet_raises(words, written, said):
+    verdicts = Verdicts(words, words[1])
+    text = f"Conclusion: {written} [END]"
+    assert verdicts.said(text) == said
+    assert verdicts.contradiction(text) is None
+    assert verdicts.cut(text) == text
+
+
+def test_turkish_words_in_capitals_are_read():
+    verdicts = Verdicts(("hatal\u0131", "geçerli"), "geçerli")
+    assert verdicts.said("Conclusion: HATALI [END]") == "hatal\u0131"
+    assert verdicts.said("Conclusion: GEÇERLİ [END]") == "geçerli"
+    with pytest.raises(CFTError, match="is there twice"):
+        Verdicts(("hatal\u0131", "HATALI"), "HATALI")
+
+
+@pytest.mark.parametrize(
+    ("text", "grade", "how"),
+    [
+        ("Clear.\nScore: 4\nShort.\nScore: 2\n\nConclusion: 3 [END]", "3", None),
+        ("Clear.\n**Score:** 4/5\n\nConclusion: 3", "3", None),
+        ("Score: 4\nShort, and cut off in the mid", None, None),
+        ("Score: 4\n\nScore: 2\n\nThe third wish", None, None),
+        ("Overall score: 4\n\nAll but one wish is met.", "4", None),
+        ("**Final grade:** 4\n\nThat is all.", "4", None),
+        ("Grade: 4 [END]\nSo much.", "4", None),
+        ("Score: 4\n\n**Score:** 3/5.**\n", "3", None),
+        ("Conclusion: 4\n\nOverall score: 2\n", "2", "concludes 4 and 2"),
+        ("Conclusion: 4\n\nHm.\n\nConclusion: 2 [END]", "2", "concludes 4 and 2"),
+        ("Conclusion: 4\n\nGrade: 2", "2", "concludes 4 and 2"),
+    ],
+)
+def test_a_score_in_a_critique_is_not_its_conclusion(text, grade, how):
+    assert (GRADES.said(text), GRADES.contradiction(text)) == (grade, how)
+
+
 def test_words_that_begin_like_others():
     words = Verdicts(("accept with changes", "accept"), "accept")
     assert words.said("Conclusion: accept with changes [END]") == "accept with changes"
@@ -67,6 +116,8 @@ def test_words_that_begin_like_others():
 def test_time_is_linear_in_the_length():
     text = "Conclusion: accept or " * 20_000 + "\n" + "\n" * 50_000 + "Conclusion: reject [END]"
     assert PAIR.said(text) == "reject"
+    text = "Score: 4\n" * 20_000 + "Score: 4" + "\n" * 50_000 + "So."
+    assert GRADES.said(text) is None
 
 
 def test_a_teachers_answer_is_cut_and_refused_in_its_words():
@@ -126,6 +177,7 @@ def test_a_rows_text_is_never_a_template():
         ("{{ query }}\n{{ response", "line 2: no Jinja2 template"),
         ("{% for x in query %}{{ response }}", "no Jinja2 template"),
         ("{{ query }}{{ response }}{{ steps[7] }}", "the template fails"),
+        ("{{ query }}{{ response }}{{ steps[-1] }}", "prompt, with an empty response: the template fails"),
     ],
 )
 def test_templates_that_are_refused(template, said):
@@ -137,6 +189,9 @@ def test_templates_that_are_refused(template, said):
 
 def test_a_template_with_the_steps_in_the_place_of_the_response():
     check_template("{{ query }}{% for step in steps %}[{{ loop.index }}] {{ step }}\n{% endfor %}")
+    check_template("{{ query }}{{ response }}{% if steps %}{{ steps[-1] }}{% endif %}")
+    # A teacher is asked about no empty response.
+    check_template("{{ query }}{{ response }}{{ steps[-1] }}{{ ending }}", also=("reference_answer",), ends=True)
     assert response_steps("**Step 1:** a\nb\n\n### Step 2\nc") == ["**Step 1:** a\nb", "### Step 2\nc"]
     assert response_steps("One step 1 and step 2.\nNext.") == ["One step 1 and step 2.", "Next."]
 

@@ -254,7 +254,7 @@ def test_a_request_that_cannot_be_taken_is_told_why(ask, words):
         ("CFT_MAX_NEW_TOKENS", "many", "give a whole number from 1"),
         ("CFT_MAX_NEW_TOKENS", "0", "a whole number from 1"),
         ("CFT_ENDPOINT", "localhost:8000", "give an address"),
-        ("CFT_PROMPT_PRESET", "mine", "give paper, compact or per_step"),
+        ("CFT_PROMPT_PRESET", "mine", "give paper, compact, per_step or a run's folder"),
         ("CFT_MAX_ROUNDS", "9", "a whole number from 1 to 8"),
         ("CFT_PATIENCE", "-1", "seconds"),
     ],

@@ -158,12 +158,15 @@ def test_a_token_that_may_not_write_is_told_in_one_line(hub, monkeypatch, capsys
         (["--dry-run"], "--dry-run belongs to --deploy"),
         (["--endpoint", "host:8000"], "give an address"),
         (["--model", "./no/such/folder"], "neither a folder here nor a Hub id"),
-        (["--prompt-preset", "mine"], "give paper, compact or per_step"),
+        (["--prompt-preset", "mine"], "give paper, compact, per_step or a run's folder"),
+        (["--deploy", "org/space", "--prompt-preset", "RUN"], "a Space cannot read this folder; give a preset's name"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(hub, tmp_path, capsys, words, told):
-    words = [str(tmp_path) if word == "FOLDER" else word for word in words]
-    assert main(["demo", *words]) == 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text('{"prompt_preset": "compact"}')
+    paths = {"FOLDER": str(tmp_path), "RUN": str(tmp_path / "run")}
+    assert main(["demo", *(paths.get(word, word) for word in words)]) == 2
     shown = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("loading")]
     assert len(shown) == 1
     assert told in shown[0]

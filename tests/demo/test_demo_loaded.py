@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -10,7 +11,8 @@ import pytest
 from eval_folders import ROOT, Served, save_model
 from space_app import Scripted, settings
 
-from cft_trl.demo import loaded
+from cft_trl.demo import DemoSettings, loaded
+from cft_trl.demo import runtime as runtimes
 from cft_trl.demo.actions import Actions
 from cft_trl.demo.app import _header
 from cft_trl.demo.asks import Ask
@@ -106,3 +108,26 @@ def test_a_branch_that_moved(monkeypatch):
     assert watched.note() is None
     commits.append("c4" * 20)
     assert "A newer version of this model is on the Hub; this is still commit b101308fb101" in noticed(watched)
+
+
+def test_a_model_at_an_endpoint_is_asked_in_the_words_of_the_run_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "settings.json").write_text(
+        json.dumps(
+            {
+                "prompt_preset": "paper",
+                "prompt": "Accept or reject. {{ query }} Solution: {{ response }}",
+                "verdicts": {"right": "accept", "wrong": "reject"},
+            }
+        )
+    )
+    given = {"model": "m", "base_model": None, "endpoint": "http://localhost:9/v1", "prompt_preset": str(tmp_path)}
+    chosen = settings(**given)
+    assert DemoSettings.from_environment({"CFT_PROMPT_PRESET": str(tmp_path)}).wording == chosen.wording
+    model = Scripted(critique="No.\n\nConclusion: reject [END]")
+    monkeypatch.setattr(runtimes, "Endpoint", lambda *_, **__: model)
+    runtime = Runtime(chosen)
+    runtime.load()
+    last = list(Actions(chosen, runtime).critique("2 + 2?", "5"))[-1]
+    assert model.asked[0][0][-1]["content"] == "Accept or reject. 2 + 2? Solution: 5"
+    assert last["verdict"] == "wrong"
+    assert last["done"]

@@ -141,6 +141,40 @@ def test_with_grades_it_is_the_share_of_the_good_ones():
     assert odds.low <= 0.6 / 0.95 <= odds.high, "1 and 5 are not told, so only what it lies between is known"
 
 
+@pytest.mark.parametrize(
+    ("words", "right_from", "written", "told"),
+    [
+        (tuple(map(str, range(1, 11))), "6", "10", {"1": 0.5, "9": 0.2, "2": 0.1}),  # "10" is "1", "0"
+        (tuple(map(str, range(1, 11))), "6", "1", {"1": 0.5, "9": 0.2, "2": 0.1}),
+        (tuple(map(str, range(1, 11))), "6", "7", {"7": 0.5, "1": 0.2, "2": 0.1}),  # "1" for both 1 and 10
+        (("wrong", "right", "rightly"), "right", "right", {"right": 0.5, "wrong": 0.3}),
+        (("B", "A", "A+"), "A", "B", {"B": 0.5, "A": 0.3}),
+    ],
+)
+def test_a_token_that_begins_two_of_the_words_tells_neither(words, right_from, written, told):
+    others = tuple((word, math.log(p)) for word, p in told.items())
+    first = next(word for word in (written, written[:1]) if word in told)
+    choices = [Choice("Conclusion:", 0.0), Choice(" ", 0.0), Choice(first, math.log(told[first]), others)]
+    choices += [Choice(written[len(first) :], 0.0)] if written != first else []
+    odds = read_told(f"Conclusion: {written}", choices, Wording(verdicts=Verdicts(words, right_from)))
+    assert (odds.p_right, odds.missing) == (None, NOT_FOUND)
+
+
+def test_a_token_of_its_own_tells_a_word_that_begins_like_another():
+    wording = Wording(verdicts=Verdicts(("B", "A", "A+"), "A"))
+    others = tuple((word, math.log(p)) for word, p in {" A": 0.5, " A+": 0.2, " B": 0.3}.items())
+    odds = read_told("Conclusion: A", [Choice("Conclusion:", 0.0), Choice(" A", math.log(0.5), others)], wording)
+    assert odds.p_right == pytest.approx(0.7)
+
+
+def test_two_of_the_other_words_that_begin_alike_are_not_told_apart():
+    words = ("reject", "weak reject", "weak accept", "accept")
+    others = ((" accept", math.log(0.6)), (" weak", math.log(0.3)), (" reject", math.log(0.1)))
+    choices = [Choice("Conclusion:", 0.0), Choice(" accept", math.log(0.6), others)]
+    odds = read_told("Conclusion: accept", choices, Wording(verdicts=Verdicts(words, "weak accept")))
+    assert odds == Odds("right", missing=NO_OTHER_WORD)
+
+
 def test_the_figure_is_that_of_the_two_words_in_their_place(tokenizers):
     model = LocalModel(make_model(tokenizers("chatml")), tokenizers("chatml"))
     for text, sides in (

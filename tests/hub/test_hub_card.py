@@ -112,6 +112,21 @@ def test_only_a_critic_is_shown_as_one(tmp_path):
     assert "2501.17703" in render_model_card(read_run(make_run(tmp_path)), tmp_path)
 
 
+@pytest.mark.parametrize("objective", ["cft", "cgd"])
+def test_a_template_of_its_own_is_shown_where_the_table_says(tmp_path, objective):
+    template = "Mend it. {{ query }}\n```\n{{ response }}\n```" + "{{ critique }}" * (objective == "cgd")
+    run = make_run(tmp_path, settings=SETTINGS | {"objective": objective, "prompt": template, "prompt_preset": "paper"})
+    before, row, after = render_model_card(read_run(run), run).partition("| prompt | a template of its own, shown ")
+    assert row
+    if objective == "cft":
+        assert after.startswith("above |")
+        assert "````text\nMend it. {question}\n```\n{solution}\n```\n````" in before
+    else:
+        assert after.startswith("below |")
+        assert f"````jinja\n{template}\n````" in after
+    assert after.count("Mend it.") == (objective == "cgd")
+
+
 def test_a_one_sided_set_of_critiques_is_among_the_limits(tmp_path):
     run = make_run(tmp_path, preparation={"train": REPORT | {"wrong": 0}})
     assert "No critique it was trained on says wrong" in render_model_card(read_run(run), run)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +44,35 @@ def test_a_case_that_hangs_takes_those_after_it_along():
     code = "def f(x):\n    while x: pass\n    return x"
     found = run_cases(code, "f", [[0], [1], [0]])
     assert [result.kind for result in found] == ["returned", "stopped", "stopped"]
+
+
+def test_a_call_that_ends_the_process_with_status_1_has_not_failed_to_load():
+    code = "import os\ndef f(x):\n    if x == 2: os._exit(1)\n    return x"
+    stopped = CaseResult("stopped", "no result, for it ends the process")
+    assert run_cases(code, "f", [[1], [2], [3]]) == [CaseResult("returned", "1"), stopped, stopped]
+    assert run_cases(code, "f", [[2], [1]]) == [stopped, stopped]
+
+
+@pytest.mark.parametrize("ends", ["return child.pid", "os._exit(0)", "while True: pass"])
+def test_what_a_call_has_started_ends_with_it(tmp_path, ends):
+    pid = tmp_path / "pid"
+    code = f"""import os, subprocess, sys
+def f(x):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    open({str(pid)!r}, "w").write(str(child.pid))
+    {ends}"""
+    run_cases(code, "f", [[1]])
+    child = int(pid.read_text())
+    for _ in range(100):  # until whoever inherits it has taken note
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(child, 9)
+    pytest.fail("it goes on")
 
 
 def test_code_that_cannot_be_loaded():

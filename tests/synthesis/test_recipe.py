@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
-from dataclasses import fields
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_the_recipe_as_run_reads_back_the_same_and_names_every_key(recipe_file, 
     assert read_recipe(again) == recipe
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     for stage in STAGES:
-        for field in fields(getattr(recipe, stage)):
+        for field in dataclasses.fields(getattr(recipe, stage)):
             assert f"  {field.name}:" in to_yaml(recipe)
 
 

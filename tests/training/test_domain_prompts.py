@@ -8,17 +8,22 @@ import pytest
 from families import FAMILIES
 
 from cft_trl.cli import main
-from cft_trl.data.prompts import PRESETS, Prompting, Wording, verdict_by
+from cft_trl.commands.settings import parse_settings
+from cft_trl.data.prompts import PRESETS, Prompting, Wording, read_wording, verdict_by
 from cft_trl.data.records import to_record
 from cft_trl.data.stage_files import RowFile, stage_path
 from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.critic import judge, score_verdicts
+from cft_trl.evaluation.validation import ValidationSet
+from cft_trl.training.config import CFTConfig
 from cft_trl.training.encoded import RIGHT, WRONG
 from cft_trl.training.preparation import RowEncoder
+from cft_trl.training.select_callback import SelectBestCheckpoint
 
 PAIR = Verdicts(("reject", "accept"), "accept")
 GRADES = Verdicts(("1", "2", "3", "4", "5"), "4")
+WORDS = {"right": "accept", "wrong": "reject"}
 GRADED = "{grades: [1, 2, 3], right_from: 2}"
 TEMPLATE = "Review.\nTask: {{ query }}\n{{ response }}\nEnd with {{ words | join(' or ') }}.\n"
 
@@ -118,7 +123,8 @@ def test_rows_that_bring_their_critiques_are_read_in_the_recipes_words(tmp_path)
     assert main(["build", str(recipe), "--output", str(tmp_path / "out")]) == 0
     made = list(RowFile(stage_path(tmp_path / "out", "critique")))
     assert [row["verdict"] for row in made] == ["right", "wrong", None]
-    assert [(row["meta"] or {}).get("label") for row in made] == ["right", "right", None]
+    # A verdict that the critique states itself may be nothing else than that.
+    assert [(row["meta"] or {}).get("label") for row in made] == [None, "right", None]
 
 
 def test_appended_verdicts_are_right_and_wrong_only(tmp_path, capsys):
@@ -217,3 +223,37 @@ def test_mistakes_of_a_recipe_in_one_line(tmp_path, capsys, critique, said):
     assert said in told
     assert "\n" not in told.strip()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_long_template_of_one_line_in_a_config_is_no_file(tmp_path, capsys):
+    config, out = tmp_path / "train.yaml", tmp_path / "run"
+    long = "Look at every step. " * 40
+    given = {"model_name_or_path": "m", "dataset_name": "arithmetic", "output_dir": str(out)}
+    config.write_text(json.dumps({**given, "prompt": f"{long}{{{{ query }}}} {{{{ response }}}}"}))
+    _, settings, _ = parse_settings(["--config", str(config)])
+    assert settings.prompt == f"{long}{{{{ query }}}} {{{{ response }}}}"
+    for text, said in (
+        (long, "no such file; give a Jinja2 template's path, or its text"),
+        ("~nobody-of-this-name/x.jinja", "no such file"),
+        (f"{long} {{{{ query }}}}", "leaves out the response"),
+    ):
+        config.write_text(json.dumps({**given, "prompt": text}))
+        assert main(["train", "--config", str(config)]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert "\n" not in told.strip()
+    assert not out.exists()
+
+
+def test_a_model_of_cgd_is_asked_for_critiques_without_the_template_that_shows_one(tmp_path):
+    template = "{{ query }}|{{ response }}|{{ critique }}"
+    settings = {"objective": "cgd", "prompt": template, "prompt_preset": "paper", "verdicts": WORDS}
+    config = CFTConfig(str(tmp_path), **settings, use_cpu=True)
+    row = {"query": "2 + 2?", "response": "5", "verdict": "wrong"}
+    callback = SelectBestCheckpoint(ValidationSet("mine", "verdicts", (row,), 16))
+    preset = callback._selection(config).prompt_preset
+    [[asked]] = callback.validation.conversations(preset)
+    assert asked["content"] == Prompting().user_turn(row)
+    assert preset == read_wording(settings), "as `cft select` asks it afterwards"
+    own = CFTConfig(str(tmp_path), prompt=TEMPLATE, verdicts=WORDS, use_cpu=True)
+    assert callback._selection(own).prompt_preset == own.wording

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ _FILE_BYTES = 2**20
 _FILES = 32
 _WALL_SECONDS = 10.0
 _MOST_TEXT = 200  # characters of a value that are told
+_NOT_LOADED = "not loaded"  # what the runner calls code that fails before any call
 
 _RUNNER = r"""
 import json, sys
@@ -57,7 +59,7 @@ try:
     exec(compile(job["code"], "<reviewed>", "exec"), space)
     function = space[job["name"]]
 except BaseException as error:
-    out.write(json.dumps(["raised", type(error).__name__ + ": " + str(error)[:{most}]]) + "\n")
+    out.write(json.dumps(["not loaded", type(error).__name__ + ": " + str(error)[:{most}]]) + "\n")
     sys.exit(1)
 for case in job["cases"]:
     out.write(json.dumps(call(function, case)) + "\n")
@@ -104,20 +106,21 @@ def run_cases(
             env={},
             start_new_session=True,
         )
+        how = "no result, for it ends the process"
         try:
             job = json.dumps({"code": code, "name": name, "cases": [list(case) for case in cases]})
             process.communicate(job.encode(), timeout=_WALL_SECONDS)
+            if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+                how = f"no result within {cpu_seconds} s of CPU time"
         except subprocess.TimeoutExpired:
-            pass
+            how = f"no result within {_WALL_SECONDS:g} s"
         finally:
-            if process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):  # nothing is left of it
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
         found = _read(Path(folder) / "results")
-    if process.returncode == 1 and len(found) == 1:
-        return found * len(cases)  # it could not be loaded
-    killed = process.returncode is not None and process.returncode < 0
-    how = f"no result within {cpu_seconds} s of CPU time" if killed else "no result, for it ends the process"
+    if found and found[0].kind == _NOT_LOADED:
+        return [CaseResult("raised", found[0].text)] * len(cases)
     stopped = CaseResult("stopped", how)
     return [*found, *[stopped] * (len(cases) - len(found))][: len(cases)]
 
