@@ -79,6 +79,14 @@ def test_stretches_longer_than_the_kernels_blocks(dtype, tolerance):
     assert difference(pack(rows), dtype, cascade) < tolerance
 
 
+def test_few_pairs_of_tokens_in_bf16_are_differentiated_in_fp32(monkeypatch):
+    seen_until = pack([([1, 2, 3], 40), ([1, 2, 3], 30), ([4] * 50, 20)])
+    in_fp32 = difference(seen_until, torch.bfloat16, cascade)
+    monkeypatch.setattr("cft_trl.training.prefix_sharing.cascade._FEW_PAIRS", 0)
+    in_bf16 = difference(seen_until, torch.bfloat16, cascade)
+    assert in_fp32 < in_bf16 < 2e-2
+
+
 def test_the_default_scaling_is_that_of_attention():
     seen_until = pack([([1, 2, 3], 2), ([1, 2, 3], 3)])
     query, key, value = states(len(seen_until), torch.float64)
