@@ -22,15 +22,22 @@ _GIVE = "give another --output_dir"
 def held_folder(output: Path) -> Iterator[None]:
     """Makes the run's folder and holds it: the first process does, for all. A full disk is told in one line.
 
+    A run that is refused before it has written anything leaves no folder behind that was not there.
+
     Raises:
         CFTError: it cannot be written, or another run holds it; in every process.
     """
+    was_there = output.exists()
     check_writable(output)
     with ExitStack() as held:
         agree_on(lambda: held.enter_context(locked(output, "run", _GIVE, _LOCK)))
         try:
             yield
         except CFTError:
+            if not was_there and [path.name for path in output.iterdir()] == [_LOCK]:
+                (output / _LOCK).unlink(missing_ok=True)
+                with suppress(OSError):
+                    output.rmdir()
             raise
         except Exception as error:
             reason = why_not_written(error)

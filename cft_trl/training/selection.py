@@ -186,13 +186,10 @@ class Selection:
         """Grades texts of a checkpoint and writes everything down; returns its point of the curve.
 
         Args:
-            generations: By the place of their problem in the set.
-            before: The checkpoint's point, whose answers these are added to; by default that of the curve.
-
-        Args:
             step: The step the checkpoint was saved at.
             checkpoint: Its folder.
-            generations: Its texts, one per row of `validation`.
+            generations: Its texts, by the place of their problem in the set.
+            before: The checkpoint's point, whose answers these are added to; by default that of the curve.
 
         Raises:
             CFTError: An endpoint refused to write some of them: a refusal is no text, and a score of it would stay.

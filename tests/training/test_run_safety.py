@@ -223,6 +223,15 @@ def test_a_folder_that_another_run_holds_is_left_alone(capsys, flags, tmp_path):
     assert run(capsys, *flags)[0] == 0
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_refused_run_leaves_no_folder_that_was_not_there(there, capsys, flags, tmp_path):
+    if there:
+        (tmp_path / "run").mkdir()
+    code, _, told = run(capsys, *flags, "--dataset_name", tmp_path / "missing.jsonl")
+    assert (code, len(told)) == (2, 1)
+    assert (tmp_path / "run").exists() == there
+
+
 @pytest.fixture
 def small_disk(monkeypatch):
     """A limit on the size of files stands for the disk: what is saved after the first checkpoint does not fit."""
