@@ -31,8 +31,8 @@ from typing import Any
 
 import measure
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path[:0] = [str(TESTS / "training"), str(TESTS)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, sys.path[0] + "/training")
 import test_distributed as launches  # how the tests launch, and the witness of what the processes were part of
 
 LORA = {"use_peft": True, "lora_r": 8, "lora_dropout": 0.0, "lora_target_modules": ["q_proj", "v_proj", "down_proj"]}

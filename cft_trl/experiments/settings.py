@@ -33,6 +33,7 @@ VARIANTS = 2  # right, and as many wrong, responses that the world has of a ques
 LEAST_SEEDS = 3
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_Levels = Annotated[tuple[Whole, ...], Listed()]
 _Seeds = Annotated[tuple[Whole, ...], Listed(alone=False)]
 _Rate = Annotated[float, Gt(0), FromText()]
 _Rates = Annotated[tuple[_Rate, ...], Listed(alone=False), Expected("a list of three learning rates above 0")]
@@ -105,10 +106,10 @@ class World:
     """
 
     source: Literal["arithmetic", "files"] = "arithmetic"
-    levels: Annotated[tuple[Count, ...], Listed()] = (1,)
+    levels: _Levels = (0,)
     templates: Texts = ()
     unseen: Texts = ()
-    more_steps: Annotated[tuple[Count, ...], Listed()] = (2,)
+    more_steps: _Levels = (1,)
     critiques: str | None = None
     critic_tests: str = "processbench"
     subsets: Texts = ("gsm8k", "math")
@@ -176,10 +177,10 @@ class Size:
     layers: Count = 4
     width: Count = 128
     vocabulary: Annotated[int, Expected("a whole number from 300")] = 1024
-    base_rows: Count = 20000
-    base_levels: Annotated[tuple[Count, ...], Listed()] = (1,)
-    drill: Share = 0.5
-    base_learning_rate: _Rate = 2e-3
+    base_rows: Count = 10000
+    base_levels: _Levels = (0,)
+    drill: Share = 0.3
+    base_learning_rate: _Rate = 3e-3
     target_tokens: Count = 16000
     rows: Count = 260
     questions: Count = 1200

@@ -29,7 +29,8 @@ Row = dict[str, Any]
 
 SETS = ("in", "unseen", "steps")
 REFERENCE_STYLE = "numbered"  # of the reference solutions, whatever the response's own
-_TEST_SEED, _BASE_SEED = 1_000_003, 1_000_033  # no seed of an experiment
+_TEST_SEED, _BASE_SEED, _DRILL_SEED = 1_000_003, 1_000_033, 1_000_037  # no seed of an experiment
+_DRILLED = 2000  # problems whose sums are drilled
 
 
 def pool(world: World, seed: int, questions: int) -> Iterator[Row]:
@@ -97,7 +98,8 @@ def base_rows(world: World, size: Size) -> list[Row]:
     rng, levels = random.Random("experiment/base"), sorted(set(size.base_levels))
     sums = round(size.base_rows * size.drill)
     count = size.base_rows - sums
-    rows = [_drill(rng, number) for number in range(sums)]
+    known = [step.equation for problem in _problems(levels, _DRILL_SEED, "train", _DRILLED) for step in problem.steps]
+    rows = [_drill(rng, number, known) for number in range(sums)]
     for at, level in enumerate(levels):
         share = count * (at + 1) // len(levels) - count * at // len(levels)
         own = world if level in world.levels else None
@@ -108,22 +110,11 @@ def base_rows(world: World, size: Size) -> list[Row]:
     return rows
 
 
-def _drill(rng: random.Random, number: int) -> Row:
-    """`Compute 3 × 8, 24 - 5, …` with an equation per line, in the range of level 1."""
-    sums, lines = [], []
-    for _ in range(6):
-        a, b = rng.randint(2, 12), rng.randint(2, 10)
-        left, op, right, value = rng.choice(
-            [
-                (a, "×", b, a * b),
-                (a * b, "÷", a, b),
-                (c := rng.randint(2, 70), "+", d := rng.randint(2, 30), c + d),
-                (c + d, "-", d, c),
-            ]
-        )
-        sums.append(f"{left} {op} {right}")
-        lines.append(f"{left} {op} {right} = {value}")
-    return {"id": f"drill-{number:06d}", "query": f"Compute {', '.join(sums)}.", "response": "\n".join(lines)}
+def _drill(rng: random.Random, number: int, known: Sequence[str]) -> Row:
+    """`Compute 3 × 8, 24 - 5, …` with an equation per line, of those that the base's problems need."""
+    lines = rng.choices(known, k=6)
+    asked = ", ".join(line.partition(" = ")[0] for line in lines)
+    return {"id": f"drill-{number:06d}", "query": f"Compute {asked}.", "response": "\n".join(lines)}
 
 
 def _problems(

@@ -14,7 +14,7 @@ from cft_trl.experiments.settings import Arm, Size, World
 from cft_trl.experiments.world import base_rows, pool, trial_rows
 from cft_trl.sources.arithmetic import split_of
 
-WORLD = World(unseen=("bus_stop", "reading_days"))
+WORLD = World(levels=(1,), more_steps=(2,), unseen=("bus_stop", "reading_days"))
 
 
 @pytest.fixture(scope="module")
