@@ -30,7 +30,7 @@ TOY = {
     "baseline": "base",
     "choose_by": "both",
     "learning_rates": [1e-3, 3e-3, 1e-2],
-    "world": {"unseen": ["bus_stop"]},
+    "world": {"levels": [1], "more_steps": [2], "unseen": ["bus_stop"]},
     "arms": {
         "base": {"train": "nothing"},
         "cft": {"train": "cft"},
@@ -343,7 +343,10 @@ def test_seeds_are_averaged_per_problem_before_they_are_compared():
             "arms.x.noise=0.6: only 0.5 of the",
         ),
         ({"arms": {"base": {}, "a/b": {}}}, "arm 'a/b': give small letters"),
-        ({"world": {"unseen": ["bus_stap"]}}, r"world.unseen='bus_stap': no template .*did you mean 'bus_stop'"),
+        (
+            {"world": {"levels": [1], "unseen": ["bus_stap"]}},
+            r"world.unseen='bus_stap': no template .*did you mean 'bus_stop'",
+        ),
         ({"cpu": {"row": 3}}, r"section cpu: unknown key 'row' \(did you mean 'rows'"),
         ({"cpu": {"rows": 0}}, "cpu.rows=0: give a whole number from 1"),
         ({"question": None}, "question is missing"),

@@ -56,6 +56,19 @@ def test_the_sets_are_apart_and_what_they_are_called(rows):
     assert 0.4 < sum(row["verdict"] == "wrong" for row in test) / len(test) <= 0.5
 
 
+def test_the_base_drills_the_sums_of_its_own_problems():
+    made = base_rows(World(), Size(base_rows=200, drill=0.5))
+    drilled = [row for row in made if row["query"].startswith("Compute ")]
+    assert len(drilled) == 100
+    lines = {line for row in drilled for line in row["response"].split("\n")}
+    assert len(lines) > 40
+    for line in lines:
+        left, op, right, _, value = line.split(" ")
+        sums = {"+": int(left) + int(right), "-": int(left) - int(right), "×": int(left) * int(right)}
+        assert int(value) <= 25
+        assert int(value) * int(right) == int(left) if op == "÷" else int(value) == sums[op]
+
+
 # ---- which rows ------------------------------------------------------------------------------------------------------
 
 

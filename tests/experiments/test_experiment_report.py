@@ -33,7 +33,7 @@ def test_the_share_of_wrong_solutions_is_counted():
 
 
 def test_the_sets_are_those_of_the_source():
-    assert "`unseen`" in told(unseen=("bus_stop",))
+    assert "`unseen`" in told(unseen=("two_prices",))
     assert "`unseen`" not in told()
     assert "`steps`" in told()
     text = told(Size(model="smollm2-135m"), source="files", critiques="rows.jsonl")
