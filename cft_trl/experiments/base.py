@@ -36,8 +36,8 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _READ_BY = (
-    "layers", "width", "vocabulary", "base_rows", "base_levels", "drill", "base_learning_rate", "batch", "max_length",
-    "threads", "device",
+    "layers", "width", "vocabulary", "base_rows", "base_levels", "drill", "base_learning_rate", "base_batch",
+    "max_length", "threads", "device",
 )  # fmt: skip
 _WAIT_S = 2
 
@@ -139,10 +139,11 @@ def _make(folder: Path, place: World, size: Size) -> None:
     model.save_pretrained(start)
     tokenizer.save_pretrained(start)
     taken = take(
-        [Ingredient("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.batch,
+        [Ingredient("sft", "response", rows)], tokenizer, Budget("rows", len(rows)), seed=0, batch=size.base_batch,
         max_length=size.max_length, where="the base",
     )  # fmt: skip
-    saving = dataclasses.replace(size, save_steps=size.save_steps or 0.1)  # it takes longer than any arm
+    # Checkpoints in any case: it takes longer than any arm.
+    saving = dataclasses.replace(size, batch=size.base_batch, save_steps=size.save_steps or 0.1)
     fit(str(start), taken, folder, saving, learning_rate=size.base_learning_rate, seed=0, objective="sft")
     shutil.rmtree(start)
 

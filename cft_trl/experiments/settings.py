@@ -152,7 +152,8 @@ class Size:
     Attributes:
         model: the base: `scratch` (made for this, see `layers` to `base_learning_rate`), a folder or a Hub id.
         layers, width, vocabulary: of a base from scratch, a Llama with a byte-level BPE of the world's texts.
-        base_rows, base_learning_rate: rows that it is made with, one epoch, and the peak learning rate.
+        base_rows, base_batch, base_learning_rate: rows that it is made with, one epoch, rows of a step, and the peak
+            learning rate.
         base_levels: levels of the problems among them: of the world's own the world's templates, else all.
         drill: share of its rows that are bare sums, six to a row: arithmetic is what takes longest to learn.
         target_tokens: tokens with loss of each training, in the view of equal target tokens.
@@ -178,6 +179,7 @@ class Size:
     width: Count = 128
     vocabulary: Annotated[int, Expected("a whole number from 300")] = 1024
     base_rows: Count = 10000
+    base_batch: Count = 16
     base_levels: _Levels = (0,)
     drill: Share = 0.3
     base_learning_rate: _Rate = 3e-3

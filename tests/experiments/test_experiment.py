@@ -38,7 +38,7 @@ TOY = {
     },
     "cpu": {
         "layers": 1, "width": 32, "vocabulary": 400, "base_rows": 32, "target_tokens": 500, "rows": 6, "questions": 24,
-        "batch": 4, "validation": 2, "tests": 2, "max_new_tokens": 4, "save_steps": 0.5,
+        "base_batch": 4, "batch": 4, "validation": 2, "tests": 2, "max_new_tokens": 4, "save_steps": 0.5,
     },
 }  # fmt: skip
 
