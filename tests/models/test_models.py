@@ -68,7 +68,7 @@ def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
 
 
 def test_a_tokenizer_that_loses_every_space_is_refused(tmp_path, tiny_model):
-    """As DeepSeek-V3's, under transformers 5.19 and 5.20."""
+    """As DeepSeek-V3's, under transformers 5.19 to 5.21."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
