@@ -1,4 +1,4 @@
-"""pyproject.toml's ranges and the three constraints files: each pin within its range, the lowest file at the lower ends."""
+"""pyproject.toml's ranges and the three constraints files: pins within ranges, the lowest at their lower ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def pins(name: str) -> dict[str, Version]:
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     pinned = [line for line in lines if not line.startswith("#")]
     assert [line for line in pinned if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
-    found = {canonicalize_name(package): Version(version) for package, _, version in (p.partition("==") for p in pinned)}
+    found = {
+        canonicalize_name(package): Version(version) for package, _, version in (p.partition("==") for p in pinned)
+    }
     assert len(found) == len(pinned)
     return found
 

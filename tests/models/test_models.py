@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from conftest import make_model
 
 from cft_trl.errors import CFTError
 from cft_trl.models.loading import load_model, load_tokenizer, torch_dtype
@@ -67,12 +68,12 @@ def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
         load_model(str(tmp_path))
 
 
-def test_a_tokenizer_that_loses_every_space_is_refused(tmp_path, tiny_model):
+def test_a_tokenizer_that_loses_every_space_is_refused(tmp_path, tokenizer):
     """As DeepSeek-V3's, under transformers 5.19 to 5.21."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tiny_model.save_pretrained(tmp_path)
+    make_model(tokenizer).save_pretrained(tmp_path)
     words = Tokenizer(models.WordLevel({"1": 0, "+": 1, "2": 2, "?": 3}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(tmp_path)
