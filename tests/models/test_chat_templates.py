@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import REPOSITORY, STYLES
 from families import FAMILIES, ROWS, line
+from family_models import reason
 
 from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
@@ -48,6 +49,8 @@ def made():
     def get(name: str):
         if name not in tokenizers:
             tokenizers[name] = FAMILIES[name].tokenizer()
+        if tokenizers[name].decode(tokenizers[name]("1 + 2", add_special_tokens=False)["input_ids"]) == "1+2":
+            pytest.skip("this transformers reads it without its spaces, and load_tokenizer refuses that")
         return tokenizers[name]
 
     return get
@@ -206,6 +209,8 @@ def test_a_system_turn_is_joined_to_the_question_where_it_is_refused(made):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_pages_line_of_a_family_is_what_its_tokenizer_says(name):
     page = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+    if name == "gemma" and reason("gemma2", 1) is None:
+        pytest.skip("this transformers says nothing of Gemma 2's capped logits; the page is of one that does")
     assert line(FAMILIES[name]) in page.splitlines()
 
 

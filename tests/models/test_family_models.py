@@ -13,6 +13,8 @@ from test_sharing import VOCABULARY, check_equal, make_rows
 from cft_trl.training.prefix_sharing.attention import why_not_shared
 
 TYPES = sorted({model_type for types in MODEL_TYPES.values() for model_type in types})
+# Before 5.21 transformers said nothing of Gemma 2's capped logits: there it shares on a GPU, and is refused on a CPU.
+SAYS_IT_CAPS = reason("gemma2", 1) is not None
 
 
 def test_every_family_has_its_models():
@@ -20,7 +22,7 @@ def test_every_family_has_its_models():
     assert set(SERVED) <= set(FAMILIES)
 
 
-@pytest.mark.parametrize("model_type", [name for name in TYPES if reason(name, 1) is None])
+@pytest.mark.parametrize("model_type", [name for name in TYPES if reason(name, 1) is None and name != "gemma2"])
 def test_a_type_that_shares_computes_what_the_rows_alone_do(model_type):
     model = tiny(model_type, VOCABULARY)
     assert why_not_shared(model.config, model, 64) is None
@@ -28,8 +30,10 @@ def test_a_type_that_shares_computes_what_the_rows_alone_do(model_type):
 
 
 def test_the_types_that_cannot_share_are_known():
-    assert [name for name in TYPES if reason(name, 1)] == ["gemma2", "gpt_oss", "nemotron_h", "qwen3_5_text"]
-    assert shares("gemma") == "Gemma yes; Gemma2 no: an attention of their own"
+    own = ["gpt_oss", "nemotron_h", "qwen3_5_text"]
+    assert [name for name in TYPES if reason(name, 1)] == (["gemma2"] if SAYS_IT_CAPS else []) + own
+    told = "no: an attention of their own" if SAYS_IT_CAPS else "rows up to its window"
+    assert shares("gemma") == f"Gemma yes; Gemma2 {told}"
     assert shares("cohere2") == shares("gemma3") == "rows up to its window"
     assert reason("gemma3_text", 10**5).startswith("the model's sliding window of 4,096 tokens is shorter than rows of")
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from conftest import make_model
 
 from cft_trl.errors import CFTError
 from cft_trl.models.loading import load_model, load_tokenizer, torch_dtype
@@ -65,6 +66,22 @@ def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CFTError, match="could not be loaded"):
         load_model(str(tmp_path))
+
+
+def test_a_tokenizer_that_loses_every_space_is_refused(tmp_path, tokenizer):
+    """As DeepSeek-V3's, under transformers 5.19 to 5.21."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    make_model(tokenizer).save_pretrained(tmp_path)
+    words = Tokenizer(models.WordLevel({"1": 0, "+": 1, "2": 2, "?": 3}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).decode([0, 1, 2]) == "1 + 2"
+    words.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(tmp_path)
+    with pytest.raises(CFTError, match=r"without its spaces .* upgrade transformers"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_pickled_weights_are_not_loaded(tmp_path, tokenizer, tiny_model):
