@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 from conftest import REPOSITORY
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -53,3 +55,13 @@ def test_the_lowest_versions_are_the_lower_ends():
         lowest = [Version(part.version) for part in asked.specifier if part.operator in (">=", "==")]
         named = [version for version in lowest if version == pinned[canonicalize_name(asked.name)]]
         assert named, f"{asked} is not tested at its lower end: {pinned[canonicalize_name(asked.name)]} is"
+
+
+def test_what_is_pinned_and_installed_runs_on_the_lowest_python():
+    """Of 3.11 too: Debian 12 has 3.11.2."""
+    pinned = pins("constraints.txt")
+    lowest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    found = [one for one in distributions() if pinned.get(canonicalize_name(one.name)) == Version(one.version)]
+    assert len(found) > 100
+    needs = {f"{one.name} {one.version}": one.metadata["Requires-Python"] or "" for one in found}
+    assert {name: asked for name, asked in needs.items() if not SpecifierSet(asked).contains(lowest)} == {}
