@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from families import FAMILIES
+from families import FAMILIES, tokenizer_of
 
 from cft_trl.cli import main
 from cft_trl.commands.settings import parse_settings
@@ -30,7 +30,7 @@ TEMPLATE = "Review.\nTask: {{ query }}\n{{ response }}\nEnd with {{ words | join
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_in_every_family_the_words_are_marked_and_the_prompt_has_no_loss(name):
-    tokenizer = FAMILIES[name].tokenizer()
+    tokenizer = tokenizer_of(name)
     encoder = RowEncoder(tokenizer, Prompting(preset=Wording(TEMPLATE, PAIR)))
     rows = [
         {
@@ -80,7 +80,7 @@ CHAT = [
 @pytest.mark.parametrize("name", ["qwen3", "llama3", "gemma3", "deepseek-v3", "qwen2.5"])
 def test_a_conversation_is_part_of_the_question(name):
     """Its turns are text within the one user turn: no template sees them as turns, and none of them has loss."""
-    tokenizer = FAMILIES[name].tokenizer()
+    tokenizer = tokenizer_of(name)
     record = to_record({"query": CHAT, "response": "46", "critique": "6 x 8 is 48.\n\nConclusion: wrong [END]"})
     assert record["query"] == "System: Be brief.\n\nUser: What is 6 x 7?\n\nAssistant: 42\n\nUser: And 6 x 8?"
     for preset in ("paper", "compact", Wording(TEMPLATE)):
