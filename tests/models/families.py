@@ -231,7 +231,7 @@ ROWS = [
 
 
 def tokenizer_of(name: str):
-    """A family's tokenizer; skips where this transformers reads it without its spaces, which `load_tokenizer` refuses."""
+    """A family's tokenizer; skips where transformers reads it without its spaces, which `load_tokenizer` refuses."""
     tokenizer = FAMILIES[name].tokenizer()
     if tokenizer.decode(tokenizer("1 + 2", add_special_tokens=False)["input_ids"]) == "1+2":
         pytest.skip("this transformers reads it without its spaces, and load_tokenizer refuses that")
