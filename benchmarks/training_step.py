@@ -41,7 +41,7 @@ from cft_trl import CFTConfig, CFTTrainer
 from cft_trl.planning.model_shape import PUBLISHED
 
 # name -> (trainer, settings); "padded" batches the critiques of one response. "head": TRL, its head on targets only.
-# "whole": ours as it was under bf16, the gradients of short stretches in bf16 too.
+# "whole": ours as it was under bf16, the gradients of short stretches in bf16 too; only --bf16 tells them apart.
 CONTESTANTS = {
     "TRL padded": ("trl", {}),
     "TRL packing=bfd": ("trl", {"packing": True}),
@@ -194,8 +194,12 @@ def make_step(name: str, *args) -> Step:
     return Step(make_trainer(name, *args), CONTESTANTS[name][0])
 
 
+def contestants(options: argparse.Namespace) -> list[str]:
+    return options.only or [name for name, (kind, _) in CONTESTANTS.items() if options.bf16 or kind != "whole"]
+
+
 def speed(options: argparse.Namespace) -> None:
-    names = options.only or list(CONTESTANTS)
+    names = contestants(options)
     lines = []
     for critiques in options.critiques:
         rows = rows_of(options, critiques)
@@ -270,8 +274,9 @@ def memory(options: argparse.Namespace) -> None:
         print(json.dumps({"before": before / 2**20, "after": after / 2**20}))
         return
     lines = []
-    for name in options.only or CONTESTANTS:
+    for name in contestants(options):
         command = [sys.executable, __file__, "--memory", "--only", name, "--model", options.model]
+        command += ["--bf16"] if options.bf16 else []
         for field in ("prompt", "critique", "responses", "micro_batch", "pack_length"):
             if getattr(options, field) is not None:
                 command += [f"--{field.replace('_', '-')}", str(getattr(options, field))]
