@@ -182,7 +182,8 @@ class Step:
             "head": patch("trl.trainer.utils._use_triton", lambda _: True),
             "whole": patch("cft_trl.training.prefix_sharing.cascade._FEW_PAIRS", 0),
         }
-        with changes.get(self.kind, nullcontext()):
+        # `train` would have the model's forward wrapped in it.
+        with changes.get(self.kind, nullcontext()), self.trainer.accelerator.autocast():
             for batch in self.batches:
                 self.loss += float(self.trainer.training_step(model, dict(batch), num_items_in_batch=self.targets))
         model.zero_grad()  # the others' models wait in the same memory
