@@ -236,7 +236,7 @@ class WholeStep(Step):
     """The step of training_step.py under bf16 autocast, as `trainer.train()` computes it; leaves its gradients."""
 
     def __init__(self, trainer: Any, bf16: bool = True) -> None:
-        super().__init__(trainer)
+        super().__init__(trainer, kind="")
         self.bf16, self.device = bf16, "cuda" if torch.cuda.is_available() else "cpu"
 
     def __call__(self) -> None:
