@@ -36,7 +36,7 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _READ_BY = (
-    "layers", "width", "vocabulary", "base_rows", "base_levels", "drill", "base_learning_rate", "base_batch",
+    "layers", "width", "vocabulary", "base_rows", "base_levels", "drill", "compare", "base_learning_rate", "base_batch",
     "max_length", "threads", "device",
 )  # fmt: skip
 _WAIT_S = 2

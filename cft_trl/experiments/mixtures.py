@@ -22,7 +22,8 @@ from cft_trl.data.digests import content_digest
 from cft_trl.data.prompts import Prompting
 from cft_trl.errors import CFTError
 from cft_trl.experiments.settings import Arm
-from cft_trl.sources.reference import END, critique_from_reference
+from cft_trl.experiments.world import critique_of
+from cft_trl.sources.reference import END
 
 Row = dict[str, Any]
 
@@ -141,7 +142,7 @@ def _critiques(arm: Arm, rows: Sequence[Row]) -> Iterator[Row]:
     strangers = _strangers(rows) if arm.critique == "of another question" else {}
     for row in rows:
         for number in range(arm.critiques):
-            text = row["critique"] if not number else critique_from_reference(row, f"{row['id']}.{number}")
+            text = row["critique"] if not number else critique_of(row, number)
             verdict = row["verdict"]
             if arm.critique == "generic":
                 text = f"{GENERIC[verdict]}\n{END[verdict]}"

@@ -96,6 +96,9 @@ class World:
         templates: which of their templates; none named is all.
         unseen: those of them that no arm is trained on; a test set of its own.
         more_steps: levels of the third test set, of problems with more steps.
+        kinds: kinds of error in wrong responses; none named is all.
+        brief: critiques that compare number by number (`sources/reference_brief.py`), where calculations alone decide:
+            a base of a million parameters learns to judge by them.
         critiques: of `files`: rows with query, response, critique and a label. `--critiques` names another place.
         critic_tests: of `files`: a folder with ProcessBench's files.
         subsets: of `files`: which of them.
@@ -110,6 +113,8 @@ class World:
     templates: Texts = ()
     unseen: Texts = ()
     more_steps: _Levels = (1,)
+    kinds: Texts = ()
+    brief: bool = False
     critiques: str | None = None
     critic_tests: str = "processbench"
     subsets: Texts = ("gsm8k", "math")
@@ -121,8 +126,11 @@ class World:
             if not self.critiques:
                 raise CFTError("world.critiques=null: source files needs them; give a file of rows with critiques")
             return
-        from cft_trl.sources.arithmetic import TEMPLATES
+        from cft_trl.sources.arithmetic import KINDS, TEMPLATES
 
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise CFTError(f"world.kinds={kind!r}: no such error{nearest(kind, KINDS)}; known: {', '.join(KINDS)}")
         _check_levels("world", levels=self.levels, more_steps=self.more_steps)
         known = [template.name for level in self.levels for template in TEMPLATES[level]]
         _check_templates("templates", self.templates, known)
@@ -156,6 +164,7 @@ class Size:
             learning rate.
         base_levels: levels of the problems among them: of the world's own the world's templates, else all.
         drill: share of its rows that are bare sums, six to a row: arithmetic is what takes longest to learn.
+        compare: share of its rows that compare two numbers, six times: what a base of some size can do.
         target_tokens: tokens with loss of each training, in the view of equal target tokens.
         rows: of each training, in the view of equal rows.
         questions: in the pool of each seed; a question has four responses.
@@ -182,6 +191,7 @@ class Size:
     base_batch: Count = 16
     base_levels: _Levels = (0,)
     drill: Share = 0.3
+    compare: Share = 0.1
     base_learning_rate: _Rate = 3e-3
     target_tokens: Count = 16000
     rows: Count = 260
@@ -249,6 +259,8 @@ class Experiment:
             raise CFTError(f"experiment.baseline={self.baseline!r}: no arm of that name{near}")
         if self.world.source == "files":
             _check_files(self.arms)
+        if self.world.brief:
+            _check_brief(self.arms)
 
 
 def _check_files(arms: Mapping[str, Arm]) -> None:
@@ -269,6 +281,14 @@ def _check_files(arms: Mapping[str, Arm]) -> None:
         ):
             if asked:
                 raise CFTError(f"experiment.arms.{name}: world.source files has no {what}; give source arithmetic")
+
+
+def _check_brief(arms: Mapping[str, Arm]) -> None:
+    from cft_trl.sources.reference_brief import WORDINGS
+
+    for name, arm in arms.items():
+        if arm.critiques > WORDINGS:
+            raise CFTError(f"experiment.arms.{name}.critiques={arm.critiques}: brief ones have {WORDINGS} wordings")
 
 
 def read_experiment(path: str | Path) -> Experiment:

@@ -21,9 +21,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cft_trl.experiments.settings import VARIANTS, Size, World
-from cft_trl.sources.arithmetic import STYLES, as_record, corrupt, problems, right_solution, write
+from cft_trl.sources.arithmetic import STYLES, as_record, corrupt_as, problems, right_solution, write
 from cft_trl.sources.arithmetic.template import Problem
 from cft_trl.sources.reference import critique_from_reference
+from cft_trl.sources.reference_brief import brief_or_full
 
 Row = dict[str, Any]
 
@@ -44,24 +45,37 @@ def pool(world: World, seed: int, questions: int) -> Iterator[Row]:
         seed: Another one has other questions.
         questions: How many.
     """
-    rng = random.Random(f"experiment/pool/{seed}")
+    rng, kinds = random.Random(f"experiment/pool/{seed}"), world.kinds or None
     for number, problem in enumerate(_problems(world.levels, seed, "train", questions, world, seen=True)):
         styles = rng.sample(list(STYLES), len(STYLES))
-        wrong = [solution for _ in range(VARIANTS) if (solution := corrupt(problem, rng)) is not None]
+        wrong = [solution for _ in range(VARIANTS) if (solution := corrupt_as(problem, rng, kinds)) is not None]
         if len(wrong) < VARIANTS:
             continue
         for variant, solution in enumerate([right_solution(problem)] * VARIANTS + wrong):
             row = as_record(problem, solution, styles[variant], f"s{seed}-{number:06d}-{variant}")
-            row["critique"], row["teacher"] = critique_from_reference(row), "reference"
+            row["meta"] |= {"brief": world.brief}
+            row["critique"], row["teacher"] = critique_of(row), "reference"
             other = {**row, "response": write(wrong[variant % VARIANTS], styles[variant])}
             row["meta"] |= {
                 "question": number,
                 "variant": variant,
                 "reference": write(right_solution(problem), REFERENCE_STYLE),
-                "invented": critique_from_reference(other),
-                "missed": critique_from_reference({**row, "response": row["refinement"]}),
+                "invented": critique_of(other),
+                "missed": critique_of({**row, "response": row["refinement"]}),
             }
             yield row
+
+
+def critique_of(row: Row, wording: int = 0) -> str | None:
+    """The reference teacher's critique of a pool's row, brief where `meta` says so.
+
+    Args:
+        row: With `meta` as `pool` makes it.
+        wording: Another one says the same in other words.
+    """
+    if row["meta"]["brief"]:
+        return brief_or_full(row, wording)
+    return critique_from_reference(row, f"{row['id']}.{wording}" if wording else None)
 
 
 def trial_rows(world: World, split: str, count: int) -> Iterator[Row]:
@@ -80,7 +94,7 @@ def trial_rows(world: World, split: str, count: int) -> Iterator[Row]:
     for name, found in wanted.items():
         rng = random.Random(f"experiment/{split}/{name}")
         for number, problem in enumerate(found):
-            solution = right_solution(problem) if number % 2 else corrupt(problem, rng)
+            solution = right_solution(problem) if number % 2 else corrupt_as(problem, rng, world.kinds or None)
             row = as_record(
                 problem, solution or right_solution(problem), rng.choice(list(STYLES)), f"{name}-{number:06d}"
             )
@@ -89,17 +103,18 @@ def trial_rows(world: World, split: str, count: int) -> Iterator[Row]:
 
 
 def base_rows(world: World, size: Size) -> list[Row]:
-    """What the base is made with: bare sums, and questions with right solutions, as many of each level.
+    """What the base is made with: bare sums, comparisons, and questions with right solutions, as many of each level.
 
     Args:
         world: Of its own levels only its templates are taken, unseen ones too; of others all.
-        size: How many rows, of which levels, and the share of sums.
+        size: How many rows, of which levels, and the shares of sums and comparisons.
     """
     rng, levels = random.Random("experiment/base"), sorted(set(size.base_levels))
-    sums = round(size.base_rows * size.drill)
-    count = size.base_rows - sums
+    sums, compared = round(size.base_rows * size.drill), round(size.base_rows * size.compare)
+    count = size.base_rows - sums - compared
     known = [step.equation for problem in _problems(levels, _DRILL_SEED, "train", _DRILLED) for step in problem.steps]
     rows = [_drill(rng, number, known) for number in range(sums)]
+    rows += [_comparison(rng, number, known) for number in range(compared)]
     for at, level in enumerate(levels):
         share = count * (at + 1) // len(levels) - count * at // len(levels)
         own = world if level in world.levels else None
@@ -115,6 +130,17 @@ def _drill(rng: random.Random, number: int, known: Sequence[str]) -> Row:
     lines = rng.choices(known, k=6)
     asked = ", ".join(line.partition(" = ")[0] for line in lines)
     return {"id": f"drill-{number:06d}", "query": f"Compute {asked}.", "response": "\n".join(lines)}
+
+
+def _comparison(rng: random.Random, number: int, known: Sequence[str]) -> Row:
+    """`Compare 24 with 24, 19 with 24, …` with a line for each, of the drilled sums' results; half are the same."""
+    results = [equation.rpartition(" = ")[2] for equation in known]
+    pairs = []
+    for one in rng.choices(results, k=6):
+        pairs.append((one, one if rng.random() < 0.5 else rng.choice(results)))
+    asked = ", ".join(f"{one} with {other}" for one, other in pairs)
+    said = [f"{one} and {other} are {'the same' if one == other else 'not the same'}" for one, other in pairs]
+    return {"id": f"compare-{number:06d}", "query": f"Compare {asked}.", "response": "\n".join(said)}
 
 
 def _problems(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -10,9 +11,10 @@ from cft_trl.data.prompts import Prompting
 from cft_trl.data.verdict import parse_verdict
 from cft_trl.errors import CFTError
 from cft_trl.experiments.mixtures import Budget, arm_parts, take
-from cft_trl.experiments.settings import Arm, Size, World
+from cft_trl.experiments.settings import Arm, Experiment, Size, World
 from cft_trl.experiments.world import base_rows, pool, trial_rows
 from cft_trl.sources.arithmetic import split_of
+from cft_trl.sources.reference_brief import WORDINGS
 
 WORLD = World(levels=(1,), more_steps=(2,), unseen=("bus_stop", "reading_days"))
 
@@ -67,6 +69,56 @@ def test_the_base_drills_the_sums_of_its_own_problems():
         sums = {"+": int(left) + int(right), "-": int(left) - int(right), "×": int(left) * int(right)}
         assert int(value) <= 25
         assert int(value) * int(right) == int(left) if op == "÷" else int(value) == sums[op]
+
+
+def test_the_base_compares_numbers_half_of_which_are_the_same():
+    made = base_rows(World(), Size(base_rows=200, drill=0.0, compare=0.2))
+    lines = [line for row in made if row["query"].startswith("Compare ") for line in row["response"].split("\n")]
+    assert len(lines) == 6 * 40
+    said = Counter()
+    for line in lines:
+        one, other, end = re.fullmatch(r"(\d+) and (\d+) are (the same|not the same)", line).groups()
+        assert (one == other) == (end == "the same")
+        said[end] += 1
+    assert 0.4 < said["the same"] / len(lines) < 0.65
+    assert sum("Compute" in row["query"] for row in made) == 0
+
+
+def test_a_brief_world_has_only_errors_that_calculations_show_and_brief_critiques_throughout():
+    brief = World(kinds=("slip", "operation", "misread"), brief=True)
+    made = list(pool(brief, 0, 60))
+    assert len(made) == 240
+    for row in made:
+        for text in (row["critique"], row["meta"]["invented"], row["meta"]["missed"]):
+            assert re.match(r"Step 1: \d+ and \d+ (agree|differ)", text)
+        assert parse_verdict(row["critique"]) == row["verdict"]
+        assert parse_verdict(row["meta"]["invented"]) == "wrong"
+        assert parse_verdict(row["meta"]["missed"]) == "right"
+    of_tests = [*trial_rows(brief, "test", 40), *trial_rows(brief, "validation", 40)]
+    kinds = Counter(row["meta"]["error_kind"] for row in of_tests)
+    assert set(kinds) == {None, *brief.kinds}
+
+
+def test_brief_critiques_of_one_response_say_the_same_in_other_words():
+    [[part]] = arm_parts(Arm(critiques=WORDINGS), list(pool(World(kinds=("slip",), brief=True), 0, 4)))
+    of_response = {}
+    for row in part.rows:
+        of_response.setdefault((row["response"], row["verdict"]), []).append(row["critique"])
+    for (_, verdict), texts in of_response.items():
+        assert len(texts) == WORDINGS
+        assert len(set(texts)) == (WORDINGS if verdict == "wrong" else WORDINGS // 2)
+        assert {parse_verdict(text) for text in texts} == {verdict}
+        assert len({tuple(re.findall(r"\d+", text)) for text in texts}) == 1  # the same numbers, in the same order
+
+
+def test_more_brief_critiques_than_there_are_wordings_and_unknown_kinds_are_refused():
+    arms = {"base": Arm(train="nothing"), "many": Arm(critiques=WORDINGS + 1)}
+    with pytest.raises(CFTError, match=rf"arms.many.critiques={WORDINGS + 1}: brief ones have {WORDINGS} wordings"):
+        Experiment("x", "?", "base", arms, world=World(brief=True))
+    with pytest.raises(
+        CFTError, match=r"world\.kinds='slips': no such error \(did you mean 'slip'\?\); known: slip, op"
+    ):
+        World(kinds=("slips",))
 
 
 # ---- which rows ------------------------------------------------------------------------------------------------------

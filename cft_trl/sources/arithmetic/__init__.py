@@ -10,7 +10,7 @@ solution.py (how an answer is written), corrupt.py (how it goes wrong), records.
 """
 
 from .bank import TEMPLATES
-from .corrupt import KINDS, corrupt
+from .corrupt import KINDS, corrupt, corrupt_as
 from .records import SPLITS, arithmetic_records, as_record, problems, split_of
 from .solution import STYLES, Solution, right_solution, write
 from .template import Problem, Step, Template
@@ -27,6 +27,7 @@ __all__ = [
     "arithmetic_records",
     "as_record",
     "corrupt",
+    "corrupt_as",
     "problems",
     "right_solution",
     "split_of",

@@ -14,7 +14,7 @@ would give the error away (negative, with more decimals than the problem has, or
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 
 from .english import converts, is_clean, vocabulary
@@ -47,6 +47,23 @@ def corrupt(problem: Problem, rng: random.Random, kind: str | None = None) -> So
             wrong = _MAKERS[tried](problem, rng)
             if wrong is not None and _is_wrong(wrong, problem):
                 return wrong
+    return None
+
+
+def corrupt_as(problem: Problem, rng: random.Random, kinds: Collection[str] | None) -> Solution | None:
+    """A wrong solution of one of the kinds, tried in random order; as `corrupt` where `kinds` is None.
+
+    Args:
+        problem: The problem with its right solution.
+        rng: Where chance comes from.
+        kinds: Some of `KINDS`.
+    """
+    if kinds is None:
+        return corrupt(problem, rng)
+    for kind in sorted(kinds, key=lambda _: rng.random()):
+        solution = corrupt(problem, rng, kind)
+        if solution is not None:
+            return solution
     return None
 
 

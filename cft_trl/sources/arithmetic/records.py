@@ -24,7 +24,7 @@ from hashlib import sha256
 from cft_trl.errors import CFTError
 
 from .bank import TEMPLATES
-from .corrupt import KINDS, corrupt
+from .corrupt import KINDS, corrupt_as
 from .numbers import plain
 from .solution import STYLES, Solution, right_solution, write
 from .template import CONSTANT, GIVEN, Operand, Problem, Step
@@ -142,7 +142,7 @@ def _mixed(
         problem = next(stream)
         # Drawn without replacement, so that the ratio is exact over the whole and the order cannot be guessed.
         right = rng.random() * (count - number) < round(count * right_ratio) - right_so_far
-        solution = right_solution(problem) if right else _corrupt(problem, rng, kinds)
+        solution = right_solution(problem) if right else corrupt_as(problem, rng, kinds)
         if solution is None:
             continue
         yield problem, solution, rng.choice(styles)
@@ -156,7 +156,7 @@ def _paired(stream: Iterator[Problem], count: int, rng: random.Random, kinds: li
     number = 0
     while number < count:
         problem = next(stream)
-        wrong = _corrupt(problem, rng, kinds)
+        wrong = corrupt_as(problem, rng, kinds)
         if wrong is None:
             continue
         style = rng.choice(styles)
@@ -169,12 +169,12 @@ def _paired(stream: Iterator[Problem], count: int, rng: random.Random, kinds: li
 def _records(made: Iterator[_Made], prefix: str, critiques: bool, brief: bool) -> Iterator[dict]:
     # a later room: imported only to finish the rows
     from cft_trl.sources.reference import critique_from_reference
-    from cft_trl.sources.reference_brief import brief_critique
+    from cft_trl.sources.reference_brief import brief_or_full
 
     for number, (problem, solution, style) in enumerate(made):
         row = as_record(problem, solution, style, f"{prefix}-{number:06d}")
         if critiques:
-            row["critique"] = (brief and brief_critique(row)) or critique_from_reference(row)
+            row["critique"] = brief_or_full(row) if brief else critique_from_reference(row)
             row["teacher"] = "reference"
         yield row
 
@@ -208,17 +208,6 @@ def as_record(problem: Problem, solution: Solution, style: str, name: str) -> di
             "steps": [_as_json(step) for step in problem.steps],
         },
     }
-
-
-def _corrupt(problem: Problem, rng: random.Random, kinds: list[str] | None):
-    """A wrong solution of one of the kinds, tried in random order; of any kind where `kinds` is None."""
-    if kinds is None:
-        return corrupt(problem, rng)
-    for kind in sorted(kinds, key=lambda _: rng.random()):
-        solution = corrupt(problem, rng, kind)
-        if solution is not None:
-            return solution
-    return None
 
 
 def _as_json(step: Step) -> dict:
