@@ -92,7 +92,7 @@ def compare(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         peers = {kind: Peer(options, rows, model, Path(folder) / kind, kind) for kind in ("padded", "packed")}
         own = {
-            (who, kind): Step(make_trainer(who, kind, options, rows, tokenizer, f"{folder}/{who}-{kind}"))
+            (who, kind): Step(make_trainer(who, kind, options, rows, tokenizer, f"{folder}/{who}-{kind}"), kind="")
             for who in ("TRL", "cft-trl")
             for kind in ("padded", "packed")
         }
