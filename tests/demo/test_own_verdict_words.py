@@ -176,7 +176,7 @@ def test_whoever_sees_only_the_first_rows_is_told(tmp_path, capsys, monkeypatch)
         assert main(["browse", str(path), "--port", "0", *limit]) == 0
         assert capsys.readouterr().out.startswith(told)
     with path.open("a") as file:
-        file.write("{\n")
+        file.write('{"query": "", "response": "5"}\n')
     assert first_rows(str(path), 4)[1], "a row behind the last one is not read for what it says"
 
 
