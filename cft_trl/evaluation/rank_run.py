@@ -309,7 +309,13 @@ def _lines(
 def told_critique(
     text: str, finish_reason: str | None, odds: Odds, failure: str | None, preset: str | Wording
 ) -> dict[str, Any]:
-    """A critique as `ranked.jsonl` and the server tell it; `said` is the word, of a wording with words of its own."""
+    """A critique as `ranked.jsonl` and the server tell it; `said` is the word, of a wording with words of its own.
+
+    Args:
+        text, finish_reason, failure: Of the generation.
+        odds: Its verdict and P(right).
+        preset: The wording that it was asked in.
+    """
     return {
         "text": text,
         "finish_reason": finish_reason,
