@@ -11,7 +11,8 @@ from eval_folders import save_model
 from faulty_server import FaultyServer, _completion
 from hub_runs import SETTINGS, make_run
 from hub_server import OWNER, HubServer
-from space_app import Scripted, settings
+from space_app import Scripted, browser, settings
+from test_browse import served
 
 from cft_trl.cli import main
 from cft_trl.data.prompts import Wording
@@ -178,6 +179,22 @@ def test_whoever_sees_only_the_first_rows_is_told(tmp_path, capsys, monkeypatch)
     with path.open("a") as file:
         file.write('{"query": "", "response": "5"}\n')
     assert first_rows(str(path), 4)[1], "a row behind the last one is not read for what it says"
+
+
+@pytest.mark.slow
+def test_the_page_of_cft_browse_has_the_words():
+    with served(Rows(ROWS, more=True)) as url, browser() as chromium:
+        page = chromium.new_context(bypass_csp=True).new_page()
+        page.set_default_timeout(120_000)
+        page.goto(url)
+        page.wait_for_function("document.getElementById('place').textContent === '1 of 4'")
+        assert page.locator("select[name=verdict] option").all_inner_texts() == [
+            "any", "accept (1)", "reject (2)", "none (1)"]  # fmt: skip
+        assert page.locator("#count").inner_text() == "(the first 4 rows)"
+        assert page.locator("#facts .wrong").first.inner_text() == "reject"
+        page.locator("select[name=verdict]").select_option("right")
+        page.wait_for_function("document.getElementById('place').textContent === '1 of 1'")
+        assert page.locator("#facts .right").first.inner_text() == "accept"
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
