@@ -30,20 +30,18 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--name", help="configuration of a Hub dataset or a folder with a card")
     parser.add_argument("--split", default="train", help="its split (default train)")
     parser.add_argument("--revision", help="its revision on the Hub")
-    parser.add_argument("--limit", type=positive, help="the first so many rows")
+    parser.add_argument("--limit", type=positive, help="the first so many rows (default: all)")
     parser.add_argument("--host", default="127.0.0.1", help="where it listens (default %(default)s)")
     parser.add_argument("--port", type=whole_number, default=7870, help="default %(default)s; 0: any that is free")
     given = parser.parse_args(argv)
-    from cft_trl.demo.browse import Rows, make_server
+    from cft_trl.demo.browse import Rows, first_rows, make_server
     from cft_trl.progress import progress
-    from cft_trl.sources.local import load_local
 
-    records = list(
-        load_local(given.rows, split=given.split, name=given.name, revision=given.revision, limit=given.limit)
-    )
+    records, more = first_rows(given.rows, given.limit, split=given.split, name=given.name, revision=given.revision)
     with progress("rows read", len(records)) as advance:
-        rows = Rows(records, advance)
+        rows = Rows(records, advance, more)
+    told = f"the first {len(records):,} rows (--limit)" if more else f"{len(records):,} rows"
     with make_server(rows, given.host, given.port) as server:
-        print(f"{len(records):,} rows at http://{given.host}:{server.server_address[1]}/; Ctrl-C ends it", flush=True)
+        print(f"{told} at http://{given.host}:{server.server_address[1]}/; Ctrl-C ends it", flush=True)
         server.serve_forever()
     return 0

@@ -10,6 +10,7 @@ from cft_trl.commands.generation import (
     read_text,
     sampling_of,
     show,
+    told_verdict,
     write_rows,
 )
 from cft_trl.commands.parser import CommandParser
@@ -25,7 +26,8 @@ examples:
   cft critique my-model --query "2+2?" --response "5" --base-url http://localhost:8000/v1
   cft critique runs/quickstart --input solutions.jsonl --output critiques.jsonl     rows with columns query and response
 
-Written rows have the columns critique and verdict (right, wrong or null) beside those they came with.
+Written rows have the columns critique and verdict (right, wrong or null) beside those they came with; of a model with
+verdict words of its own also said, the word (accept, reject, a grade).
 """
 
 
@@ -67,7 +69,12 @@ def run(argv: list[str]) -> int:
             generator, queries, "critique", responses=responses, on_result=lambda *_: advance(1), **sampling
         )
     made = (
-        {**row, "critique": outcome.text, "verdict": outcome.rounds[0].verdict, "failure": outcome.failure}
+        {
+            **row,
+            "critique": outcome.text,
+            **told_verdict(outcome.text, outcome.rounds[0].verdict, sampling["prompt_preset"]),
+            "failure": outcome.failure,
+        }
         for row, outcome in zip(rows, outcomes, strict=True)
     )
     write_rows(made, options.output)

@@ -61,13 +61,16 @@ def run(argv: list[str]) -> int:
             or trained_preset(given.model, backend.commit(), on_hub=given.backend != "endpoint"),
             max_new_tokens=given.max_new_tokens,
         )
-        _print(run_eval_critic(settings, backend, output, ask_again=given.ask_again), output)
+        result = run_eval_critic(settings, backend, output, ask_again=given.ask_again)
+        _print(result, output, settings.prompt_preset)
     return 0
 
 
-def _print(result: dict[str, Any], output: Path) -> None:
+def _print(result: dict[str, Any], output: Path, preset: Any) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from cft_trl.data.prompts import own_verdicts
 
     table = Table(title=f"{result['model']} as a critic")
     for column in ("", *result["subsets"]):
@@ -99,6 +102,8 @@ def _print(result: dict[str, Any], output: Path) -> None:
     console = Console()
     console.print(table)
     console.print("In brackets the 95% interval. A critique without a verdict counts as a miss.", style="dim")
+    if words := own_verdicts(preset):
+        console.print(f"The critiques conclude with {words.told}.", highlight=False)
     if "f1" in result.get("average", {}):
         step = result["average"].get("first_error_f1")
         with_step = f", with the step {step:.1%}" if step is not None else ""

@@ -23,6 +23,7 @@ from cft_trl.commands.settings import (
     whole_number,
 )
 from cft_trl.data.layouts import conversation_text
+from cft_trl.data.prompts import Wording, own_verdicts, said_by
 from cft_trl.errors import CFTError
 from cft_trl.generation.modes import Endpoint, Event, LocalModel
 from cft_trl.models.trained_prompt import trained_preset
@@ -175,6 +176,17 @@ def write_rows(rows: Iterable[Mapping[str, Any]], output: Path | None) -> None:
         write_text(output, text)
 
 
+def told_verdict(critique: str | None, verdict: str | None, preset: str | Wording) -> dict[str, str | None]:
+    """The columns that tell a critique's verdict: `verdict`, and `said` where the wording has words of its own.
+
+    Args:
+        critique: Its text.
+        verdict: Right, wrong or None, as it was read.
+        preset: The wording it was asked in.
+    """
+    return {"verdict": verdict} | ({"said": said_by(critique, preset)} if own_verdicts(preset) else {})
+
+
 def check_output(output: Path | None) -> None:
     """Before hours of work: there is a folder that the file can be written to.
 
@@ -204,7 +216,7 @@ def show(events: Iterable[Event]) -> None:
             if event.outcome.finish_reason == "length":
                 print("cft: the text was cut at --max-new-tokens", file=sys.stderr)
         elif event.kind == "verdict":
-            word = event.text or "none"
+            word = event.said or event.text or "none"
             coloured = f"\033[1;{_COLOURS[event.text]}m{word}\033[0m" if sys.stdout.isatty() else word
             print(f"\n\nverdict: {coloured}", end="")
         else:

@@ -79,6 +79,7 @@ def run(argv: list[str]) -> int:
     key = None
     if given.key_env and not (key := os.environ.get(given.key_env, "")):
         raise CFTError(f"--key-env {given.key_env}: the variable is not set")
+    from cft_trl.data.prompts import own_verdicts
     from cft_trl.evaluation.rank_run import RankSettings
     from cft_trl.models.trained_prompt import trained_preset
 
@@ -99,6 +100,8 @@ def run(argv: list[str]) -> int:
             questions, settings, backend, output, data=given.data, failures=failures, ask_again=given.ask_again
         )
     _print(result, output)
+    if words := own_verdicts(preset):
+        print(f"The critiques conclude with {words.told}; P(right) is that of {' or '.join(words.of_right)}.")
     return 3 if result["unscored_responses"] == result["responses"] else 0
 
 

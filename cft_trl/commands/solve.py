@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from cft_trl.commands.generation import (
     add_generation_options,
@@ -12,6 +13,7 @@ from cft_trl.commands.generation import (
     read_text,
     sampling_of,
     show,
+    told_verdict,
     write_rows,
 )
 from cft_trl.commands.parser import CommandParser
@@ -84,13 +86,18 @@ def run(argv: list[str]) -> int:
     if options.samples > 1:
         rows = [{**row, "sample": sample} for row in rows for sample in range(options.samples)]
     check_output(options.output)
+    two_stage = options.mode == "two_stage"
     generator = open_generator(options)
     with progress("solutions", len(rows)) as advance:
         outcomes = run_mode(generator, [row["query"] for row in rows], on_result=lambda *_: advance(1), **asked)
     made = (
         {**row, "response": outcome.text, "finish_reason": outcome.finish_reason, "failure": outcome.failure}
-        | ({"rounds": [asdict(part) for part in outcome.rounds]} if options.mode == "two_stage" else {})
+        | ({"rounds": [_round(part, asked["prompt_preset"]) for part in outcome.rounds]} if two_stage else {})
         for row, outcome in zip(rows, outcomes, strict=True)
     )
     write_rows(made, options.output)
     return 3 if any(outcome.failure for outcome in outcomes) else 0
+
+
+def _round(part: Any, preset: Any) -> dict[str, Any]:
+    return asdict(part) | told_verdict(part.critique, part.verdict, preset)

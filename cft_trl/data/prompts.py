@@ -160,7 +160,7 @@ def stated_by(text: str | None, preset: str | Wording) -> StatedVerdict | None:
         >>> stated_by("Conclusion: accept [END]", words).verdict, stated_by("Conclusion: accept [END]", "paper") is None
         ('right', True)
     """
-    words = preset.verdicts if isinstance(preset, Wording) else None
+    words = own_verdicts(preset)
     return words.stated(text) if words else stated_verdict(text)
 
 
@@ -168,6 +168,23 @@ def verdict_by(text: str | None, preset: str | Wording) -> Verdict | None:
     """The verdict that a critique states in a wording's words: right, wrong or None."""
     found = stated_by(text, preset)
     return found.verdict if found else None
+
+
+def own_verdicts(preset: str | Wording) -> Verdicts | None:
+    """The verdict words of a wording's own; None for right and wrong."""
+    return preset.verdicts if isinstance(preset, Wording) else None
+
+
+def said_by(text: str | None, preset: str | Wording) -> str | None:
+    """The word of a wording's own that a critique concludes with; None where it has none of its own, or says none.
+
+    Example:
+        >>> words = Wording(verdicts=Verdicts(("1", "2", "3"), "2"))
+        >>> said_by("Conclusion: 3 [END]", words), said_by("Conclusion: right [END]", "paper")
+        ('3', None)
+    """
+    words = own_verdicts(preset)
+    return words.said(text) if words else None
 
 
 @dataclass(frozen=True)

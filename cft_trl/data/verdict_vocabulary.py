@@ -110,6 +110,22 @@ class Verdicts:
         """The words of which a response counts as right."""
         return self.words[self.words.index(self.right_from) :]
 
+    @property
+    def told(self) -> str:
+        """What the words mean, as the end of a sentence about critiques.
+
+        Example:
+            >>> Verdicts(("reject", "accept"), "accept").told
+            'accept (right) or reject (wrong)'
+            >>> Verdicts(("1", "2", "3", "4", "5"), "4").told
+            '1, 2, 3, 4 or 5 (from 4 on: right)'
+        """
+        if not self.graded:
+            wrong, right = self.words
+            return f"{right} (right) or {wrong} (wrong)"
+        *others, best = self.words
+        return f"{', '.join(others)} or {best} (from {self.right_from} on: right)"
+
     def meaning(self, word: str) -> Verdict:
         """What one of the words makes of a response."""
         return "right" if word in self.of_right else "wrong"

@@ -84,7 +84,7 @@ class Actions:
             CFTError: The request cannot be taken.
             Unanswered: The model did not answer, or not to the end.
         """
-        transcript = Transcript(checked(ask, self.settings))
+        transcript = Transcript(checked(ask, self.settings), preset=self.runtime.preset)
         yield transcript
         for events in self.runtime.stream(part, transcript.ask, visitor):
             transcript.add(events)
@@ -108,7 +108,7 @@ class Actions:
         """Answers a question.
 
         Streams; the last value has "done": true. Keys: answer, final_answer (or null), rounds (solution, critique,
-        verdict), finish_reason ("stop" or "length"), completion_tokens, done.
+        verdict and said, as of /critique), finish_reason ("stop" or "length"), completion_tokens, done.
 
         Args:
             question: The question.
@@ -123,7 +123,12 @@ class Actions:
         ask = Ask(mode, question, "", self._most(max_new_tokens), temperature, max_rounds, _seed(seed))
         for transcript in self._api(ask, ("direct", "single_pass", "two_stage")):
             rounds = [
-                {"solution": part.solution, "critique": part.critique or None, "verdict": part.verdict or None}
+                {
+                    "solution": part.solution,
+                    "critique": part.critique or None,
+                    "verdict": part.verdict or None,
+                    "said": part.said,
+                }
                 for part in transcript.parts
             ]
             answer = rounds[-1]["solution"] if rounds else ""
@@ -134,7 +139,8 @@ class Actions:
     ) -> dict[str, Any]:
         """Critiques a solution to a question.
 
-        Streams; the last value has "done": true. Keys: critique, verdict ("right", "wrong" or null),
+        Streams; the last value has "done": true. Keys: critique, verdict ("right", "wrong" or null), said (the word for
+        it, where the model was trained with verdict words of its own, else null),
         first_wrong_step (from 1, or null where none is named), steps (the solution as they are counted),
         finish_reason, completion_tokens, done.
 
@@ -150,6 +156,7 @@ class Actions:
             yield {
                 "critique": transcript.parts[0].critique if transcript.parts else "",
                 "verdict": transcript.verdict,
+                "said": transcript.said,
                 "first_wrong_step": transcript.first_wrong_step,
                 "steps": split_steps(transcript.ask.solution),
             } | _ending(transcript)

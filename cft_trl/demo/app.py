@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cft_trl.data.prompts import own_verdicts
 from cft_trl.demo.actions import Actions
 from cft_trl.demo.runtime import Runtime
 from cft_trl.demo.settings import DemoSettings
@@ -175,11 +176,13 @@ def _header(settings: DemoSettings, runtime: Runtime) -> str:
         for name, part in (("cft", "CFT"), ("base", "Base"))
         if name in runtime.names
     )
+    own = own_verdicts(runtime.preset)
+    words = f"<p>This model's critiques conclude with {escape(own.told)}.</p>" if own else ""
     untrained = settings.model == SMALL_MODEL and not settings.endpoint
     note = f'<p class="untrained">{_UNTRAINED}</p>' if untrained else ""
     return (
         "<h1>What does a model trained to critique do?</h1>"
         "<p>Critique fine-tuning teaches a language model to say what is right and wrong with a solution. "
         f"Ask it to solve, or to critique, and compare it with the model it came from.</p>"
-        f'<div class="model-chips">{names}</div>{note}'
+        f'<div class="model-chips">{names}</div>{words}{note}'
     )

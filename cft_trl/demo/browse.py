@@ -24,6 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 from cft_trl.data.read_rows import concluded
 from cft_trl.data.records import Record
 from cft_trl.data.verdict import contradiction
+from cft_trl.data.verdict_grammar import StatedVerdict
+from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.sources.trl_layouts import truths
@@ -39,18 +41,24 @@ class Rows:
     Args:
         records: In the order that they are shown in.
         advance: Called with how many rows have been read.
+        more: Whether these are the first ones, and there are more of them.
 
     Attributes:
-        facts: Per row its verdict, teacher, whether its verdict is the truth ("yes", "no", "unknown"), and length.
+        facts: Per row its verdict, the word for it where critiques conclude in words of their own, teacher, whether its
+            verdict is the truth ("yes", "no", "unknown"), and length.
+        words: These words, as far as the rows say them; None where they do not.
     """
 
-    def __init__(self, records: Sequence[Record], advance: Callable[[int], Any] = lambda count: None) -> None:
-        self.records = records
+    def __init__(
+        self, records: Sequence[Record], advance: Callable[[int], Any] = lambda count: None, more: bool = False
+    ) -> None:
+        self.records, self.more = records, more
+        self.words = _own_words(records)
         self.facts: list[dict[str, Any]] = []
         for begin in range(0, len(records), _BATCH):
             batch = records[begin : begin + _BATCH]
             known = truths(batch)
-            self.facts += [_facts(row, truth) for row, truth in zip(batch, known, strict=True)]
+            self.facts += [_facts(row, truth, self.words) for row, truth in zip(batch, known, strict=True)]
             advance(len(batch))
 
     def summary(self) -> dict[str, Any]:
@@ -58,12 +66,19 @@ class Rows:
         lengths = sorted(fact["length"] for fact in self.facts)
         return {
             "rows": len(self.facts),
+            "more": self.more,
             "verdict": {name: Counter(fact["verdict"] for fact in self.facts)[name] for name in VERDICTS},
+            "words": {name: self._shown(name) for name in VERDICTS},
             "teacher": dict(Counter(fact["teacher"] for fact in self.facts).most_common()),
             "agrees": {name: Counter(fact["agrees"] for fact in self.facts)[name] for name in AGREEMENTS},
             "contradicts": sum(fact["contradicts"] for fact in self.facts),
             "length": [lengths[0], lengths[len(lengths) // 2], lengths[-1]] if lengths else [0, 0, 0],
         }
+
+    def _shown(self, verdict: str) -> str:
+        """A verdict in the words that the rows have for it: "reject", "1, 2, 3"."""
+        found = {fact["said"] or verdict for fact in self.facts if fact["verdict"] == verdict} or {verdict}
+        return ", ".join(sorted(found, key=_in_order))
 
     def find(self, asked: Mapping[str, str]) -> list[int]:
         """The places of the rows that fit.
@@ -104,7 +119,7 @@ class Rows:
         filled = [place for place, line in enumerate(lines) if line.strip()]
         critique = record["critique"] or ""
         step = first_error_step(critique, [lines[place] for place in filled]) if fact["verdict"] == "wrong" else None
-        found = concluded(record)
+        found = _concluded(record, self.words)
         names = ("id", "query", "refinement", "reference_answer", "response_source", "source")
         return {
             **{name: record[name] for name in names},  # type: ignore[literal-required] # names of columns
@@ -114,7 +129,7 @@ class Rows:
             "wrong_step": filled[step - 1] if step and step <= len(filled) else None,
             "critique": critique,
             "verdict_span": [found.start, found.end] if found else None,
-            "contradiction": contradiction(critique) if critique else None,
+            "contradiction": _contradiction(record, self.words),
             "meta": record["meta"],
         }
 
@@ -122,16 +137,73 @@ class Rows:
 _SEARCHED = ("query", "response", "critique")
 
 
-def _facts(row: Record, truth: str | None) -> dict[str, Any]:
+def first_rows(source: str, limit: int | None = None, **where: Any) -> tuple[list[Record], bool]:
+    """Rows from the beginning, and whether there are more of them.
+
+    Args:
+        source: File, glob, folder or Hub id.
+        limit: How many; None for all.
+        where: `name`, `split` and `revision` of `load_local`.
+
+    Raises:
+        CFTError: They cannot be read.
+    """
+    from cft_trl.sources.local import load_local
+
+    if limit is None:
+        return list(load_local(source, **where)), False
+    try:
+        found = list(load_local(source, limit=limit + 1, **where))
+    except CFTError:  # it may be the row behind the last one that cannot be read
+        return list(load_local(source, limit=limit, **where)), True
+    return found[:limit], len(found) > limit
+
+
+def _own_words(records: Sequence[Record]) -> Verdicts | None:
+    """The verdict words that rows were built with (`meta["said"]`); None where they have none, or all say one thing."""
+    meant: dict[str, str] = {}
+    for row in records:
+        said = (row["meta"] or {}).get("said")
+        if isinstance(said, str) and row["verdict"] and meant.setdefault(said, row["verdict"]) != row["verdict"]:
+            return None
+    wrong, right = (
+        sorted((word for word, verdict in meant.items() if verdict == wanted), key=_in_order)
+        for wanted in ("wrong", "right")
+    )
+    try:
+        return Verdicts((*wrong, *right), right[0]) if wrong and right else None
+    except CFTError:  # a column "said" of something else
+        return None
+
+
+def _in_order(word: str) -> tuple[int, str]:
+    return len(word), word  # 9 before 10
+
+
+def _concluded(row: Record, words: Verdicts | None) -> StatedVerdict | None:
+    """What a row's critique concludes; nothing where it was built with words of its own and says none of them."""
+    meta = row["meta"] or {}
+    return None if words and "said" in meta and meta["said"] is None else concluded(row)
+
+
+def _contradiction(row: Record, words: Verdicts | None) -> str | None:
+    critique, meta = row["critique"] or "", row["meta"] or {}
+    if not critique or "said" not in meta:
+        return contradiction(critique) if critique else None
+    return words.contradiction(critique) if words else None
+
+
+def _facts(row: Record, truth: str | None, words: Verdicts | None) -> dict[str, Any]:
     critique = row["critique"] or ""
-    found = concluded(row)
+    found, said = _concluded(row, words), (row["meta"] or {}).get("said")
     verdict = found.verdict if found else None
     return {
         "verdict": verdict or "none",
+        "said": said if verdict and isinstance(said, str) else None,
         "teacher": row["teacher"] or "not named",
         "truth": truth,
         "agrees": "unknown" if truth is None or verdict is None else "yes" if verdict == truth else "no",
-        "contradicts": bool(critique and contradiction(critique)),
+        "contradicts": _contradiction(row, words) is not None,
         "length": len(critique),
     }
 

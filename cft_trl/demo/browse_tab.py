@@ -17,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 
-from cft_trl.demo.browse import VERDICTS, Rows
+from cft_trl.demo.browse import Rows, first_rows
 from cft_trl.demo.rendering import LATEX_DELIMITERS, plain, to_html
 from cft_trl.demo.settings import DemoSettings, display_name
 from cft_trl.demo.views import chip, critique_text
@@ -55,15 +55,12 @@ class ShownRows:
                 "so every verdict is the truth. CFT_ROWS shows a file, a folder or a dataset of the Hub instead."
             )
             return cls(Rows(records), about)
-        from cft_trl.sources.local import load_local
-
-        records = list(
-            load_local(
-                settings.rows, name=settings.rows_name, revision=settings.rows_revision, limit=settings.rows_limit
-            )
+        records, more = first_rows(
+            settings.rows, settings.rows_limit, name=settings.rows_name, revision=settings.rows_revision
         )
-        first = "The first " if len(records) == settings.rows_limit else ""
-        return cls(Rows(records), f"{first}{len(records):,} rows of {display_name(settings.rows)}.")
+        about = f"{len(records):,} rows of {display_name(settings.rows)}"
+        about = f"The first {about}, which has more; CFT_ROWS_LIMIT sets how many are shown." if more else f"{about}."
+        return cls(Rows(records, more=more), about)
 
 
 class BrowseTab:
@@ -78,7 +75,7 @@ class BrowseTab:
         gr.HTML(f"<p>{plain(self.about)}</p>", elem_classes="cft-about")
         with gr.Row(elem_classes="cft-filters"):
             filters: list[Any] = [
-                _choice("Verdict", "verdict", counts["verdict"], {name: name for name in VERDICTS}),
+                _choice("Verdict", "verdict", counts["verdict"], counts["words"]),
                 _choice("Teacher", "teacher", counts["teacher"], {name: name for name in counts["teacher"]}),
                 _choice("Verdict is the truth", "agrees", counts["agrees"], _KNOWN),
                 _choice("Contradicts itself", "contradicts", {"yes": counts["contradicts"]}, {"yes": "yes"}),
@@ -151,7 +148,7 @@ def row_html(row: dict[str, Any]) -> str:
         ("source", row["source"]),
     ]
     told = "".join(f"<span>{name} <b>{plain(str(value))}</b></span>" for name, value in facts if value)
-    verdict = chip("" if row["verdict"] == "none" else row["verdict"])
+    verdict = chip("" if row["verdict"] == "none" else row["verdict"], row["said"])
     clash = f"The critique {escape(row['contradiction'])}." if row["contradiction"] else ""
     return (
         f'<div class="cft-view"><div class="row-facts">{verdict}{told}</div>'

@@ -106,7 +106,8 @@ longest answer may take. **That it starts there is not confirmed**: the page of
 ## API
 
 Two endpoints, both streaming; the last value has `"done": true`. A request that is not taken fails with a sentence that
-says why.
+says why. `verdict` is right, wrong or null; `said` is the word for it, where the model was trained with verdict words
+of its own (accept, reject, a grade), else null.
 
 ```python
 from gradio_client import Client

@@ -17,6 +17,7 @@ from typing import Any
 
 import gradio as gr
 
+from cft_trl.data.prompts import own_verdicts
 from cft_trl.demo import learn
 from cft_trl.demo.actions import STOPPED, Actions, status
 from cft_trl.demo.asks import MAX_TEMPERATURE, Ask
@@ -25,7 +26,7 @@ from cft_trl.demo.rendering import LATEX_DELIMITERS
 from cft_trl.demo.settings import DemoSettings
 
 MODES = [("Direct", "direct"), ("Single pass", "single_pass"), ("Two-stage", "two_stage")]
-MODES_INFO = "Single pass: solve, critique, correct in one text. Two-stage: critiqued in a fresh prompt, until right."
+MODES_INFO = "Single pass: solve, critique, correct in one text. Two-stage: critiqued in a fresh prompt, until {right}."
 SAMPLED = 0.6  # the temperature of two-stage where none is set: greedily, every round would be the first again
 
 
@@ -43,7 +44,9 @@ class Page:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=320):
                 question = self._question("solve-question", next(iter(QUESTIONS.values())))
-                mode = gr.Radio(MODES, value="direct", label="Mode", info=MODES_INFO, elem_id="solve-mode")
+                words = own_verdicts(self.actions.runtime.preset)
+                info = MODES_INFO.format(right=f"it says {' or '.join(words.of_right)}" if words else "right")
+                mode = gr.Radio(MODES, value="direct", label="Mode", info=info, elem_id="solve-mode")
                 run, stop = self._buttons("Solve", "solve")
                 _examples({label: [text] for label, text in QUESTIONS.items()}, [question], "solve-examples")
                 dials = self._dials("solve", rounds=True)

@@ -48,6 +48,9 @@ class Runtime:
 
     Args:
         models: Models to take instead of loading any, by part.
+
+    Attributes:
+        preset: The wording that critiques are asked in and read by.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Runtime:
             self.names["base"] = display_name(settings.base_model)
         self.loaded: dict[str, Loaded] = {}
         self._models = dict(models or {})
-        self._preset: str | Wording = settings.wording or "paper"
+        self.preset: str | Wording = settings.wording or "paper"
         self._running: dict[threading.Event, str] = {}  # what ends a text -> whose it is
 
     def load(self) -> None:
@@ -97,7 +100,7 @@ class Runtime:
                 self.loaded[part].told += ", not on the base it was trained on"
             self._models[part] = _local(source, commits[part], base)
         # The base model is asked in the other's words: they are compared on the same input.
-        self._preset = settings.wording or trained_preset(settings.model, commits["cft"], on_hub=not settings.endpoint)
+        self.preset = settings.wording or trained_preset(settings.model, commits["cft"], on_hub=not settings.endpoint)
 
     def note(self, part: str) -> str:
         """What a visitor is to know of a model that is no longer what it was loaded from; "" as long as it is."""
@@ -130,7 +133,7 @@ class Runtime:
             ask.query,
             ask.mode,
             response=ask.solution if ask.mode == "critique" else None,
-            prompt_preset=self._preset,
+            prompt_preset=self.preset,
             max_rounds=ask.max_rounds,
             seed=ask.seed,
             **sampling,

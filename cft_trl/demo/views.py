@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cft_trl.data.verdict import parse_verdict
+from cft_trl.data.prompts import Wording, said_by, verdict_by
 from cft_trl.demo.asks import Ask
-from cft_trl.demo.rendering import DISPLAY, INLINE, MAX_CHARS, formula, to_html
+from cft_trl.demo.rendering import DISPLAY, INLINE, MAX_CHARS, formula, plain, to_html
 from cft_trl.evaluation.first_error import first_error_step
 from cft_trl.generation.modes import STOP_STRINGS, Event, Outcome
 from cft_trl.grading.answers import extract_answer
@@ -41,6 +41,7 @@ class _Part:
     solution: str = ""
     critique: str = ""
     verdict: str | None = None  # "" for none; None while the critique is not done
+    said: str | None = None
 
 
 @dataclass
@@ -50,11 +51,13 @@ class Transcript:
     Attributes:
         parts: One per round; a mode without rounds has one.
         outcome: When the model is done.
+        preset: The wording that critiques are asked in, whose verdict words they conclude with.
     """
 
     ask: Ask
     parts: list[_Part] = field(default_factory=list)
     outcome: Outcome | None = None
+    preset: str | Wording = "paper"
 
     def add(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -64,7 +67,7 @@ class Transcript:
             if event.kind == "end":
                 self.outcome = event.outcome
             elif event.kind == "verdict":
-                part.verdict = event.text
+                part.verdict, part.said = event.text, event.said
             elif len(part.solution if event.kind == "solution" else part.critique) <= MAX_CHARS:
                 setattr(part, event.kind, getattr(part, event.kind) + event.text)
 
@@ -77,6 +80,11 @@ class Transcript:
     def verdict(self) -> str | None:
         """Of the (last) critique: "right", "wrong" or None."""
         return (self.parts[-1].verdict or None) if self.parts else None
+
+    @property
+    def said(self) -> str | None:
+        """The word of the model's own that the (last) critique concludes with; None where it has none of its own."""
+        return self.parts[-1].said if self.parts else None
 
     @property
     def first_wrong_step(self) -> int | None:
@@ -98,7 +106,7 @@ class Transcript:
         """One sentence on how it ended, for the status line."""
         if self.ask.mode == "critique":
             step = f"; the first wrong step is number {self.first_wrong_step}" if self.first_wrong_step else ""
-            return {"right": "Verdict: right", "wrong": "Verdict: wrong"}.get(self.verdict or "", "No verdict") + step
+            return (f"Verdict: {self.said or self.verdict}" if self.verdict else "No verdict") + step
         answer = (self.final_answer or "")[:_MAX_ANSWER]
         told = f"Final answer: {answer}" if answer else "No final answer found"
         if self.ask.mode == "two_stage":
@@ -114,9 +122,10 @@ class Transcript:
 
     def _answer(self) -> str:
         text = self.parts[0].solution
-        verdict = parse_verdict(text) if self.ask.mode == "single_pass" and self.outcome else None
-        said = f'<div class="row">What it says of its own solution: {chip(verdict)}</div>' if verdict else ""
-        return _text(text, not self.outcome) + said + self._final()
+        verdict = verdict_by(text, self.preset) if self.ask.mode == "single_pass" and self.outcome else None
+        shown = chip(verdict, said_by(text, self.preset))
+        told = f'<div class="row">What it says of its own solution: {shown}</div>' if verdict else ""
+        return _text(text, not self.outcome) + told + self._final()
 
     def _rounds(self) -> str:
         made = []
@@ -124,7 +133,7 @@ class Transcript:
             last = number == len(self.parts) and not self.outcome
             critique = ""
             if part.critique:
-                head = f'<div class="row"><span class="part-name">Critique</span>{chip(part.verdict)}</div>'
+                head = f'<div class="row"><span class="part-name">Critique</span>{chip(part.verdict, part.said)}</div>'
                 critique = head + _text(critique_text(part.critique), last)
             made.append(
                 f'<div class="round"><div class="round-name">Round {number}</div>'
@@ -135,7 +144,8 @@ class Transcript:
 
     def _critique(self) -> str:
         part = self.parts[0]
-        head = f'<div class="row verdict-row"><span class="part-name">Verdict</span>{chip(part.verdict)}</div>'
+        shown = chip(part.verdict, part.said)
+        head = f'<div class="row verdict-row"><span class="part-name">Verdict</span>{shown}</div>'
         text = _text(critique_text(part.critique), not self.outcome)
         return head + text + solution_html(self.ask.solution, self.first_wrong_step)
 
@@ -155,9 +165,15 @@ class Transcript:
         return ""
 
 
-def chip(verdict: str | None) -> str:
-    """A verdict as a word with a sign and a colour: "right", "wrong", "" (none), or None (not there yet)."""
+def chip(verdict: str | None, said: str | None = None) -> str:
+    """A verdict as a word with a sign and a colour.
+
+    Args:
+        verdict: "right", "wrong", "" (none), or None (not there yet).
+        said: The word for it, where that is another.
+    """
     name, sign, words = _CHIPS[verdict]
+    words = plain(said) if said else words
     return f'<span class="chip {name}"><span class="sign">{sign}</span>{words}</span>'
 
 

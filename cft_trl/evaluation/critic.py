@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cft_trl.data.prompt_templates import response_steps
-from cft_trl.data.prompts import Wording, verdict_by
+from cft_trl.data.prompts import Wording, own_verdicts, said_by, verdict_by
 from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.first_error import first_error_step
@@ -76,8 +76,9 @@ def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") ->
 
     Returns:
         `id`, `truth`, `verdict` (or None), `critique`, `level`, `steps` (how many), `first_error` and `named_step` (both
-        from 1, or None). Only a critique that concludes wrong is asked which step it means. In a wording with grades
-        also `grade` (the row's, from its `meta`, or None), `said` and `off`, how many grades the two lie apart.
+        from 1, or None). Only a critique that concludes wrong is asked which step it means. In a wording with words of
+        its own also `said`, the word; with grades `grade` (the row's, from its `meta`, or None) and `off`, how many
+        grades the two lie apart.
 
     Example:
         >>> row = {"id": "a", "verdict": "wrong", "response": "1 + 1 = 2", "steps": ["1 + 1 = 2", "2 + 1 = 4"], "first_error": 2}
@@ -88,8 +89,9 @@ def judge(row: Mapping[str, Any], text: str, preset: str | Wording = "paper") ->
     meta = row.get("meta") or {}
     steps = row.get("steps") or response_steps(row.get("response") or "")
     verdict = verdict_by(text, preset)
-    verdicts = preset.verdicts if isinstance(preset, Wording) else None
+    verdicts = own_verdicts(preset)
     return {
+        **({"said": said_by(text, preset)} if verdicts else {}),
         **(_graded(row, text, verdicts) if verdicts and verdicts.graded else {}),
         "id": row.get("id"),
         "truth": row["verdict"],

@@ -41,7 +41,7 @@ COLUMNS = {
     "prompt_tokens": "int32", "completion_tokens": "int32", "verdict": "string", "named_step": "int32",
     "fingerprint": "string",
 }  # fmt: skip
-GRADE_COLUMNS = {"grade": "string", "said": "string", "off": "int32"}  # in a wording with grades
+OWN_COLUMNS = {"grade": "string", "said": "string", "off": "int32"}  # in verdict words of one's own; of a pair said
 
 Messages = list[dict[str, str]]
 
@@ -175,7 +175,7 @@ def _line(row: CriticRow, messages: Messages, answer: Mapping[str, Any], setting
     return {
         **{name: row[name] for name in ("id", "subset", "query", "response")},
         **{name: found[name] for name in ("truth", "first_error", "steps", "verdict", "named_step")},
-        **{name: found[name] for name in GRADE_COLUMNS if name in found},
+        **{name: found[name] for name in OWN_COLUMNS if name in found},
         "prompt": json.dumps(messages, ensure_ascii=False),
         "text": text,
         "finish_reason": answer.get("finish_reason", "failed"),
@@ -188,7 +188,7 @@ def _write(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     partial = path.with_name(f".{path.name}.partial")
-    columns = [*COLUMNS.items(), *(GRADE_COLUMNS.items() if lines and "grade" in lines[0] else ())]
+    columns = [*COLUMNS.items(), *((name, kind) for name, kind in OWN_COLUMNS.items() if lines and name in lines[0])]
     try:
         path.parent.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(list(lines), pa.schema(columns)), partial, compression="zstd")

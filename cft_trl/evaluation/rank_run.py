@@ -21,7 +21,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import check_writable, write_text
-from cft_trl.data.prompts import Prompting, Wording, chat_messages, told_wording
+from cft_trl.data.prompts import Prompting, Wording, chat_messages, own_verdicts, said_by, told_wording
 from cft_trl.data.records import reading_digest
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, not_answered, out_of_memory
@@ -209,7 +209,7 @@ def run_rank(
     scores = [[score_of([one.odds for one in text]) for text in of] for of in critiques]
     chosen = [choose([score["p_right"] for score in of], group) for of, group in zip(scores, same, strict=True)]
     lines = [line for at, of in enumerate(questions) for line in _lines(of, scores[at], critiques[at], right[at],
-             same[at], chosen[at])]  # fmt: skip
+             same[at], chosen[at], settings.prompt_preset)]  # fmt: skip
     write_text(output / ROWS, "\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
     result = {
         "model": backend.model,
@@ -282,6 +282,7 @@ def _lines(
     right: Sequence[bool] | None,
     same: Sequence[int | None],
     chosen: Mapping[str, int | None],
+    preset: str | Wording,
 ) -> list[dict[str, Any]]:
     known = [at for at in range(len(scores)) if scores[at]["p_right"] is not None]
     order = sorted(known, key=lambda at: (-scores[at]["p_right"], at))
@@ -298,14 +299,32 @@ def _lines(
             "same_answer_as": same[at],
             "chosen_by": [way for way, place in chosen.items() if place == at],
             "critiques": [
-                {"text": one.text, "finish_reason": one.finish_reason, "verdict": one.odds.verdict,
-                 "p_right": one.odds.p_right, "missing": one.odds.missing}
-                | ({"failure": one.failure} if one.failure else {})
-                for one in critiques[at]
+                told_critique(one.text, one.finish_reason, one.odds, one.failure, preset) for one in critiques[at]
             ],
         }
         for rank, at in enumerate(order, 1)
-    ]  # fmt: skip
+    ]
+
+
+def told_critique(
+    text: str, finish_reason: str | None, odds: Odds, failure: str | None, preset: str | Wording
+) -> dict[str, Any]:
+    """A critique as `ranked.jsonl` and the server tell it; `said` is the word, of a wording with words of its own.
+
+    Args:
+        text, finish_reason, failure: Of the generation.
+        odds: Its verdict and P(right).
+        preset: The wording that it was asked in.
+    """
+    return {
+        "text": text,
+        "finish_reason": finish_reason,
+        "verdict": odds.verdict,
+        **({"said": said_by(text, preset)} if own_verdicts(preset) else {}),
+        "p_right": odds.p_right,
+        "missing": odds.missing,
+        **({"failure": failure} if failure else {}),
+    }
 
 
 def _counted(

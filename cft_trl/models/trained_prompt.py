@@ -35,9 +35,9 @@ def told_preset(model: str, revision: str | None = None, *, on_hub: bool = True)
     Args:
         model, revision, on_hub: As there.
     """
-    names = ("quickstart.json", "settings.json", "training.json")
-    places = [folder / name for folder in (Path(model), Path(model).parent) for name in names]
-    if on_hub and not Path(model).exists() and (pushed := _record_on_hub(model, revision)):
+    names, here = ("quickstart.json", "settings.json", "training.json"), Path(model).expanduser()
+    places = [folder / name for folder in (here, here.parent) for name in names]
+    if on_hub and not here.exists() and (pushed := _record_on_hub(model, revision)):
         places = [pushed]
     for path in places:
         try:

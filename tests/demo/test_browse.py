@@ -165,7 +165,7 @@ def test_the_space_shows_rows_of_a_file_and_says_what_they_are(tmp_path):
     shown = ShownRows.of(DemoSettings(rows=str(path)))
     assert (len(shown.rows.facts), shown.about) == (4, "4 rows of mine.jsonl.")
     few = ShownRows.of(DemoSettings(rows=str(path), rows_limit=2))
-    assert few.about == "The first 2 rows of mine.jsonl."
+    assert few.about == "The first 2 rows of mine.jsonl, which has more; CFT_ROWS_LIMIT sets how many are shown."
     assert "arithmetic source" in ShownRows.of(DemoSettings()).about
     with pytest.raises(CFTError, match=r"none\.jsonl"):
         ShownRows.of(DemoSettings(rows=str(tmp_path / "none.jsonl")))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cft_trl.errors import CFTError
-from cft_trl.generation.vllm_server import free_port, last_words, vllm_server
+from cft_trl.generation.vllm_server import free_port, last_words, start_seconds, vllm_server
 
 # What the real server does as far as we can see it: a front end, and a worker that hears no SIGTERM.
 FRONT_END = """\
@@ -152,6 +152,26 @@ def test_a_server_that_never_answers_is_given_up(stand_in):
         pass
     assert gone(worker_pid(stand_in))
     assert (stand_in / "mine.log").is_file()
+
+
+def test_how_long_a_server_may_load_is_set_by_a_variable(stand_in, monkeypatch):
+    monkeypatch.setenv("CFT_VLLM_START_SECONDS", "0.5")
+    with (
+        pytest.raises(CFTError, match=r"not answered within 0\.5 s \(CFT_VLLM_START_SECONDS gives it longer\)"),
+        vllm_server(str(stand_in / "model"), options=["--never-ready"]),
+    ):
+        pass
+    monkeypatch.setattr("cft_trl.generation.vllm_server.process_group", lambda *_: pytest.fail("it was started"))
+    for wrong in ("ten", "0", "-5", "nan", "inf", "5 min"):
+        monkeypatch.setenv("CFT_VLLM_START_SECONDS", wrong)
+        with (
+            pytest.raises(CFTError, match=rf"^CFT_VLLM_START_SECONDS={wrong}: give seconds, above 0, as 1800$"),
+            vllm_server(str(stand_in / "model")),
+        ):
+            pass
+    for unset in ("", " "):
+        monkeypatch.setenv("CFT_VLLM_START_SECONDS", unset)
+        assert start_seconds() == 600.0
 
 
 def test_no_vllm_is_told_with_what_to_install(stand_in, monkeypatch):

@@ -104,6 +104,49 @@ def greedy(model, tokenizer, question, count):
     return tokenizer.decode(ids[start:], skip_special_tokens=True)
 
 
+# ---- no tokenizer of its own ----
+
+
+def bare_adapter(folder, base):
+    """An adapter as `save_pretrained` of PEFT alone leaves it."""
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**LORA)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("beside", [(), ("config.json",)], ids=["alone", "beside its base's config.json"])
+def test_an_adapter_without_a_tokenizer_has_that_of_its_base(tmp_path, capsys, beside):
+    base = base_folder(tmp_path / "base")
+    folder = bare_adapter(tmp_path / "adapter", base)
+    for name in beside:  # as other tools leave it
+        shutil.copy(base / name, folder / name)
+    assert not [path.name for path in folder.iterdir() if "token" in path.name or "vocab" in path.name]
+    wanted = load_tokenizer(str(base))
+    _, found = load_model(str(folder), dtype="float32")
+    assert found.get_vocab() == wanted.get_vocab()
+    assert found.chat_template == load_tokenizer(str(folder)).chat_template == wanted.chat_template
+    asked = ["--query", "2 + 2?", "--response", "5", "--max-new-tokens", "2"]
+    assert main(["critique", str(folder), *asked]) == 0
+    assert main(["merge", str(folder), str(tmp_path / "merged")]) == 0
+    assert load_tokenizer(str(tmp_path / "merged")).chat_template == wanted.chat_template
+    other = load_tokenizer(str(base))
+    other.chat_template = "{{ messages[0].content }}"
+    shutil.copytree(base, tmp_path / "other")
+    other.save_pretrained(tmp_path / "other")
+    assert load_tokenizer(str(folder), adapter_base=str(tmp_path / "other")).chat_template == other.chat_template
+
+
+def test_an_adapter_without_a_tokenizer_whose_base_has_none_is_told_in_a_line(tmp_path):
+    base = base_folder(tmp_path / "base")
+    folder = bare_adapter(tmp_path / "adapter", base)
+    for path in base.glob("*token*"):
+        path.unlink()
+    with pytest.raises(CFTError, match=rf"^no tokenizer could be loaded from '{base}', the base of '{folder}': "):
+        load_tokenizer(str(folder))
+    shutil.rmtree(base)
+    with pytest.raises(CFTError, match=r"is an adapter on .*; --adapter-base names another place"):
+        load_tokenizer(str(folder))
+
+
 # ---- the base ----
 
 
