@@ -282,6 +282,6 @@ def _verdicts(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _last_verdict(row: Row) -> str | None:
-    if row["mode"] == "single_pass":
+    if row["mode"] == "single_pass" and "verdicts" not in row["meta"]:  # of an evaluation from before 2026-11-30
         return parse_verdict(row["text"])
     return (row["meta"].get("verdicts") or [None])[-1]

@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from cft_trl.data.folders import check_writable, write_text
+from cft_trl.data.prompts import verdict_by
 from cft_trl.environment import require
 from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import Backend, circumstances, out_of_memory
@@ -264,6 +265,8 @@ def _lines(
         meta |= {key: kept[key] for key in ("verdicts", "failure", "fingerprint", "without") if key in kept}
         if judged:
             meta["turn"] = sample + 1
+        elif settings.mode == "single_pass":  # what it says of its own solution, in its own words
+            meta["verdicts"] = [verdict_by(kept["text"], settings.prompt_preset)]
         yield {
             "task": name,
             "id": f"{row['id']}.{sample + 1}" if judged else row["id"],

@@ -16,10 +16,13 @@ from eval_runs import GSM8K, Scripted, backend, right_for_even, write_benchmarks
 from faulty_server import FaultyServer
 
 from cft_trl.cli import main
+from cft_trl.data.prompts import Wording
+from cft_trl.data.verdict_vocabulary import Verdicts
 from cft_trl.errors import CFTError
 from cft_trl.evaluation import backends
 from cft_trl.evaluation.backends import Backend, check_fits, out_of_memory
 from cft_trl.evaluation.generations import COLUMNS, answer_letter, read_generations
+from cft_trl.evaluation.report import make_report
 from cft_trl.evaluation.run import run_evaluation
 from cft_trl.evaluation.sampling import draw, sample_of
 from cft_trl.evaluation.settings import EvalSettings, parse_tasks
@@ -334,6 +337,17 @@ def test_the_command_runs_a_real_tiny_model_and_prints_both_graders(tmp_path, to
     told = capsys.readouterr().out
     assert "comparison only" in told
     assert "strict" in told
+
+
+def test_a_single_pass_is_read_in_the_words_that_the_model_was_trained_with(tmp_path):
+    words = Wording(template="{{ query }} {{ response }}", verdicts=Verdicts(("reject", "accept"), "accept"))
+    settings = EvalSettings(tasks={"gsm8k": None}, mode="single_pass", prompt_preset=words)
+    says = Scripted(lambda conversation, seed: "\\boxed{99}\n\nConclusion: reject [END]")
+    run_evaluation(settings, backend(says), tmp_path / "out")
+    rows = read_generations(tmp_path / "out" / "generations" / "gsm8k.parquet")
+    assert [row["meta"]["verdicts"] for row in rows] == [["wrong"]] * len(GSM8K)
+    found = make_report([tmp_path / "out"])["verdicts"]["gsm8k"]["out"]
+    assert (found["wrong"], found["none"], found["wrong_answers_called_wrong"]) == (8, 0, 8)
 
 
 @pytest.mark.slow
