@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from importlib import resources
@@ -20,6 +19,7 @@ from cft_trl.evaluation.report_figures import bounds, p_value, percent, points
 from cft_trl.experiments.base import SCRATCH
 from cft_trl.experiments.results import Tables
 from cft_trl.experiments.settings import VIEWS
+from cft_trl.models.run_record import processor
 from cft_trl.plots import plot_arms
 
 TITLES = {"tokens": "Equal target tokens", "rows": "Equal rows"}
@@ -36,7 +36,7 @@ def machine(device: str) -> dict[str, Any]:
 
     on_gpu = device == "gpu" and torch.cuda.is_available()
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "accelerator": torch.cuda.get_device_name() if on_gpu else "none",
         "torch": torch.__version__,

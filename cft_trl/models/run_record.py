@@ -109,7 +109,7 @@ def machine(processes: int = 1) -> dict[str, Any]:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "accelerators": dict(Counter(torch.cuda.get_device_name(index) for index in range(count))),
@@ -130,7 +130,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     import platform
 
     try:
