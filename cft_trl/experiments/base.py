@@ -5,8 +5,8 @@ critique. Why from scratch: SmolLM2-135M costs about 0.7 GFLOP per token trained
 half; a million parameters with a vocabulary of the world's own texts cost a hundredth of that, so that a grid of arms,
 seeds and learning rates fits a CPU. Why of one step with small numbers: on two-step problems with numbers up to a
 hundred 1.2 million target tokens taught such a model to write solutions and to solve 4 to 8% of them, because it has to
-learn hundreds of sums; of level 0 there are some eighty. A share of its rows is those sums alone. It is made once per
-settings and kept:
+learn hundreds of sums; of level 0 there are some eighty. A share of its rows is those sums alone; another
+compares numbers, as critiques do. It is made once per settings and kept:
 
     CACHE/experiments/base-3f9c0a7e51d2c6b8/    a folder that `from_pretrained` loads
 """
