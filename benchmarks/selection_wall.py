@@ -56,8 +56,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    os.environ.setdefault("CFT_VLLM_OPTIONS", "--enforce-eager --max-model-len 1024")
+    os.environ.setdefault("CFT_VLLM_OPTIONS", "--enforce-eager --max-model-len 1024 --gpu-memory-utilization 0.5")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    # What is timed asks the Hub nothing; without a network it would try again for minutes.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     told: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="cft-selection-") as scratch:
