@@ -180,7 +180,8 @@ class Size:
             base from scratch saves them in any case.
 
     Raises:
-        CFTError: A value is out of range, the vocabulary too small, or the width no multiple of 32.
+        CFTError: A value is out of range, the vocabulary too small, the width no multiple of 32, or the shares of sums
+            and comparisons are more than all rows.
     """
 
     model: str = "scratch"
@@ -211,6 +212,11 @@ class Size:
         _check_levels("size", base_levels=self.base_levels)
         if self.vocabulary < 300:
             raise CFTError(f"size.vocabulary={self.vocabulary}: give a whole number from 300")
+        if self.drill + self.compare > 1:
+            raise CFTError(
+                f"size.drill={self.drill:g} and size.compare={self.compare:g}: shares of the base's rows; "
+                "together they are at most 1"
+            )
         if self.width % 32:
             raise CFTError(f"size.width={self.width}: give a multiple of 32, the width of a head")
 
@@ -288,7 +294,10 @@ def _check_brief(arms: Mapping[str, Arm]) -> None:
 
     for name, arm in arms.items():
         if arm.critiques > WORDINGS:
-            raise CFTError(f"experiment.arms.{name}.critiques={arm.critiques}: brief ones have {WORDINGS} wordings")
+            raise CFTError(
+                f"experiment.arms.{name}.critiques={arm.critiques}: brief ones have {WORDINGS} wordings; "
+                "give at most that"
+            )
 
 
 def read_experiment(path: str | Path) -> Experiment:
