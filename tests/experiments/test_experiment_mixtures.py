@@ -115,6 +115,8 @@ def test_more_brief_critiques_than_there_are_wordings_and_unknown_kinds_are_refu
     arms = {"base": Arm(train="nothing"), "many": Arm(critiques=WORDINGS + 1)}
     with pytest.raises(CFTError, match=rf"arms.many.critiques={WORDINGS + 1}: brief ones have {WORDINGS} wordings"):
         Experiment("x", "?", "base", arms, world=World(brief=True))
+    with pytest.raises(CFTError, match=r"size\.drill=0\.95 and size\.compare=0\.1: shares .* at most 1"):
+        Size(drill=0.95)
     with pytest.raises(
         CFTError, match=r"world\.kinds='slips': no such error \(did you mean 'slip'\?\); known: slip, op"
     ):
