@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cft_trl.data.hub_commits import cache_alone_if_unreachable
 from cft_trl.data.prompts import Wording, verdict_by
 from cft_trl.environment import require
 from cft_trl.errors import CFTError, nearest
@@ -217,13 +218,14 @@ def find_overlap(rows: Sequence[Mapping[str, Any]], *, near: bool = True) -> tup
     from cft_trl.sources.decontaminate import copies, problem_texts
 
     texts, unchecked = {}, []
-    for benchmark in BENCHMARKS.values():
-        if benchmark.drawn:
-            continue
-        try:
-            texts[benchmark.name] = problem_texts(benchmark.name, load_benchmark(benchmark.name))
-        except CFTError:  # no such file, or no Hub here
-            unchecked.append(benchmark.name)
+    with cache_alone_if_unreachable():
+        for benchmark in BENCHMARKS.values():
+            if benchmark.drawn:
+                continue
+            try:
+                texts[benchmark.name] = problem_texts(benchmark.name, load_benchmark(benchmark.name))
+            except CFTError:  # no such file, or no Hub here
+                unchecked.append(benchmark.name)
     return copies([row["query"] for row in rows], texts, near=near), unchecked
 
 

@@ -6,10 +6,8 @@ read_at("gsm8k")                                     # the same, once `load_benc
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
+from cft_trl.data.hub_commits import commit_now
 
-_COMMIT = re.compile("[0-9a-f]{40}")
 _READ: dict[str, str] = {}
 
 
@@ -20,13 +18,7 @@ def dataset_commit(name: str, revision: str | None = None) -> str | None:
         name: Hub id.
         revision: Commit, tag or branch; None is the default branch.
     """
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    if not constants.HF_HUB_OFFLINE and not (revision and _COMMIT.fullmatch(revision)):
-        with suppress(HTTPError, OSError, RuntimeError, HFValidationError):
-            return HfApi().dataset_info(name, revision=revision, timeout=10).sha
-    return revision
+    return commit_now("dataset", name, revision) or revision
 
 
 def note_read(benchmark: str, commit: str | None) -> None:

@@ -13,16 +13,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cft_trl.data.digests import files_digest
 from cft_trl.data.folders import cache_folder
+from cft_trl.data.hub_commits import commit_now
 from cft_trl.errors import CFTError
 from cft_trl.models.portable import make_portable, new_file_mode
 from cft_trl.models.run_record import read_record, run_of
@@ -38,7 +37,6 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.t
 _NOTE = "made_from.json"
 _OF_A_RUN = ("training.json", "settings.json")
 _DEFAULT_BRANCH = "main"  # TRL's settings name it for every model, so that it asks for nothing
-_COMMIT = re.compile("[0-9a-f]{40}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -86,16 +84,13 @@ def hub_commit(name: str, revision: str | None = None) -> str | None:
         name: Hub id; of a folder nothing is known.
         revision: Commit, tag or branch.
     """
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     if Path(name).expanduser().exists():
         return None
-    if revision and _COMMIT.fullmatch(revision):
-        return revision
-    if not constants.HF_HUB_OFFLINE:
-        with suppress(HTTPError, OSError, RuntimeError, HFValidationError):
-            return HfApi().model_info(name, revision=revision, timeout=10).sha
+    if commit := commit_now("model", name, revision):
+        return commit
     for file in (_CONFIG, _ADAPTER):
         try:
             cached = try_to_load_from_cache(name, file, revision=revision)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from cft_trl.data.digests import content_digest
 from cft_trl.data.files import SUFFIXES, expand_glob, files_of_split, read_files
+from cft_trl.data.hub_commits import commit_now
 from cft_trl.data.read_rows import mark_read, read_features
 from cft_trl.data.records import (
     COLUMNS,
@@ -144,7 +145,7 @@ def data_identity(
         return local_files_identity(files) | ({"labels": content_digest(labels)} if labels else {})
     if saved := _saved_identity(where):
         return saved
-    return {"kind": "hub", "name": where, "config": name, "commit": dataset_commit(where, revision)}
+    return {"kind": "hub", "name": where, "config": name, "commit": commit_now("dataset", where, revision)}
 
 
 def _saved_identity(where: str) -> Identity | None:
@@ -155,19 +156,6 @@ def _saved_identity(where: str) -> Identity | None:
     tables = sorted(file for file in path.rglob("*.arrow") if not file.name.startswith("cache-"))
     infos = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(path.rglob("dataset_info.json"))]
     return local_files_identity(tables) | {"labels": content_digest([info.get("features") for info in infos])}
-
-
-def dataset_commit(hub_id: str, revision: str | None = None) -> str | None:
-    """The commit that a Hub dataset's branch or tag stands for now; None where the Hub does not answer."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    if constants.HF_HUB_OFFLINE:
-        return None
-    try:
-        return HfApi().dataset_info(hub_id, revision=revision, timeout=10).sha
-    except (HTTPError, OSError, RuntimeError, HFValidationError):
-        return None
 
 
 def _find_files(

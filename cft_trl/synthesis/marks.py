@@ -18,7 +18,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +27,7 @@ from typing import Any
 
 from cft_trl.data.digests import content_digest, file_digest, files_digest, package_digest
 from cft_trl.data.folders import write_text
+from cft_trl.data.hub_commits import commit_now
 from cft_trl.errors import CFTError
 from cft_trl.grading.benchmarks import BENCHMARKS, FOLDER_VARIABLE, benchmark_file, pinned_revision
 from cft_trl.hub.upload import PUBLISHED
@@ -36,7 +36,6 @@ from cft_trl.synthesis.recipe import Recipe, plain
 
 EARLIER = ".earlier"
 _SEEN = "seen"
-_COMMIT = re.compile("[0-9a-f]{40}")
 _LIBRARIES = ("mpmath", "py3langid")
 
 
@@ -125,7 +124,7 @@ class Marks:
         key = f"{name}@{revision}" if revision else name
         before = self._seen.get(key)
         if key not in self._asked:
-            self._asked[key] = _dataset_commit(name, revision)
+            self._asked[key] = commit_now("dataset", name, revision)
         found = self._asked[key]
         if found and before and found != before:
             self.moved[name] = (before, found)
@@ -170,18 +169,6 @@ def _hidden(path: Path) -> bool:
 def _version(library: str) -> str | None:
     with suppress(PackageNotFoundError):
         return version(library)
-    return None
-
-
-def _dataset_commit(name: str, revision: str | None) -> str | None:
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, HTTPError
-
-    if revision and _COMMIT.fullmatch(revision):
-        return revision
-    if not constants.HF_HUB_OFFLINE:
-        with suppress(HTTPError, OSError, RuntimeError, HFValidationError):
-            return HfApi().dataset_info(name, revision=revision, timeout=10).sha
     return None
 
 

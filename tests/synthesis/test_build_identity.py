@@ -210,7 +210,7 @@ def test_a_source_on_the_hub_is_read_at_its_commit_and_anew_at_another(tmp_path,
         return iter([(row, "here") for row in ROWS])
 
     monkeypatch.setattr("cft_trl.sources.corpus.raw_rows", raw_rows)
-    monkeypatch.setattr(marks, "_dataset_commit", lambda name, revision: now)
+    monkeypatch.setattr(marks, "commit_now", lambda kind, name, revision: now)
     recipe = to_recipe(
         {"name": "x", "source": {"corpus": "local", "path": "org/rows"}, "decontaminate": {"benchmarks": "none"}}
     )
