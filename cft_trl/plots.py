@@ -96,13 +96,14 @@ def plot_selection(selection: Mapping[str, Any], path: Path) -> bool:
     return True
 
 
-def plot_arms(summary: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
+def plot_arms(summary: Sequence[Mapping[str, Any]], path: Path, title: str, names: Mapping[str, str]) -> bool:
     """Draws an experiment: per measure and test set a line of each arm's means, a dot per seed, in both views.
 
     Args:
         summary: Of `cft_trl.experiments.results.summary`.
         path: The PNG.
         title: Above it.
+        names: Measure -> what a panel calls it; others are not drawn.
 
     Returns:
         False, and nothing is drawn, where matplotlib is not installed.
@@ -114,7 +115,7 @@ def plot_arms(summary: Sequence[Mapping[str, Any]], path: Path, title: str) -> b
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    measures = [name for name in summary[0]["measures"] if name.startswith(("solving", "critic", "answers"))]
+    measures = [name for name in summary[0]["measures"] if name.partition("_")[0] in names]
     arms = list(dict.fromkeys(line["arm"] for line in summary))
     wide = -(-len(measures) // 3)
     size = (4 * min(3, len(measures)) + 1, (0.34 * len(arms) + 1.2) * wide)
@@ -128,7 +129,8 @@ def plot_arms(summary: Sequence[Mapping[str, Any]], path: Path, title: str) -> b
             axes.plot(found["values"], [place] * len(found["values"]), "o", color=colour, markersize=3, alpha=0.45)
             label = f"equal {'target tokens' if tokens else 'rows'}" if line["arm"] == arms[0] else None
             axes.plot([found["mean"]], [place], "|", color=colour, markersize=13, markeredgewidth=2.4, label=label)
-        axes.set(title=measure.replace("_", ", "), xlim=(-0.02, 1.02), yticks=range(len(arms)), yticklabels=arms)
+        name, _, of_set = measure.partition("_")
+        axes.set(title=f"{names[name]}: {of_set}", xlim=(-0.02, 1.02), yticks=range(len(arms)), yticklabels=arms)
         axes.grid(alpha=0.25)
     grid.flat[0].invert_yaxis()
     grid.flat[0].legend(frameon=False, fontsize=8)

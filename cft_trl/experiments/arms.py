@@ -206,7 +206,7 @@ class _Run:
         from cft_trl.generation.local import LocalModel
         from cft_trl.models.loading import load_model
 
-        dtype = "float32" if self.place.size.device == "cpu" else None
+        dtype = self.place.size.precision if self.place.size.device == "cpu" else None
         loaded, tokenizer = load_model(model, dtype=dtype)
         if self.place.size.device == "gpu":
             loaded = loaded.to("cuda")

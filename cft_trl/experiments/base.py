@@ -37,7 +37,7 @@ _TEMPLATE = (
 )
 _READ_BY = (
     "layers", "width", "vocabulary", "base_rows", "base_levels", "drill", "compare", "base_learning_rate", "base_batch",
-    "max_length", "threads", "device",
+    "max_length", "threads", "device", "precision",
 )  # fmt: skip
 _WAIT_S = 2
 

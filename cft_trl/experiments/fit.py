@@ -73,7 +73,7 @@ def _fit(
         objective=objective,
         prompt_preset=PRESET,
         use_cpu=on_cpu,
-        bf16=False if on_cpu else None,
+        bf16=size.precision == "bfloat16" if on_cpu else None,
         max_length=size.max_length,
         train_sampling_strategy="sequential",  # the rows come in the order of training
         per_device_train_batch_size=size.batch,

@@ -17,13 +17,16 @@ from typing import Any
 from cft_trl.data.folders import write_text
 from cft_trl.evaluation.report_figures import bounds, p_value, percent, points
 from cft_trl.experiments.base import SCRATCH
-from cft_trl.experiments.results import Tables
+from cft_trl.experiments.results import TESTED, Tables
 from cft_trl.experiments.settings import VIEWS
 from cft_trl.models.run_record import processor
 from cft_trl.plots import plot_arms
 
 TITLES = {"tokens": "Equal target tokens", "rows": "Equal rows"}
-NAMES = {"solving": "solving", "critic": "verdict", "answers": "answers in form", "verdicts": "verdicts in form"}
+NAMES = {
+    "solving": "solving", "critic": "verdict", "wrong": "wrong ones judged wrong", "right": "right ones judged right",
+    "answers": "answers in form", "verdicts": "verdicts in form",
+}  # fmt: skip
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -49,7 +52,8 @@ def write_report(tables: Tables, output: Path) -> list[Path]:
     tables = {**tables, "machine": machine(tables["size"]["device"])}
     write_text(output / "report.json", json.dumps(tables, indent=1, ensure_ascii=False))
     write_text(output / "report.md", to_markdown(tables))
-    drawn = plot_arms(tables["summary"], output / "report.png", tables["experiment"]["question"])
+    panels = {name: called for name, called in NAMES.items() if name != "verdicts"}
+    drawn = plot_arms(tables["summary"], output / "report.png", tables["experiment"]["question"], panels)
     write_text(output / "report.html", _to_html(tables, output / "report.png" if drawn else None))
     names = ("report.md", "report.html", "report.json", *(("report.png",) if drawn else ()))
     return [output / name for name in (*names, "results.parquet", "problems.parquet")]
@@ -76,9 +80,10 @@ def notes(tables: Tables) -> list[str]:
     arms, on_files = about["arms"], about["world"]["source"] == "files"
     told = [
         "Percent, the mean over seeds ± their standard deviation (n - 1). `solving`: greedy answers, graded strictly. "
-        "`verdict`: critiques whose verdict is the right one; none is a miss. `answers in form`: answers to questions "
-        "that end by themselves, state a final answer and pass no verdict. `verdicts in form`: critiques that end by "
-        "themselves and pass one.",
+        "`verdict`: critiques whose verdict is the right one; none is a miss. `wrong ones judged wrong`, `right ones "
+        "judged right`: the same of these solutions alone. `answers in form`: answers to questions that end by "
+        "themselves, state a final answer and pass no verdict. `verdicts in form`: critiques that end by themselves "
+        "and pass one.",
         "Of the solutions to be judged, these are wrong: "
         + ", ".join(
             f"{one['wrong']:,} of {one['solutions']:,} of `{name}` ({percent(one['wrong'] / one['solutions'])}%)"
@@ -124,15 +129,23 @@ def _views(tables: Tables) -> list[dict[str, Any]]:
     found = []
     for view in VIEWS:
         lines = [line for line in tables["summary"] if line["view"] == view]
-        measures = list(lines[0]["measures"])
-        head = ["arm", "rows", "target tokens", "learning rates", *(_called(name) for name in measures)]
+        scores = [name for name in lines[0]["measures"] if name.partition("_")[0] in TESTED]
         rows = [
             [line["arm"], f"{line['rows']:,.0f}", f"{line['target_tokens']:,.0f}",
              ", ".join("–" if rate is None else f"{rate:g}" for rate in line["learning_rates"]),
-             *(_figure(line["measures"][name]) for name in measures)]
+             *(_figure(line["measures"][name]) for name in scores)]
             for line in lines
         ]  # fmt: skip
-        made = [{"title": "Means over seeds", "head": head, "rows": rows}]
+        head = ["arm", "rows", "target tokens", "learning rates", *map(_called, scores)]
+        others = [name for name in lines[0]["measures"] if name not in scores]
+        made = [
+            {"title": "Means over seeds", "head": head, "rows": rows},
+            {
+                "title": "Means over seeds: which verdicts are right, and what has the form asked for",
+                "head": ["arm", *map(_called, others)],
+                "rows": [[line["arm"], *(_figure(line["measures"][name]) for name in others)] for line in lines],
+            },
+        ]
         compared = [line for line in tables["comparisons"] if line["view"] == view]
         for measure in dict.fromkeys(line["measure"] for line in compared):
             made.append(

@@ -1,7 +1,8 @@
 """The results of all arms as Parquet and as tables: means, deviations, and paired tests with Holm's correction.
 
     results.parquet     one row per arm, seed and view: learning_rate, rows, target_tokens, digest, solving_in,
-                        critic_in, answers_in (share of answers in the asked form), … for each test set
+                        critic_in, wrong_in and right_in (of wrong and of right solutions alone), answers_in (share of
+                        answers in the asked form), … for each test set
     problems.parquet    one row per arm, seed, view and test problem: kind, set, id, truth, said, hit, form, text
 
 Every figure of a table can be counted again from `problems.parquet`. Both files are the same, byte for byte, when an
@@ -31,12 +32,14 @@ from cft_trl.experiments.settings import VIEWS, Experiment, as_plain
 Line = dict[str, Any]
 Tables = dict[str, Any]
 
-# What is measured -> the kind of probe and what of it.
+# What is measured -> the kind of probe, what of it, and of which solutions alone.
 MEASURES = {
-    "solving": ("solving", "hit"),
-    "critic": ("critic", "hit"),
-    "answers": ("solving", "form"),
-    "verdicts": ("critic", "form"),
+    "solving": ("solving", "hit", None),
+    "critic": ("critic", "hit", None),
+    "wrong": ("critic", "hit", "wrong"),
+    "right": ("critic", "hit", "right"),
+    "answers": ("solving", "form", None),
+    "verdicts": ("critic", "form", None),
 }
 TESTED = ("solving", "critic")  # the others are probes of form
 
@@ -129,15 +132,12 @@ def _results(experiment: Experiment, found: Mapping[tuple[str, int], Mapping[str
             told = result["views"][view]
             line = {"experiment": experiment.name, "arm": arm, "seed": seed, "view": view}
             line |= {name: value for name, value in told.items() if name != "probed"}
-            for name, (kind, what) in MEASURES.items():
-                for of_set in _sets(told["probed"], kind):
-                    ones = [one[what] for one in told["probed"] if one["kind"] == kind and one["set"] == of_set]
+            for name, (kind, what, truth) in MEASURES.items():
+                asked = [one for one in told["probed"] if one["kind"] == kind and truth in (None, one["truth"])]
+                for of_set in dict.fromkeys(one["set"] for one in asked):
+                    ones = [one[what] for one in asked if one["set"] == of_set]
                     line[f"{name}_{of_set}"] = sum(ones) / len(ones)
             yield line
-
-
-def _sets(probed: Sequence[Mapping[str, Any]], kind: str) -> list[str]:
-    return list(dict.fromkeys(one["set"] for one in probed if one["kind"] == kind))
 
 
 def write_parquet(rows: Sequence[Line], path: Path) -> None:

@@ -176,6 +176,8 @@ class Size:
         generated_together: answers written at once.
         threads: of a CPU; results are the same bit for bit only where this is.
         device: `cpu` or `gpu`; in the file's section `gpu` it is `gpu` where none is given.
+        precision: what a CPU computes in: `float32`, or `bfloat16` (weights are trained in float32 under autocast, and
+            loaded in bfloat16 to write), faster on those that have its arithmetic. A GPU always takes bfloat16.
         save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
             base from scratch saves them in any case.
 
@@ -205,6 +207,7 @@ class Size:
     generated_together: Count = 100
     threads: Count = 1
     device: Literal["cpu", "gpu"] = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
     save_steps: Share = 0.0
 
     def __post_init__(self) -> None:

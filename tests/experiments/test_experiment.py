@@ -169,6 +169,24 @@ def test_a_test_problem_that_would_be_trained_on_is_found(cache, tmp_path):
     assert not result_path(output, "mixed", 0).exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_and_writing_compute_in_the_precision_that_is_asked_for(cache, tmp_path, monkeypatch, precision):
+    import torch
+
+    computed, forward = set(), torch.nn.Linear.forward
+
+    def noted(module, given):
+        made = forward(module, given)
+        computed.add((module.training, str(made.dtype)))
+        return made
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noted)
+    experiment = toy(tmp_path, cpu={**TOY["cpu"], "precision": precision})
+    run_experiment(experiment, "cpu", tmp_path / "out", arms=["cft"], seeds=[0], say=lambda line: None)
+    assert computed == {(True, f"torch.{precision}"), (False, f"torch.{precision}")}
+
+
 # ---- going on --------------------------------------------------------------------------------------------------------
 
 

@@ -74,4 +74,8 @@ def test_the_files_say_it(tmp_path):
     write_report(collect(experiment, "cpu", tmp_path), tmp_path)
     for name in ("report.md", "report.html"):
         assert "4 of 5 of `in` (80.0%)" in (tmp_path / name).read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["judged"] == {"in": {"solutions": 5, "wrong": 4}}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["judged"] == {"in": {"solutions": 5, "wrong": 4}}
+    found = report["summary"][0]["measures"]
+    assert [found[f"{name}_in"]["mean"] for name in ("critic", "wrong", "right")] == [0.8, 1.0, 0.0]
+    assert "| wrong ones judged wrong: in | right ones judged right: in |" in (tmp_path / "report.md").read_text()
