@@ -307,18 +307,8 @@ def test_an_experiment_on_files_that_are_not_here_says_so_and_does_nothing(tmp_p
 
 
 def _problems(arm: str, hits: str, seed: int = 0) -> list[dict]:
-    return [
-        {
-            "arm": arm,
-            "seed": seed,
-            "view": "tokens",
-            "kind": "solving",
-            "set": "in",
-            "id": f"in-{at}",
-            "hit": hit == "1",
-        }
-        for at, hit in enumerate(hits)
-    ]
+    about = {"arm": arm, "seed": seed, "view": "tokens", "kind": "solving", "set": "in"}
+    return [{**about, "id": f"in-{at}", "hit": hit == "1"} for at, hit in enumerate(hits)]
 
 
 def test_paired_tests_and_holm_are_those_worked_out_by_hand():

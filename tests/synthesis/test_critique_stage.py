@@ -65,6 +65,10 @@ def keys_of(rows, url: str) -> dict[str, str]:
     }
 
 
+def kept_bytes(folder) -> int:
+    return sum(file.stat().st_size for file in (folder / "journal").glob("*.jsonl"))
+
+
 def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
     """Kills the writer when so many answers are out, restarts the server once, and compares with a quiet run."""
     with FaultyServer() as quiet:
@@ -87,7 +91,10 @@ def check_killed_run(tmp_path, number: int, kills: list[int]) -> dict:
                 writer.wait()
                 assert not (folder / "stages").exists()
             else:
-                time.sleep(1.5)
+                before = kept_bytes(folder)  # a server that never answered this process would not be waited for
+                while kept_bytes(folder) <= before and writer.poll() is None:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.005)
                 server.stop()
                 time.sleep(0.3)
                 server.start()
