@@ -177,7 +177,7 @@ class Size:
         threads: of a CPU; results are the same bit for bit only where this is.
         device: `cpu` or `gpu`; in the file's section `gpu` it is `gpu` where none is given.
         precision: what a CPU computes in: `float32`, or `bfloat16` (weights are trained in float32 under autocast, and
-            loaded in bfloat16 to write), faster on those that have its arithmetic. A GPU takes bfloat16 where it has it.
+            loaded in bfloat16 to write), faster where it has its arithmetic. A GPU takes bfloat16 if it has it.
         save_steps: a checkpoint after this share of a training, to go on from; 0 for none, where one takes seconds. A
             base from scratch saves them in any case.
 
