@@ -109,6 +109,7 @@ def tracked(
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed import init_process_group
     from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+    from torch.distributed._tools.mem_tracker import MemTracker
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -132,8 +133,12 @@ def tracked(
         batch: dict[str, Any] = {"input_ids": torch.zeros(rows, length, dtype=torch.long)}
         if masked:
             batch["attention_mask"] = torch.ones(rows, 1, length, length, dtype=torch.bool)
-        tracker = FSDPMemTracker(model, optimizer)
-        tracker.track_inputs(tuple(batch.values()))
+        if strategy == "fsdp2":
+            tracker: Any = FSDPMemTracker(model, optimizer)
+            tracker.track_inputs(tuple(batch.values()))
+        else:  # the other one wants a sharded model
+            tracker = MemTracker()
+            tracker.track_external(model, optimizer, *batch.values())
         with tracker:
             for number in range(2):
                 for _ in range(micro_batches):
