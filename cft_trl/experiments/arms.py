@@ -17,6 +17,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
 from cft_trl.errors import CFTError
+from cft_trl.experiments.base import hold
 from cft_trl.experiments.fit import fit
 from cft_trl.experiments.mixtures import Budget, Row, Taken, arm_parts, take
 from cft_trl.experiments.probe import Probed, probe_critic, probe_solving, share
@@ -111,13 +113,14 @@ class _Run:
         taken = {"tokens": self._take("tokens", size.target_tokens), "rows": self._take("rows", size.rows)}
         scores = {}
         for rate in sorted(self.place.experiment.learning_rates):
-            scores[rate] = self._validate(self._train(taken["tokens"], "tokens", rate))
-            self.place.say(f"{self._who}, learning rate {rate:g}: {scores[rate]:.1%} on validation")
+            who = f"{self._who}, learning rate {rate:g}"
+            scores[rate] = self._validate(self._train(taken["tokens"], "tokens", rate), who)
+            self.place.say(f"{who}: {scores[rate]:.1%} on validation")
         best = max(scores, key=lambda rate: (scores[rate], -rate))
         found = {}
         for view in VIEWS:
             models = self._train(taken[view], view, best)
-            found[view] = self._told(taken[view], models, best)
+            found[view] = self._told(taken[view], models, best, f"{self._who}, equal {view}, test")
             probed = found[view]["probed"]
             of_kind = {kind: [one for one in probed if one["kind"] == kind] for kind in ("solving", "critic")}
             self.place.say(
@@ -134,8 +137,10 @@ class _Run:
     def _of_base(self) -> list[Probed]:
         """The tests of the base: no seed changes them, so they are done once."""
         path = self.place.output / f"base-{content_digest(self.base)[:8]}.json"
-        if not path.is_file():
-            write_text(path, json.dumps(self._test(self.base), ensure_ascii=False))
+        with ExitStack() as held:
+            hold(held, self.place.output, "test of the base", f".{path.stem}.lock")
+            if not path.is_file():
+                write_text(path, json.dumps(self._test(self.base, f"{self.name}, test"), ensure_ascii=False))
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _take(self, view: Any, amount: int) -> list[Taken]:
@@ -165,20 +170,22 @@ class _Run:
         for number, taken in enumerate(stages, 1):
             folder = self.folder / f"{view}-{rate:g}-{number}"
             objective = {"sft": "sft", "cgd": "cgd"}.get(self.arm.train, "cft")
-            fit(model, taken, folder, self.place.size, learning_rate=rate, seed=self.seed, objective=objective)
+            who = f"{self._who}, equal {view}, learning rate {rate:g}, training"
+            fit(model, taken, folder, self.place.size, learning_rate=rate, seed=self.seed, objective=objective, who=who)
             model = str(folder)
         return model
 
-    def _validate(self, model: str) -> float:
+    def _validate(self, model: str, who: str) -> float:
         path = Path(model) / "validation.json"
         if not path.is_file():
             by = self.place.experiment.choose_by
             kinds = ("solving", "critic") if by == "both" else (by,)
-            scores = [share(of_kind) for of_kind in self._probe(model, self.place.validation, kinds)]
+            probed = self._probe(model, self.place.validation, kinds, f"{who}, validation")
+            scores = [share(of_kind) for of_kind in probed]
             write_text(path, json.dumps(sum(scores) / len(scores)))
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def _told(self, stages: Sequence[Taken], model: str, rate: float) -> dict[str, Any]:
+    def _told(self, stages: Sequence[Taken], model: str, rate: float, who: str) -> dict[str, Any]:
         trained = json.loads((Path(model) / "trained.json").read_text(encoding="utf-8"))
         return {
             "learning_rate": rate,
@@ -187,19 +194,20 @@ class _Run:
             "tokens": sum(taken.tokens for taken in stages),
             "digest": " ".join(taken.digest for taken in stages),
             "loss": trained["loss"],
-            "probed": self._test(model),
+            "probed": self._test(model, who),
         }
 
-    def _test(self, model: str) -> list[Probed]:
-        return [one for of_kind in self._probe(model, self.place.tests, ("solving", "critic")) for one in of_kind]
+    def _test(self, model: str, who: str) -> list[Probed]:
+        return [one for of_kind in self._probe(model, self.place.tests, ("solving", "critic"), who) for one in of_kind]
 
-    def _probe(self, model: str, rows: Sequence[Row], kinds: Sequence[str]) -> list[list[Probed]]:
+    def _probe(self, model: str, rows: Sequence[Row], kinds: Sequence[str], who: str) -> list[list[Probed]]:
         """Per kind the rows that can be asked so: those with an answer are solved, those with a verdict critiqued."""
         size, generator = self.place.size, self._open(model)
         found = []
         for kind in kinds:
             probe, needed = {"solving": (probe_solving, "reference_answer"), "critic": (probe_critic, "verdict")}[kind]
-            found.append(probe(generator, [row for row in rows if row[needed]], size.max_new_tokens))
+            asked = [row for row in rows if row[needed]]
+            found.append(probe(generator, asked, size.max_new_tokens, who))
         return found
 
     def _open(self, model: str) -> Any:

@@ -144,7 +144,8 @@ def _make(folder: Path, place: World, size: Size) -> None:
     )  # fmt: skip
     # Checkpoints in any case: it takes longer than any arm.
     saving = dataclasses.replace(size, batch=size.base_batch, save_steps=size.save_steps or 0.1)
-    fit(str(start), taken, folder, saving, learning_rate=size.base_learning_rate, seed=0, objective="sft")
+    rate, who = size.base_learning_rate, "the base, training"
+    fit(str(start), taken, folder, saving, learning_rate=rate, seed=0, objective="sft", who=who)
     shutil.rmtree(start)
 
 

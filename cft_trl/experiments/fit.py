@@ -12,18 +12,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cft_trl.data.folders import check_writable, write_text
 from cft_trl.experiments.mixtures import PRESET, Taken
 from cft_trl.experiments.settings import Size
+from cft_trl.progress import progress
 
 DONE = "trained.json"
 
 
-def fit(base: str, taken: Taken, output: Path, size: Size, *, learning_rate: float, seed: int, objective: str) -> dict:
+def fit(
+    base: str,
+    taken: Taken,
+    output: Path,
+    size: Size,
+    *,
+    learning_rate: float,
+    seed: int,
+    objective: str,
+    who: str,
+) -> dict[str, Any]:
     """Trains one epoch over rows, in their order; returns what `trained.json` says.
 
     Args:
@@ -34,6 +47,7 @@ def fit(base: str, taken: Taken, output: Path, size: Size, *, learning_rate: flo
         learning_rate: The peak; cosine after a warm-up of a twentieth.
         seed: Of the trainer.
         objective: What the metrics in its log are called by.
+        who: What its progress, which counts steps, is called.
 
     Raises:
         CFTError: The folder cannot be written, the base not be loaded, or its numbers stop being numbers.
@@ -41,8 +55,13 @@ def fit(base: str, taken: Taken, output: Path, size: Size, *, learning_rate: flo
     if (output / DONE).is_file():
         return json.loads((output / DONE).read_text(encoding="utf-8"))
     check_writable(output)
-    with (output / "train.log").open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-        trained = _fit(base, taken, output, size, learning_rate, seed, objective)
+    steps = math.ceil(taken.rows / size.batch)
+    with (
+        progress(f"{who}, steps", steps) as advance,
+        (output / "train.log").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+    ):
+        trained = _fit(base, taken, output, size, learning_rate, seed, objective, advance)
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_text(output / DONE, json.dumps(trained, indent=1))
@@ -50,12 +69,20 @@ def fit(base: str, taken: Taken, output: Path, size: Size, *, learning_rate: flo
 
 
 def _fit(
-    base: str, taken: Taken, output: Path, size: Size, learning_rate: float, seed: int, objective: str
+    base: str,
+    taken: Taken,
+    output: Path,
+    size: Size,
+    learning_rate: float,
+    seed: int,
+    objective: str,
+    advance: Callable[[int], None],
 ) -> dict[str, Any]:
     import torch
     from datasets import Dataset
 
     from cft_trl.models.loading import load_model
+    from cft_trl.training.callbacks import StepCount
     from cft_trl.training.checkpoints import newest_whole
     from cft_trl.training.config import CFTConfig
     from cft_trl.training.script import show_log_lines
@@ -89,7 +116,8 @@ def _fit(
         **steps,
     )
     trainer = CFTTrainer(model, config, train_dataset=Dataset.from_dict(taken.columns), processing_class=tokenizer)
-    show_log_lines(trainer)
+    show_log_lines(trainer, bar=False)
+    trainer.add_callback(StepCount(advance))
     checkpoint, damaged = newest_whole(output)
     print(*damaged, sep="\n")
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -25,21 +25,23 @@ from cft_trl.generation.local import LocalModel
 from cft_trl.generation.types import Generation
 from cft_trl.grading.answers import extract_answer
 from cft_trl.grading.grade import grade_many
+from cft_trl.progress import progress
 
 Probed = dict[str, Any]
 
 _STATED = re.compile(r"answer|\\boxed|####", re.IGNORECASE)
 
 
-def probe_solving(model: LocalModel, rows: Sequence[Row], max_new_tokens: int) -> list[Probed]:
+def probe_solving(model: LocalModel, rows: Sequence[Row], max_new_tokens: int, who: str) -> list[Probed]:
     """Has the model answer each row's query -> one dict per row, as above.
 
     Args:
         model: In this process.
         rows: With `id`, `query`, `reference_answer`, `meta["set"]`.
         max_new_tokens: Of an answer; one that is cut there has not the form.
+        who: Whose answers they are, as its progress says.
     """
-    made = _write(model, [row["query"] for row in rows], max_new_tokens)
+    made = _write(model, [row["query"] for row in rows], max_new_tokens, f"{who}: answers")
     hits = grade_many([(one.text, row["reference_answer"]) for one, row in zip(made, rows, strict=True)])
     return [
         _probed("solving", row, one, row["reference_answer"], extract_answer(one.text), hit, answers(one))
@@ -47,16 +49,18 @@ def probe_solving(model: LocalModel, rows: Sequence[Row], max_new_tokens: int) -
     ]
 
 
-def probe_critic(model: LocalModel, rows: Sequence[Row], max_new_tokens: int) -> list[Probed]:
+def probe_critic(model: LocalModel, rows: Sequence[Row], max_new_tokens: int, who: str) -> list[Probed]:
     """Has the model critique each row's response -> one dict per row, as above.
 
     Args:
         model: In this process.
         rows: With `id`, `query`, `response`, `verdict`, `meta["set"]`.
         max_new_tokens: Of a critique.
+        who: As above.
     """
     prompting = Prompting("cft", preset=PRESET)
-    made = _write(model, [prompting.user_turn(row) for row in rows], max_new_tokens)
+    turns = [prompting.user_turn(row) for row in rows]
+    made = _write(model, turns, max_new_tokens, f"{who}: critiques")
     found = []
     for row, one in zip(rows, made, strict=True):
         verdict = judge(row, one.text)["verdict"]
@@ -84,8 +88,10 @@ def share(probed: Sequence[Probed], what: str = "hit") -> float:
     return sum(one[what] for one in probed) / len(probed)
 
 
-def _write(model: LocalModel, turns: Sequence[str], max_new_tokens: int) -> list[Generation]:
-    return model.generate([chat_messages(turn) for turn in turns], max_new_tokens=max_new_tokens)
+def _write(model: LocalModel, turns: Sequence[str], max_new_tokens: int, label: str) -> list[Generation]:
+    conversations = [chat_messages(turn) for turn in turns]
+    with progress(label, len(turns)) as advance:
+        return model.generate(conversations, max_new_tokens=max_new_tokens, on_result=lambda *_: advance(1))
 
 
 def _probed(kind: str, row: Row, made: Generation, truth: str, said: str | None, hit: bool, form: bool) -> Probed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,13 @@ class LogLines(TrainerCallback):
     step 1/70   3.9 s a step   5 min left
 
     Tokens per second are those of training: the time of evaluations, selections and checkpoints is left out.
+
+    Args:
+        bar: Whether a terminal is shown one; for a training that is a part of something with a bar of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bar: bool = True) -> None:
+        self.has_bar = bar
         self.bar: Any = None
         self.heartbeat: Heartbeat | None = None
         self.started = 0.0
@@ -138,7 +142,7 @@ class LogLines(TrainerCallback):
         waits_no_longer()
         if not state.is_world_process_zero:
             return
-        if sys.stderr.isatty():
+        if self.has_bar and sys.stderr.isatty():
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", leave=False)
@@ -221,6 +225,19 @@ class LogLines(TrainerCallback):
         self.tokens_at, self.paused = (now, logs["num_tokens"]), 0.0
         trained = now - then - paused
         return (logs["num_tokens"] - before) / trained if trained > 0 else None
+
+
+class StepCount(TrainerCallback):
+    """Tells a `progress` the steps that are done, those before the checkpoint it goes on from among them."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.advance(state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.advance(1)
 
 
 def format_bar(logs: dict[str, Any], tokens_per_second: float | None = None) -> str:

@@ -175,15 +175,15 @@ def check_kernels(model: ModelConfig) -> None:
         require("gpu", f"attn_implementation={attention}", "kernels")
 
 
-def show_log_lines(trainer: CFTTrainer) -> None:
-    """Replaces transformers' dicts and bar by `LogLines`."""
+def show_log_lines(trainer: CFTTrainer, bar: bool = True) -> None:
+    """Replaces transformers' dicts and bar by `LogLines`, which is given `bar`."""
     from transformers import PrinterCallback, ProgressCallback
 
     from cft_trl.training.callbacks import LogLines
 
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LogLines())
+    trainer.add_callback(LogLines(bar))
 
 
 def _check_numbers(script: CFTScriptArguments, config: CFTConfig) -> None:

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import yaml
+from toy_experiment import SMALL, TOY, toy
 
 from cft_trl.errors import CFTError
 from cft_trl.experiments.arms import result_path
@@ -22,35 +23,7 @@ from cft_trl.experiments.base import _digest, base_identities
 from cft_trl.experiments.harness import _claim, run_experiment
 from cft_trl.experiments.report import machine
 from cft_trl.experiments.results import check_whole, collect, comparisons
-from cft_trl.experiments.settings import Arm, Experiment, read_experiment
-
-TOY = {
-    "name": "toy",
-    "question": "Does the harness hold?",
-    "baseline": "base",
-    "choose_by": "both",
-    "learning_rates": [1e-3, 3e-3, 1e-2],
-    "world": {"levels": [1], "more_steps": [2], "unseen": ["bus_stop"]},
-    "arms": {
-        "base": {"train": "nothing"},
-        "cft": {"train": "cft"},
-        "mixed": {"train": "cft+sft", "target": "verified"},
-    },
-    "cpu": {
-        "layers": 1, "width": 32, "vocabulary": 400, "base_rows": 32, "target_tokens": 500, "rows": 6, "questions": 24,
-        "base_batch": 4, "batch": 4, "validation": 2, "tests": 2, "max_new_tokens": 4, "save_steps": 0.5,
-    },
-}  # fmt: skip
-
-
-# What is trained for real: two objectives in one arm.
-SMALL = {"arms": {name: TOY["arms"][name] for name in ("base", "mixed")}}
-
-
-def toy(path: Path, **changes) -> Experiment:
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "toy.yaml").write_text(yaml.safe_dump({**TOY, **changes}))
-    return read_experiment(path / "toy.yaml")
+from cft_trl.experiments.settings import Experiment
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +140,41 @@ def test_a_test_problem_that_would_be_trained_on_is_found(cache, tmp_path):
     with pytest.raises(CFTError, match="arm mixed, seed 0: the test problem in-000000 is among the rows"):
         run_experiment(experiment, "cpu", output, seeds=[0], say=lambda line: None)
     assert not result_path(output, "mixed", 0).exists()
+
+
+@pytest.mark.slow
+def test_a_log_is_told_what_goes_on(cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cft_trl.progress._FIRST_LINE_S", 0.0)
+    monkeypatch.setattr("cft_trl.progress._LOOK_EVERY_S", 0.01)
+    run_experiment(toy(tmp_path, **SMALL), "cpu", tmp_path / "out", seeds=[0], say=lambda line: None)
+    told = capsys.readouterr().err
+    assert "mixed, seed 0, equal tokens, learning rate 0.001, training, steps: " in told
+    assert "mixed, seed 0, learning rate 0.001, validation: answers: " in told
+    for who in ("base", "mixed, seed 0, equal rows"):
+        assert f"{who}, test: critiques: " in told
+
+
+@pytest.mark.slow
+def test_two_processes_test_the_base_once(cache, tmp_path, monkeypatch, capsys):
+    """The second waits for the first, which holds the lock for as long as it is at it."""
+    from cft_trl.data.folders import locked, write_text
+    from cft_trl.experiments import arms
+
+    experiment, output = toy(tmp_path, **SMALL), tmp_path / "out"
+    run_experiment(experiment, "cpu", output, arms=["base"], seeds=[0], say=lambda line: None)
+    [path] = output.glob("base-*.json")
+    tested = path.read_text()
+    path.unlink()
+    monkeypatch.setattr(arms._Run, "_test", lambda *_: pytest.fail("tested again"))
+    with ThreadPoolExecutor() as pool:
+        with locked(output, "test of the base", "", f".{path.stem}.lock"):
+            second = pool.submit(run_experiment, experiment, "cpu", output, ["base"], [1], lambda line: None)
+            while "waiting: another process is at it" not in capsys.readouterr().out:
+                time.sleep(0.05)
+                assert not second.done()
+            write_text(path, tested)
+        second.result()
+    assert json.loads(result_path(output, "base", 1).read_text())["views"]["rows"]["probed"] == json.loads(tested)
 
 
 @pytest.mark.slow
@@ -303,6 +311,18 @@ def test_an_experiment_on_files_that_are_not_here_says_so_and_does_nothing(tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_gpu_that_was_not_used_is_not_named(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    assert machine("cpu")["accelerator"] == "none"
+    assert machine("gpu")["accelerator"] == "a GPU"
+
+
+def test_collect_wants_every_result(tmp_path):
+    with pytest.raises(CFTError, match="arm base, seed 0, equal tokens: there is no result"):
+        collect(toy(tmp_path), "cpu", tmp_path)
+
+
 # ---- the statistics --------------------------------------------------------------------------------------------------
 
 
@@ -329,66 +349,3 @@ def test_seeds_are_averaged_per_problem_before_they_are_compared():
     [line] = comparisons(problems, "base")
     assert (line["difference"], line["problems"], line["seeds_above"], line["seeds"]) == (0.5, 4, 2, 2)
     assert line["test"] == "paired bootstrap"
-
-
-# ---- the file --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"seeds": [0, 1]}, r"experiment.seeds=\[0, 1\]: give at least 3, each once"),
-        ({"seeds": [0, 1, 1]}, r"experiment.seeds=\[0, 1, 1\]: give at least 3, each once"),
-        ({"learning_rates": [1e-3, 1e-3, 1e-2]}, "learning_rates=.*: give three different ones"),
-        ({"baseline": "bse"}, r"experiment.baseline='bse': no arm of that name \(did you mean 'base'\?\)"),
-        (
-            {"arms": {"base": {"train": "nothing"}, "x": {"train": "ctf"}}},
-            r"arms.x.train='ctf': unknown \(did you mean 'cft'",
-        ),
-        ({"arms": {"base": {}, "x": {"wrogn": 0.5}}}, r"section arms.x: unknown key 'wrogn' \(did you mean 'wrong'"),
-        (
-            {"arms": {"base": {}, "x": {"noise": 0.6, "noise_kind": "missed error"}}},
-            "arms.x.noise=0.6: only 0.5 of the",
-        ),
-        ({"arms": {"base": {}, "a/b": {}}}, "arm 'a/b': give small letters"),
-        (
-            {"world": {"levels": [1], "unseen": ["bus_stap"]}},
-            r"world.unseen='bus_stap': no template .*did you mean 'bus_stop'",
-        ),
-        ({"cpu": {"row": 3}}, r"section cpu: unknown key 'row' \(did you mean 'rows'"),
-        ({"cpu": {"rows": 0}}, "cpu.rows=0: give a whole number from 1"),
-        ({"question": None}, "question is missing"),
-    ],
-)
-def test_a_mistake_in_the_file_is_told_in_one_line(tmp_path, changes, told):
-    with pytest.raises(CFTError, match=told) as raised:
-        toy(tmp_path, **changes)
-    assert "\n" not in str(raised.value)
-    assert str(raised.value).startswith(str(tmp_path / "toy.yaml"))
-
-
-@pytest.mark.parametrize("path", sorted(Path("recipes/experiments").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_are_read(path):
-    experiment = read_experiment(path)
-    assert experiment.name == path.stem
-
-
-def test_the_section_gpu_is_of_a_gpu(tmp_path):
-    for at, given in enumerate(({}, {"gpu": None}, {"gpu": {"rows": 6}})):
-        experiment = toy(tmp_path / str(at), **given)
-        assert (experiment.cpu.device, experiment.gpu.device) == ("cpu", "gpu")
-    assert toy(tmp_path, gpu={"device": "cpu"}).gpu.device == "cpu"
-    arms = {"base": Arm(train="nothing"), "cft": Arm()}
-    assert Experiment("mine", "Why?", "base", arms).gpu.device == "gpu"
-
-
-def test_a_gpu_that_was_not_used_is_not_named(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
-    assert machine("cpu")["accelerator"] == "none"
-    assert machine("gpu")["accelerator"] == "a GPU"
-
-
-def test_collect_wants_every_result(tmp_path):
-    with pytest.raises(CFTError, match="arm base, seed 0, equal tokens: there is no result"):
-        collect(toy(tmp_path), "cpu", tmp_path)

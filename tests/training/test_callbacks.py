@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from cft_trl.progress import _meters, progress, wrote
-from cft_trl.training.callbacks import LogLines
+from cft_trl.training.callbacks import LogLines, StepCount
 
 
 class Screen(io.StringIO):
@@ -54,6 +54,24 @@ def test_a_bar_with_the_newest_figures_on_a_terminal(monkeypatch, capsys):
     assert "loss 0.612, verdicts 96.3%, 200 tokens/s" in shown
     assert "2/4" in shown
     assert "step 1/4   critique loss 0.612" in capsys.readouterr().out + shown
+
+
+def test_no_bar_in_one_that_something_else_shows(monkeypatch, capsys):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    go(LogLines(bar=False))
+    assert screen.getvalue() == ""
+    assert "step 2/4   critique loss 0.612" in capsys.readouterr().out
+
+
+def test_steps_are_counted_from_those_before_the_checkpoint():
+    counted: list[int] = []
+    callback, state = StepCount(counted.append), SimpleNamespace(global_step=3)
+    callback.on_train_begin(None, state, None)
+    for state.global_step in (4, 5):
+        callback.on_step_end(None, state, None)
+    assert sum(counted) == 5
 
 
 def test_a_run_shorter_than_its_logging_steps_still_ends_with_a_line(capsys):
