@@ -3,9 +3,10 @@
     CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py              2 rounds, some 30 minutes on two idle cores
     CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py --problems 60 --rounds 1
 
-The checkpoints are the model with more and more noise in its weights, so that their accuracies differ; the problems are
-sums of numbers up to 60. Ways, in turning order: `--exhaustive --server-per-checkpoint` (as it was until 2026-11),
-`--exhaustive` (one server), and the race. Told are seconds, tokens written, and the step that was chosen.
+The checkpoints are the model with more or less noise in its weights, so that their accuracies differ, from nearly none
+to nine in ten; the problems ask for one of two numbers that they state. Ways, in turning order: `--exhaustive
+--server-per-checkpoint` (as it was until 2026-11), `--exhaustive` (one server), and the race. Told are seconds, tokens
+written, and the step that was chosen.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ WAYS = {
     "one server, everything": ["--exhaustive"],
     "one server, race": [],
 }
-NOISE = (0.30, 0.15, 0.05, 0.01, 0.02, 0.08, 0.20)  # of a weight matrix's own spread
+NOISE = (0.08, 0.05, 0.02, 0.005, 0.01, 0.03, 0.06)  # of a weight matrix's own spread
 
 
 def make_run(folder: Path) -> None:
@@ -66,8 +67,9 @@ def main() -> None:
         run, problems = Path(scratch) / "run", Path(scratch) / "problems.jsonl"
         run.mkdir()
         make_run(run)
-        sums = [(7 * at % 53 + 3, 11 * at % 47 + 5) for at in range(options.problems)]
-        lines = [{"query": f"What is {a} + {b}? Item {at}.", "gold": str(a + b)} for at, (a, b) in enumerate(sums)]
+        pairs = [(7 * at % 53 + 3, 11 * at % 47 + 60) for at in range(options.problems)]
+        told_and_asked = "Ada has {} apples and Ben has {}. How many apples has Ben? Answer with the number."
+        lines = [{"query": told_and_asked.format(*pair), "gold": str(pair[1])} for pair in pairs]
         problems.write_text("\n".join(map(json.dumps, lines)) + "\n")
         names = list(WAYS)
         for number in range(options.rounds):

@@ -28,7 +28,7 @@ from cft_trl.errors import CFTError
 from cft_trl.experiments.base import hold
 from cft_trl.experiments.fit import fit
 from cft_trl.experiments.mixtures import Budget, Row, Taken, arm_parts, take
-from cft_trl.experiments.probe import Probed, probe_critic, probe_solving, share
+from cft_trl.experiments.probe import Probed, probe, share
 from cft_trl.experiments.settings import VIEWS, Arm, Experiment, Size
 
 RESULT = "result.json"
@@ -181,7 +181,7 @@ class _Run:
             by = self.place.experiment.choose_by
             kinds = ("solving", "critic") if by == "both" else (by,)
             probed = self._probe(model, self.place.validation, kinds, f"{who}, validation")
-            scores = [share(of_kind) for of_kind in probed]
+            scores = [share([one for one in probed if one["kind"] == kind]) for kind in kinds]
             write_text(path, json.dumps(sum(scores) / len(scores)))
         return json.loads(path.read_text(encoding="utf-8"))
 
@@ -198,19 +198,13 @@ class _Run:
         }
 
     def _test(self, model: str, who: str) -> list[Probed]:
-        return [one for of_kind in self._probe(model, self.place.tests, ("solving", "critic"), who) for one in of_kind]
+        return self._probe(model, self.place.tests, ("solving", "critic"), who)
 
-    def _probe(self, model: str, rows: Sequence[Row], kinds: Sequence[str], who: str) -> list[list[Probed]]:
-        """Per kind the rows that can be asked so: those with an answer are solved, those with a verdict critiqued."""
-        size, generator = self.place.size, self._open(model)
-        found = []
-        for kind in kinds:
-            probe, needed = {"solving": (probe_solving, "reference_answer"), "critic": (probe_critic, "verdict")}[kind]
-            asked = [row for row in rows if row[needed]]
-            found.append(probe(generator, asked, size.max_new_tokens, who))
-        return found
+    def _probe(self, model: str, rows: Sequence[Row], kinds: Sequence[str], who: str) -> list[Probed]:
+        return probe(self._open(model), rows, kinds, self.place.size.max_new_tokens, who)
 
     def _open(self, model: str) -> Any:
+        from cft_trl.generation.faster import lay_out
         from cft_trl.generation.local import LocalModel
         from cft_trl.models.loading import load_model
 
@@ -218,7 +212,7 @@ class _Run:
         loaded, tokenizer = load_model(model, dtype=dtype)
         if self.place.size.device == "gpu":
             loaded = loaded.to("cuda")
-        return LocalModel(loaded, tokenizer, self.place.size.generated_together)
+        return LocalModel(lay_out(loaded), tokenizer, self.place.size.generated_together)
 
 
 def check_apart(who: str, taken: Sequence[Taken], held_out: Sequence[Row]) -> None:

@@ -131,7 +131,7 @@ class _AskedEndpoint:
 
     def __init__(self, teacher: Teacher, kept: Kept, counts: Counts) -> None:
         self.teacher, self.kept, self.counts = teacher, kept, counts
-        self.limiter = Limiter(teacher.max_concurrency)
+        self.limiter = Limiter(teacher.max_concurrency, teacher.at_first)
         self.connection = Connection(teacher)
         self._alive = False  # has said anything at all
         self._good = 0  # answers and failures of single requests: signs that it works

@@ -26,7 +26,7 @@ class Endpoint(Conversations, Teacher):
     is started with `--generation-config vllm`; start it so for scores that compare with `LocalModel`.
 
     Attributes:
-        model, base_url, api_key_env, timeout, header, behind: As of `EndpointSettings`.
+        model, base_url, api_key_env, timeout, header, behind, at_first: As of `EndpointSettings`.
         max_concurrency: At most so many requests in flight.
         extra: Further fields of each request's body (`reasoning_effort`, `chat_template_kwargs`); None leaves a field
             out that would be there, as in `{"temperature": None}`.

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from cft_trl.generation.dialect import Dialect
+from cft_trl.generation.limiter import START
 from cft_trl.models.identity import Identity
 
 OPENAI = "https://api.openai.com/v1"
@@ -34,6 +35,8 @@ class EndpointSettings:
         kept: What messages of a run that ended say of its answers.
         header, behind: What the model's chat template has it write before and behind an answer: left out.
         dialect: What was found out about what the endpoint takes.
+        at_first: So many requests are in flight at first, more as answers come. A server of ours gets all at once: what
+            it cannot compute yet it queues.
     """
 
     model: str
@@ -49,6 +52,7 @@ class EndpointSettings:
     header: str = ""
     behind: str = ""
     dialect: Dialect = field(default_factory=Dialect, compare=False, repr=False)
+    at_first: int = START
 
     @property
     def address(self) -> str:

@@ -22,6 +22,7 @@ class Limiter:
 
     Args:
         most: The limit is never above this.
+        first: What it is at first.
 
     Example:
         >>> limiter = Limiter(64)
@@ -37,9 +38,9 @@ class Limiter:
         16.0
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, first: int = START) -> None:
         self.most = most
-        self.limit = float(min(START, most))
+        self.limit = float(min(first, most))
         self.in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._slow_start = True

@@ -118,7 +118,7 @@ class _Server:
     ) -> None:
         self.sources, self.opened = sources, opened
         self.dtype = served_dtype(next(iter(sources.values())), dtype=dtype)
-        self.asking: dict[str, Any] = {"extra": extra, "max_concurrency": concurrency}
+        self.asking: dict[str, Any] = {"extra": extra, "max_concurrency": concurrency, "at_first": concurrency}
         self.loaded: str | None = None
         self.first = ""
         self.told: dict[str, list[float]] = {}  # what the server says of the probe, by model

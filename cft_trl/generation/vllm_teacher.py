@@ -78,7 +78,8 @@ class VllmTeacher:
                 server = vllm_server(self.source, served_name=self.model, revision=self.revision, options=self.options)
                 # In a thread: other teachers go on while the model loads.
                 url = await asyncio.to_thread(opened.enter_context, server)
-            teacher = Teacher(self.model, url, _NO_KEY, self.max_concurrency, self.timeout)
+            most = self.max_concurrency
+            teacher = Teacher(self.model, url, _NO_KEY, most, self.timeout, at_first=most)
             async with aclosing(teacher.ask(requests, kept, counts=counts, in_order=in_order)) as answers:
                 async for answer in answers:
                     yield answer

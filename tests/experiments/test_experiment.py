@@ -149,9 +149,9 @@ def test_a_log_is_told_what_goes_on(cache, tmp_path, monkeypatch, capsys):
     run_experiment(toy(tmp_path, **SMALL), "cpu", tmp_path / "out", seeds=[0], say=lambda line: None)
     told = capsys.readouterr().err
     assert "mixed, seed 0, equal tokens, learning rate 0.001, training, steps: " in told
-    assert "mixed, seed 0, learning rate 0.001, validation: answers: " in told
+    assert "mixed, seed 0, learning rate 0.001, validation: texts: " in told
     for who in ("base", "mixed, seed 0, equal rows"):
-        assert f"{who}, test: critiques: " in told
+        assert f"{who}, test: texts: " in told
 
 
 @pytest.mark.slow
