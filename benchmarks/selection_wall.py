@@ -3,10 +3,9 @@
     CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py              2 rounds, some 30 minutes on two idle cores
     CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py --problems 60 --rounds 1
 
-The checkpoints are the model with more or less noise in its weights, so that their accuracies differ, from nearly none
-to nine in ten; the problems ask for one of two numbers that they state. Ways, in turning order: `--exhaustive
---server-per-checkpoint` (as it was until 2026-11), `--exhaustive` (one server), and the race. Told are seconds, tokens
-written, and the step that was chosen.
+The checkpoints are the model with more or less noise in its weights, so that their accuracies differ; the problems ask
+for one of two numbers that they state. Ways, in turning order: `--exhaustive --server-per-checkpoint` (as it was until
+2026-11), `--exhaustive` (one server), and the race. Told are seconds, tokens written, and the step that was chosen.
 """
 
 from __future__ import annotations

@@ -71,11 +71,8 @@ def serve(
     if chosen := served_dtype(first, revision, dtype):
         options += ["--dtype", chosen]
     options += ["--trust-remote-code"] if trust_remote_code else []
-    asking = asking_of(first, tokenizer, revision) | {
-        "extra": extra,
-        "max_concurrency": concurrency,
-        "at_first": concurrency,
-    }
+    flight = {"max_concurrency": concurrency, "at_first": concurrency}
+    asking = asking_of(first, tokenizer, revision) | {"extra": extra} | flight
     with vllm_server(served, served_name=served_name, revision=served_revision, options=options, log=log) as url:
         yield {name: Endpoint(name, url, **asking) for name in sources}
 

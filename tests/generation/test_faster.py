@@ -9,7 +9,6 @@ import pytest
 import torch
 from conftest import make_model
 from torch import nn
-from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from cft_trl.generation import faster
@@ -73,19 +72,6 @@ def test_layers_are_laid_out_and_say_the_same(tokenizers):
             assert module.weight.is_contiguous() == (name == "lm_head")
     half = lay_out(make_model(tokenizers("chatml")).bfloat16())
     assert all(parameter.is_contiguous() for parameter in half.parameters())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_weights_that_lie_in_the_file_are_copied_to_memory(tokenizers, tmp_path, dtype):
-    make_model(tokenizers("chatml")).to(dtype).save_pretrained(tmp_path)
-    before, model = (AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype) for _ in range(2))
-    assert any(parameter.data_ptr() % 64 for parameter in model.parameters())
-    lay_out(model)
-    assert not any(parameter.data_ptr() % 64 for parameter in model.parameters())
-    for (name, parameter), expected in zip(model.named_parameters(), before.parameters(), strict=True):
-        assert torch.equal(parameter, expected), name
-    tied = model.config.tie_word_embeddings
-    assert (model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()) == tied
 
 
 @pytest.mark.parametrize("room", [1, 12, 40])

@@ -101,6 +101,7 @@ def test_one_server_reads_the_weights_of_each_in_turn(checkpoints, monkeypatch, 
         for name in ("step-0", "step-1", "step-2", "step-2", "step-0"):
             endpoint = model(name)
             assert endpoint.base_url.startswith("http://127.0.0.1:")
+            assert endpoint.at_first == endpoint.max_concurrency == 64
             ids = load_model(sources[name])[1](reloading._PROBE)["input_ids"]
             assert server.known == pytest.approx(log_probs(sources[name], ids, "float32"), abs=1e-5)
     assert len(server.started) == 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from families import FAMILIES, base_folder
+from faulty_server import FaultyServer
 
+from cft_trl.data.prompts import chat_messages
 from cft_trl.generation import serving
 from cft_trl.generation.serving import serve
 from cft_trl.models.chat_templates import as_trained
@@ -49,6 +51,15 @@ def test_an_endpoint_stops_where_the_model_was_trained_to(servers, tmp_path, nam
     assert endpoint.extra["stop_token_ids"] == ids
     assert ((endpoint.header, endpoint.behind), endpoint.merge_system, endpoint.whole_context) == (around, merges, True)
     assert servers[0][0] == str(folder)
+
+
+def test_a_server_of_ours_gets_all_requests_at_once(monkeypatch, tmp_path):
+    """Others get 16 at first: here the first answers come when all forty have arrived."""
+    folder = base_folder(FAMILIES["qwen2.5-base"], tmp_path / "model")
+    with FaultyServer(delay=1.0) as server:
+        monkeypatch.setattr(serving, "vllm_server", lambda *_, **__: nullcontext(server.url))
+        made = endpoint_of(folder, concurrency=64).generate([chat_messages(f"q{at}") for at in range(40)])
+        assert [len(made), server.most_in_flight] == [40, 40]
 
 
 def test_the_template_that_is_saved_with_a_trained_model_needs_no_header_taken_off(servers, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 
 import pytest
 from conftest import make_model, make_tokenizer
@@ -201,6 +201,14 @@ def test_servers_of_ours_take_turns(tmp_path, monkeypatch):
         )
         report = run_critique([to_record(row) for row in rows], CritiqueSettings(), teachers, tmp_path)
     assert (report.written, most, running) == (6, [1, 1, 1], [])
+
+
+def test_a_vllm_teacher_gets_all_requests_at_once(tmp_path, monkeypatch):
+    with FaultyServer(delay=1.0) as server:
+        monkeypatch.setattr("cft_trl.generation.vllm_server.vllm_server", lambda *_, **__: nullcontext(server.url))
+        [teacher] = open_teachers(["vllm:m"], max_concurrency=24)
+        made = ask_all(teacher, [ask(f"q{at}") for at in range(24)], tmp_path)
+        assert [len(made), server.most_in_flight] == [24, 24]
 
 
 def test_a_wrong_name_opens_nothing(monkeypatch):
