@@ -61,7 +61,8 @@ def fit(
         (output / "train.log").open("a", encoding="utf-8") as log,
         contextlib.redirect_stdout(log),
     ):
-        trained = _fit(base, taken, output, size, learning_rate, seed, objective, advance)
+        settings = {"learning_rate": learning_rate, "seed": seed, "objective": objective}
+        trained = _fit(base, taken, output, size, settings, advance)
     for checkpoint in output.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     write_text(output / DONE, json.dumps(trained, indent=1))
@@ -69,14 +70,7 @@ def fit(
 
 
 def _fit(
-    base: str,
-    taken: Taken,
-    output: Path,
-    size: Size,
-    learning_rate: float,
-    seed: int,
-    objective: str,
-    advance: Callable[[int], None],
+    base: str, taken: Taken, output: Path, size: Size, settings: dict[str, Any], advance: Callable[[int], None]
 ) -> dict[str, Any]:
     import torch
     from datasets import Dataset
@@ -97,21 +91,19 @@ def _fit(
         steps = {"save_strategy": "steps", "save_steps": size.save_steps, "save_total_limit": 1}
     config = CFTConfig(
         str(output),
-        objective=objective,
+        **settings,
         prompt_preset=PRESET,
         use_cpu=on_cpu,
         bf16=size.precision == "bfloat16" if on_cpu else None,
         max_length=size.max_length,
         train_sampling_strategy="sequential",  # the rows come in the order of training
         per_device_train_batch_size=size.batch,
-        learning_rate=learning_rate,
         warmup_steps=0.05,
         weight_decay=0.01,
         gradient_checkpointing=False,
         dataloader_num_workers=0,
         logging_steps=10,
         eval_strategy="no",
-        seed=seed,
         report_to="none",
         **steps,
     )
@@ -129,7 +121,7 @@ def _fit(
         "tokens": taken.tokens,
         "target_tokens": taken.target_tokens,
         "digest": taken.digest,
-        "learning_rate": learning_rate,
+        "learning_rate": settings["learning_rate"],
         "loss": losses[-1] if losses else None,
         "steps": result.global_step,
     }
