@@ -94,7 +94,7 @@ def vllm_server(
         given = ["--revision", revision, *given]
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", source, *given]
     command += ["--served-model-name", served_name or str(model), "--host", "127.0.0.1", "--port", str(port)]
-    path = Path(log) if log else Path(tempfile.mkstemp(prefix="cft-vllm-", suffix=".log")[1])
+    path = Path(log) if log else _new_log()
     with ExitStack() as opened:
         try:
             output = opened.enter_context(open(path, "wb"))
@@ -110,6 +110,12 @@ def vllm_server(
             raise CFTError(f"vLLM for {model} died at work: {last_words(path)} (its log: {path})") from None
     if not log:
         path.unlink(missing_ok=True)
+
+
+def _new_log() -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="cft-vllm-", suffix=".log")
+    os.close(descriptor)
+    return Path(name)
 
 
 @contextmanager

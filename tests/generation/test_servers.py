@@ -89,6 +89,7 @@ def gone(pid: int) -> bool:
 def test_a_server_answers_in_the_block_and_nothing_of_it_is_left_after(stand_in, monkeypatch):
     monkeypatch.setenv("CFT_VLLM_OPTIONS", "--dtype float32 --max-model-len 2048")
     options = ["--max-model-len", "4096", "--data-parallel-size=2"]
+    opened = len(list(Path("/proc/self/fd").glob("*")))
     with vllm_server(str(stand_in / "model"), served_name="mine", options=options) as url:
         assert urllib.request.urlopen(f"{url}/models").read() == b"/v1/models"
         worker = worker_pid(stand_in)
@@ -101,6 +102,7 @@ def test_a_server_answers_in_the_block_and_nothing_of_it_is_left_after(stand_in,
     port = url.split(":")[2].removesuffix("/v1")
     assert argv[-7:] == ["--data-parallel-size=2", "--served-model-name", "mine", "--host", "127.0.0.1", "--port", port]
     assert argv.index("2048") < argv.index("4096")  # the caller's own comes last and wins
+    assert len(list(Path("/proc/self/fd").glob("*"))) <= opened
     assert not list(stand_in.glob("cft-vllm-*.log"))
 
 
