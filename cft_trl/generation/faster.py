@@ -36,6 +36,8 @@ def lay_out(model: Any) -> Any:
     A product of few rows by a float32 weight is then 1.2 to 1.5 times as fast on a CPU. Nothing is done on a GPU, to
     other number types, or to a head. For models that are only asked: safetensors do not save such weights.
     """
+    if is_plain():
+        return model
     head = getattr(model, "get_output_embeddings", lambda: None)()
     for module in model.modules():
         if type(module) is not nn.Linear or module is head:  # a subclass may read its weight in a way of its own

@@ -115,7 +115,7 @@ def open_local(
     import torch
     from transformers.utils import logging
 
-    from cft_trl.generation.faster import is_plain, lay_out
+    from cft_trl.generation.faster import lay_out
     from cft_trl.models.loading import load_model
 
     if not sys.stderr.isatty():
@@ -124,7 +124,7 @@ def open_local(
         source, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base
     )
     model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return LocalModel(model if is_plain() else lay_out(model), tokenizer, batch_size)
+    return LocalModel(lay_out(model), tokenizer, batch_size)
 
 
 def open_endpoint(

@@ -59,8 +59,11 @@ def test_same_texts_as_one_by_one_without_any_of_it(tokenizers, monkeypatch, fam
     assert (roomy_cache(plain, 50) is None) == (family in ("gemma3_text", "mistral"))
 
 
-def test_layers_are_laid_out_and_say_the_same(tokenizers):
+def test_layers_are_laid_out_and_say_the_same(tokenizers, monkeypatch):
     model = make_model(tokenizers("chatml"))
+    monkeypatch.setenv(PLAIN, "1")
+    assert all(parameter.is_contiguous() for parameter in lay_out(model).parameters())
+    monkeypatch.delenv(PLAIN)
     ids = torch.arange(40).reshape(4, 10)
     before = model(ids).logits
     names = {name: module.weight.clone() for name, module in model.named_modules() if isinstance(module, nn.Linear)}
