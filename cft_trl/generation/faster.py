@@ -2,18 +2,15 @@
 
     lay_out(model)                    weights of float32 layers on a CPU the way the products of few rows read them best
     cache = roomy_cache(model, 300)   keys and values in one piece of memory that has room for 300 tokens
-    rows_at_once(model, 64, 900)      as many rows as fit in memory, 64 at most
 
 Seen with SmolLM2-135M in float32, one thread of a Xeon with AVX-512 (2026-11-29): of a step of 16 rows 61% are matrix
 products, at half the speed of those of 64 rows, and 8% copying the cache to make it one token longer.
-`CFT_PLAIN_GENERATION=1` turns all of this off (and rows are then 16 at most).
+`CFT_PLAIN_GENERATION=1` turns all of this off, and how rows are put into batches (`batch_sizes.py`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,6 @@ from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 PLAIN = "CFT_PLAIN_GENERATION"
-_PLAIN_AT_ONCE = 16
-_SHARE = 0.5  # of the memory that is free
 
 
 def is_plain() -> bool:
@@ -97,76 +92,3 @@ def roomy_cache(model: Any, room: int) -> DynamicCache | None:
         return None
     cache.layers = [_RoomyLayer(room) for _ in cache.layers]
     return cache
-
-
-def rows_at_once(model: Any, most: int, length: int) -> int:
-    """How many rows are computed together: `most`, or what half of the free memory holds of them.
-
-    Args:
-        most: The number asked for.
-        length: Tokens of the longest row, prompt and answer.
-    """
-    if is_plain():
-        return min(most, _PLAIN_AT_ONCE)
-    config = model.config.get_text_config()
-
-    def size_of(name: str, default: int = 0) -> int:
-        found = getattr(config, name, None) or default
-        return max(found) if isinstance(found, list | tuple) else found  # some models have a size per layer
-
-    hidden, heads = size_of("hidden_size"), size_of("num_attention_heads", 1)
-    width = size_of("head_dim", hidden // heads)
-    kept = 2 * size_of("num_hidden_layers") * size_of("num_key_value_heads", heads) * width  # per token, all layers
-    inside = 4 * hidden + 3 * size_of("intermediate_size", 4 * hidden)  # per token, one layer at a time
-    size = 4 if model.dtype == torch.float32 else 2
-    row = (kept + inside) * size * length + 12 * size_of("vocab_size")  # scores of one place, and copies of them
-    return max(1, min(most, int(_SHARE * _free_bytes(model.device) / row)))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        # What torch has reserved and does not use is free to it too.
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserved
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            told = dict(line.split(":", 1) for line in lines)
-        free = 1024 * int(told["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):  # no Linux
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "")  # those of this machine, which write at the same time
-    return min([free, *_left_in_groups()]) // max(1, int(processes) if processes.isdigit() else 1)
-
-
-def _left_in_groups(root: str = "") -> Iterator[int]:
-    """What each limit on the memory of this process's control groups leaves: a container's, or a batch system's.
-
-    Args:
-        root: Where /proc and /sys lie.
-    """
-    try:
-        lines = Path(f"{root}/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:  # "0::/jobs/7" in version 2, "4:memory:/jobs/7" in version 1
-        _, controllers, own = line.split(":", 2)
-        first = controllers == "memory"
-        if not first and controllers:
-            continue
-        names = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
-        names = names if first else ("max", "current", "inactive_file")
-        top = Path(f"{root}/sys/fs/cgroup/{controllers}")
-        place = top / own.strip("/")
-        for folder in (place, *place.parents):  # inside a container its own group may be the topmost one seen
-            if folder.is_relative_to(top):
-                yield from _left(folder, *names)
-
-
-def _left(group: Path, limit: str, usage: str, files: str) -> Iterator[int]:
-    try:
-        most, used = ((group / f"memory.{name}").read_text(encoding="ascii").strip() for name in (limit, usage))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
-        if most != "max":  # files that were read are in what is used, and make room when it is wanted
-            yield max(0, int(most) - max(0, int(used) - int(stat.get(files, 0))))
-    except (OSError, ValueError):
-        return

@@ -118,6 +118,8 @@ class LocalModel(Conversations):
         cancelled: Callable[[], bool],
     ) -> None:
         """Fills in the results of the requests at some places, which are sampled alike."""
+        from cft_trl.generation.batch_sizes import batch_sizes
+
         sampled = _SamplingValues.of(requests[places[0]])
         rows = {at: self._row(requests[at].messages, sampled.limit) for at in places}
         if sampled.temperature > 0:
@@ -136,12 +138,12 @@ class LocalModel(Conversations):
         most = _FIRST_STEPS
         while pending := [at for at in places if at not in results]:
             pending.sort(key=lambda at: rows[at].length)
+            lengths = [rows[at].length for at in pending]
+            steps = min(most, max(rows[at].limit - len(rows[at].tokens) for at in pending))
             begin = 0
-            while begin < len(pending):
+            for size in batch_sizes(self.model, lengths, self.batch_size, steps):
                 if cancelled():
                     return
-                longest = rows[pending[min(begin + self.batch_size, len(pending)) - 1]]
-                size = self._at_once(longest.length + min(most, longest.limit - len(longest.tokens)))
                 chosen = pending[begin : begin + size]
                 begin += size
                 self._advance([rows[at] for at in chosen], most, sampled)
@@ -192,11 +194,6 @@ class LocalModel(Conversations):
         if item.text.startswith(shown) and item.text != shown:
             yield item.text[len(shown) :]
         return item
-
-    def _at_once(self, length: int) -> int:
-        from cft_trl.generation.faster import rows_at_once
-
-        return rows_at_once(self.model, self.batch_size, length)
 
     @property
     def _context(self) -> int:
