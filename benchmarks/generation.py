@@ -4,6 +4,8 @@
     CFT_VLLM_PYTHON=… python benchmarks/generation.py --vllm         vLLM on this CPU beside them
     python benchmarks/generation.py --threads 1 --tokens 64 --rounds 3 --cpu-time        a machine with other work
 
+    python benchmarks/generation.py --long 1                         one prompt of 60 problems among 31 of one
+
 Prompts are written by the house (arithmetic, levels 1 to 3), greedy. Every round asks each way once, in turning order.
 Ours in float32 must write the same texts each way (counted; rounding may turn a near tie). `--cpu-time` divides by the
 CPU seconds of this process and not by the clock; vLLM, another process, is left out then.
@@ -20,12 +22,14 @@ from contextlib import ExitStack
 from typing import Any
 
 BATCHES = (8, 16, 32)  # of model.generate; the best counts
+PROBLEMS_OF_LONG = 59  # before the one that is asked last
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--long", type=int, default=0, help="so many prompts are of 60 problems, about 2,000 tokens")
     parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int)
@@ -35,6 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
+    from cft_trl.generation import batch_sizes
     from cft_trl.generation.faster import PLAIN
     from cft_trl.generation.local import LocalModel
     from cft_trl.generation.open import open_local, opened
@@ -45,7 +50,10 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     clock = time.process_time if options.cpu_time else time.perf_counter
     rows = arithmetic_records(options.prompts, levels=(1, 2, 3))
-    asked = [[{"role": "user", "content": row["query"]}] for row in rows]
+    queries = [row["query"] for row in rows]
+    for at in range(options.long):
+        queries[at] = "\n\n".join(queries[(at + step) % len(queries)] for step in range(PROBLEMS_OF_LONG, -1, -1))
+    asked = [[{"role": "user", "content": query}] for query in queries]
     plain = LocalModel(*load_model(options.model, dtype="float32"))
     now = open_local(options.model, dtype="float32", device="cpu")
 
@@ -53,6 +61,15 @@ def main() -> None:
         os.environ[PLAIN] = value
         made = model.generate(asked, max_new_tokens=options.tokens)
         return [f"{one.completion_tokens} {one.text}" for one in made]
+
+    divide = batch_sizes.batch_sizes
+
+    def together(model: LocalModel) -> list[str]:
+        batch_sizes.batch_sizes = lambda _, lengths, most, __: [len(lengths)]
+        try:
+            return ours(model)
+        finally:
+            batch_sizes.batch_sizes = divide
 
     def static(batch: int) -> list[str]:
         return _static(plain.model, plain.tokenizer, asked, batch, options.tokens)
@@ -62,10 +79,14 @@ def main() -> None:
         "ours now, float32": lambda: ours(now),
         **{f"model.generate, {batch} rows": (lambda batch=batch: static(batch)) for batch in BATCHES},
     }
+    if options.long:
+        ways["ours, float32, one batch"] = lambda: together(now)
     with ExitStack() as closing:
         if not options.no_bf16:
             half = open_local(options.model, dtype="bfloat16", device="cpu")
             ways["ours now, bfloat16"] = lambda: ours(half)
+            if options.long:
+                ways["ours, bfloat16, one batch"] = lambda: together(half)
         if options.vllm and not options.cpu_time:
             served = closing.enter_context(opened("vllm", options.model, name="m", dtype="float32"))
 

@@ -21,7 +21,7 @@ VARIABLES = {
     "CFT_JUDGE": "who judges MT-Bench under lighteval's own command line: `MODEL`, `MODEL@URL`, `MODEL@URL#VARIABLE`",
     "CFT_PRICES": "YAML table of teachers' prices, in place of the package's own",
     "CFT_SLURM": "fields of datatrove's Slurm executor and options of sbatch, for `cft build --executor slurm`",
-    "CFT_PLAIN_GENERATION": "1: transformers models write without what makes them faster (generation/faster.py)",
+    "CFT_PLAIN_GENERATION": "1: transformers models write 16 rows at a time, by nothing of ours (generation/faster.py)",
     "CFT_PLAIN_MALLOC": "1: a CPU's training leaves malloc as it is (training/heap.py)",
     "CFT_PLAIN_PREPARATION": "1: every text is encoded whole by the tokenizer itself (training/pieces.py)",
     "CFT_PLAIN_REQUESTS": "1: every request to an endpoint is made by the `openai` library (generation/connection.py)",
