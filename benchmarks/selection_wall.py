@@ -1,7 +1,7 @@
 """Seven checkpoints of SmolLM2-135M through vLLM on this machine: a race on one server, against the way of before.
 
     CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py              2 rounds, some 30 minutes on two idle cores
-    CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py --problems 60 --rounds 1
+    CFT_VLLM_PYTHON=… python benchmarks/selection_wall.py --problems 60 --rounds 1 --ways before race
 
 The checkpoints are the model with more or less noise in its weights, so that their accuracies differ; the problems ask
 for one of two numbers that they state. Ways, in turning order: `--exhaustive --server-per-checkpoint` (as it was until
@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 
 WAYS = {
-    "before: a server each, everything": ["--exhaustive", "--server-per-checkpoint"],
-    "one server, everything": ["--exhaustive"],
-    "one server, race": [],
+    "before": ("a server each, everything", ["--exhaustive", "--server-per-checkpoint"]),
+    "server": ("one server, everything", ["--exhaustive"]),
+    "race": ("one server, race", []),
 }
 NOISE = (0.08, 0.05, 0.02, 0.005, 0.01, 0.03, 0.06)  # of a weight matrix's own spread
 
@@ -55,12 +55,15 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="the first is what is compared with"
+    )
     options = parser.parse_args()
     os.environ.setdefault("CFT_VLLM_OPTIONS", "--enforce-eager --max-model-len 1024 --gpu-memory-utilization 0.5")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     # What is timed asks the Hub nothing; without a network it would try again for minutes.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in options.ways}
     told: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="cft-selection-") as scratch:
         run, problems = Path(scratch) / "run", Path(scratch) / "problems.jsonl"
@@ -70,12 +73,12 @@ def main() -> None:
         told_and_asked = "Ada has {} apples and Ben has {}. How many apples has Ben? Answer with the number."
         lines = [{"query": told_and_asked.format(*pair), "gold": str(pair[1])} for pair in pairs]
         problems.write_text("\n".join(map(json.dumps, lines)) + "\n")
-        names = list(WAYS)
+        names = options.ways
         for number in range(options.rounds):
-            for way in names[number % 3 :] + names[: number % 3]:
+            for way in names[number % len(names) :] + names[: number % len(names)]:
                 shutil.rmtree(run / "_selected", ignore_errors=True)
                 command = [sys.executable, "-m", "cft_trl.cli", "select", str(run), "--backend", "vllm"]
-                command += ["--benchmark", str(problems), "--max-new-tokens", str(options.tokens), *WAYS[way]]
+                command += ["--benchmark", str(problems), "--max-new-tokens", str(options.tokens), *WAYS[way][1]]
                 began = time.monotonic()
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 seconds[way].append(time.monotonic() - began)
@@ -85,11 +88,12 @@ def main() -> None:
                     f"{answers:,} | {tokens:,} | step {result['winner']['step']}, {result['winner']['score']:.1%}"
                 )
                 print(f"{way}: {seconds[way][-1]:.0f} s | {told[way]}", file=sys.stderr, flush=True)
-    print("| way | seconds, median (all) | of before | answers | tokens | chosen |\n|---|---|---|---|---|---|")
+    print(f"| way | seconds, median (all) | of {WAYS[names[0]][0]} | answers | tokens | chosen |")
+    print("|---|---|---|---|---|---|")
     base = statistics.median(seconds[names[0]])
     for way, found in seconds.items():
         median, each = statistics.median(found), ", ".join(f"{one:.0f}" for one in found)
-        print(f"| {way} | {median:.0f} ({each}) | {median / base:.2f} | {told[way]} |")
+        print(f"| {WAYS[way][0]} | {median:.0f} ({each}) | {median / base:.2f} | {told[way]} |")
 
 
 if __name__ == "__main__":
