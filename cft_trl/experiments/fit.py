@@ -43,7 +43,7 @@ def fit(
         base: Folder or Hub id.
         taken: The rows.
         output: The model's folder.
-        size: Batch, device, threads.
+        size: Batch, micro-batch, device, threads.
         learning_rate: The peak; cosine after a warm-up of a twentieth.
         seed: Of the trainer.
         objective: What the metrics in its log are called by.
@@ -86,6 +86,7 @@ def _fit(
     if on_cpu:
         torch.set_num_threads(size.threads)
     model, tokenizer = load_model(base, dtype="float32")
+    micro_batch = size.micro_batch or size.batch
     steps: dict[str, Any] = {"save_strategy": "no"}
     if size.save_steps:
         steps = {"save_strategy": "steps", "save_steps": size.save_steps, "save_total_limit": 1}
@@ -97,7 +98,8 @@ def _fit(
         bf16=size.precision == "bfloat16" if on_cpu else None,
         max_length=size.max_length,
         train_sampling_strategy="sequential",  # the rows come in the order of training
-        per_device_train_batch_size=size.batch,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=size.batch // micro_batch,
         warmup_steps=0.05,
         weight_decay=0.01,
         gradient_checkpointing=False,

@@ -169,6 +169,7 @@ class Size:
         rows: of each training, in the view of equal rows.
         questions: in the pool of each seed; a question has four responses.
         batch: rows of a step.
+        micro_batch: rows of it that are computed at a time, where not all fit in memory; it divides `batch`.
         max_length: longest row in tokens; longer ones are left out.
         validation: problems that choose the learning rate.
         tests: problems of each test set.
@@ -182,8 +183,8 @@ class Size:
             base from scratch saves them in any case.
 
     Raises:
-        CFTError: A value is out of range, the vocabulary too small, the width no multiple of 32, or the shares of sums
-            and comparisons are more than all rows.
+        CFTError: A value is out of range, the vocabulary too small, the width no multiple of 32, the micro-batch no
+            part of the batch, or the shares of sums and comparisons are more than all rows.
     """
 
     model: str = "scratch"
@@ -200,6 +201,7 @@ class Size:
     rows: Count = 260
     questions: Count = 1200
     batch: Count = 16
+    micro_batch: Count | None = None
     max_length: Count = 512
     validation: Count = 80
     tests: Count = 100
@@ -220,6 +222,8 @@ class Size:
                 f"size.drill={self.drill:g} and size.compare={self.compare:g}: shares of the base's rows; "
                 "together they are at most 1"
             )
+        if self.micro_batch and self.batch % self.micro_batch:
+            raise CFTError(f"size.micro_batch={self.micro_batch}: give a number that divides batch={self.batch}")
         if self.width % 32:
             raise CFTError(f"size.width={self.width}: give a multiple of 32, the width of a head")
 

@@ -34,6 +34,7 @@ from cft_trl.experiments.settings import Arm, Experiment, read_experiment
         ),
         ({"cpu": {"row": 3}}, r"section cpu: unknown key 'row' \(did you mean 'rows'"),
         ({"cpu": {"rows": 0}}, "cpu.rows=0: give a whole number from 1"),
+        ({"cpu": {"batch": 8, "micro_batch": 3}}, "cpu.micro_batch=3: give a number that divides batch=8"),
         ({"question": None}, "question is missing"),
     ],
 )
