@@ -69,8 +69,8 @@ class LocalModel(Conversations):
     Args:
         model: A causal language model; it is in evaluation mode while it generates.
         tokenizer: Its tokenizer. Without a chat template it gets the prompt of `prompts.base_prompt`.
-        batch_size: Conversations computed together at most, fewer where memory does not hold them; they are sorted by
-            length first.
+        batch_size: Conversations computed together at most, fewer where memory does not hold them or, on a CPU, where
+            their lengths are far apart; they are sorted by length first.
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = AT_ONCE) -> None:
