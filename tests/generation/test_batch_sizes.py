@@ -129,21 +129,21 @@ def test_free_memory_is_what_the_container_leaves_to_each_process(tmp_path, monk
     assert batch_sizes._free_bytes(torch.device("cpu")) == 750
 
 
-def test_little_memory_changes_batches_and_not_texts(tokenizers, monkeypatch):
-    tokenizer, asked = (
-        tokenizers("chatml"),
-        [[{"role": "user", "content": "apple " * size}] for size in (1, 9, 4, 30, 2, 5, 7)],
-    )
-    local, seen = LocalModel(make_model(tokenizer), tokenizer), []
-    expected = local.generate(asked, max_new_tokens=8)
-    advance = LocalModel._advance
+def test_little_memory_changes_batches_and_not_texts(tokenizers, free, monkeypatch):
+    tokenizer, seen = tokenizers("chatml"), []
+    asked = [[{"role": "user", "content": f"apple {digit}"}] for digit in range(1, 8)]  # as long: no other reason
+    local, advance = LocalModel(make_model(tokenizer), tokenizer), LocalModel._advance
 
     def counted(self, rows, *others):
         seen.append(len(rows))
         return advance(self, rows, *others)
 
     monkeypatch.setattr(LocalModel, "_advance", counted)
-    monkeypatch.setattr(batch_sizes, "_free_bytes", lambda device: 1_000_000)
+    free(2**36)
+    expected = local.generate(asked, max_new_tokens=8)
+    assert seen == [7]
+    seen.clear()
+    free(100_000)
     assert local.generate(asked, max_new_tokens=8) == expected
     assert sum(seen) == 7
     assert max(seen) < 7
