@@ -185,12 +185,13 @@ def leaving(
     return found
 
 
-def race_of(curve: Sequence[Mapping[str, Any]], rule: LeavingRule, problems: int) -> dict[str, Any]:
+def race_of(curve: Sequence[Mapping[str, Any]], rule: LeavingRule, problems: int, keep: int = 1) -> dict[str, Any]:
     """What a race cost and saved, from the points of its curve.
 
     Args:
         curve: With `of`, `tokens` and, of those that left, `left`.
         problems: Of the set.
+        keep: So many stay in any case; where no more are left they answer the rest in one round.
 
     Returns:
         {"rule", "rounds": [{"problems", "checkpoints", "left": steps}], "answers", "answers_saved", "tokens",
@@ -208,8 +209,11 @@ def race_of(curve: Sequence[Mapping[str, Any]], rule: LeavingRule, problems: int
     for end in rule.rounds(problems):
         there = [point for point in curve if point["of"] >= end]
         gone = [point["step"] for point in there if point.get("left") and point["left"]["after"] == end]
+        last = len(there) <= keep and not gone
         if there:
-            rounds.append({"problems": end, "checkpoints": len(there), "left": gone})
+            rounds.append({"problems": problems if last else end, "checkpoints": len(there), "left": gone})
+        if last:
+            break
     counted = all(point.get("tokens") is not None for point in curve)
     saved = sum(point["tokens"] / point["of"] * (problems - point["of"]) for point in curve) if counted else None
     return {

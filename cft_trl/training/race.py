@@ -61,7 +61,10 @@ def select(
     conversations = selection.validation.conversations(selection.prompt_preset)
     order = deal(problems, selection.validation.digest)
     for number, end in enumerate(selection.rule.rounds(problems)):
-        [todo] = broadcast_object_list([selection.lacking(order[:end]) if process.is_main_process else None])
+        if process.is_main_process and not selection.may_leave():
+            end = problems  # no comparison is left to make: one large round is faster than several small ones
+        told = (end, selection.lacking(order[:end])) if process.is_main_process else None
+        [(end, todo)] = broadcast_object_list([told])
         for step, (checkpoint, rows) in sorted(todo.items(), reverse=bool(number % 2)):
             check_weights(checkpoint)
             mine = rows[process.process_index :: process.num_processes]

@@ -149,6 +149,12 @@ class Selection:
         left = point.get("left", {})
         return left.get("rule") == self.rule.told and left["against"] in present
 
+    def may_leave(self) -> bool:
+        """Whether more are in the race than stay in any case."""
+        points, there = {point["step"]: point for point in self.curve()}, self.checkpoints()
+        present = points.keys() & there.keys()
+        return sum(not self.has_left(points.get(step, {}), present) for step in there) > self.keep
+
     def grade_anew(self) -> None:
         """Grades the texts that are kept again where graders have changed since; who leaves is then judged anew."""
         there = self.checkpoints()
@@ -250,7 +256,7 @@ class Selection:
             return {}
         told: dict[str, Any] = {"notes": list(validation.notes), "majority_rate": validation.majority_rate}
         if any(point.get("left") for point in points):
-            told["race"] = race_of(points, self.rule, len(validation.rows))
+            told["race"] = race_of(points, self.rule, len(validation.rows), self.keep)
         # Of all checkpoints the base is the same.
         first = next(iter(checkpoints.values()))
         if (first / "adapter_config.json").is_file() and (changed := base_changed(str(first), base=self.adapter_base)):

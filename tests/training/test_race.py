@@ -195,6 +195,25 @@ def test_a_race_asks_less_and_what_stays_is_what_exhaustive_asking_finds(raced, 
     assert sorted(more.asked + answers.asked) == sorted(everything.asked)
 
 
+@pytest.mark.parametrize(("keep", "stay"), [(1, [4]), (2, [2, 4])])
+def test_where_no_more_are_left_than_stay_the_rest_is_one_round(raced, keep, stay):
+    class OneIsRight(Answers):
+        def __call__(self, step, checkpoint, conversations):
+            calls.append((step, len(conversations)))
+            return super().__call__(step, checkpoint, conversations)
+
+        def right(self, step, at):
+            return step == 4
+
+    calls: list[tuple[int, int]] = []
+    validation = critic_set()
+    result = select(Selection(raced, validation, keep=keep), OneIsRight(validation))
+    assert sorted(calls) == sorted([(step, 25) for step in RATES] + [(step, 65) for step in stay])
+    first, last = result["race"]["rounds"]
+    assert first == {"problems": 25, "checkpoints": 5, "left": [step for step in RATES if step not in stay]}
+    assert last == {"problems": 90, "checkpoints": keep, "left": []}
+
+
 @pytest.mark.parametrize("breaks", [0, 25, 120, 130, 190])
 def test_a_race_that_was_killed_goes_on_where_it_was(raced, breaks):
     validation = critic_set()
