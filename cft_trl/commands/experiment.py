@@ -20,8 +20,9 @@ examples:
   cft experiment recipes/experiments/world.yaml --arm base --arm cft
   cft experiment recipes/experiments/ratio.yaml --preset gpu --out runs/ratio
 
-The same command again goes on where an interrupted one was, also after kill -9; tables are written once every arm is
-done at every seed. On one machine a repetition gives the same Parquet files, byte for byte.
+The same command again goes on where an interrupted one was, also after kill -9. What an arm has right is told when it
+is done; tables are written once every arm is done at every seed. On one machine a repetition gives the same Parquet
+files, byte for byte.
 """
 
 

@@ -27,7 +27,7 @@ from cft_trl.experiments.base import base_identities, base_model, hold
 from cft_trl.experiments.files import file_rows, why_absent
 from cft_trl.experiments.mixtures import Row
 from cft_trl.experiments.report import write_report
-from cft_trl.experiments.results import collect
+from cft_trl.experiments.results import collect, tell_scores
 from cft_trl.experiments.settings import Experiment, Size, as_plain
 from cft_trl.models.identity import Identity, what_changed
 
@@ -75,7 +75,8 @@ def run_experiment(
             for arm in chosen[0]:
                 done = result_path(output, arm, seed).is_file()
                 result = run_arm(place, arm, seed)
-                say(f"{arm}, seed {seed}: {'done before' if done else 'done'} ({result['seconds']:.0f} s)")
+                took = f"{'done before' if done else 'done'} ({result['seconds']:.0f} s)"
+                say(f"{arm}, seed {seed}: {took}; {tell_scores(result)}")
     missing = [(arm, seed) for seed in experiment.seeds for arm in experiment.arms
                if not result_path(output, arm, seed).is_file()]  # fmt: skip
     if missing:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cft_trl.errors import CFTError
+from cft_trl.evaluation.report_figures import percent
 from cft_trl.evaluation.significance import compare, holm
 from cft_trl.experiments.arms import result_path
 from cft_trl.experiments.settings import VIEWS, Experiment, as_plain
@@ -132,12 +133,41 @@ def _results(experiment: Experiment, found: Mapping[tuple[str, int], Mapping[str
             told = result["views"][view]
             line = {"experiment": experiment.name, "arm": arm, "seed": seed, "view": view}
             line |= {name: value for name, value in told.items() if name != "probed"}
-            for name, (kind, what, truth) in MEASURES.items():
-                asked = [one for one in told["probed"] if one["kind"] == kind and truth in (None, one["truth"])]
-                for of_set in dict.fromkeys(one["set"] for one in asked):
-                    ones = [one[what] for one in asked if one["set"] == of_set]
-                    line[f"{name}_{of_set}"] = sum(ones) / len(ones)
+            line |= _measured(told["probed"])
             yield line
+
+
+def _measured(probed: Sequence[Line]) -> dict[str, float]:
+    """Measure and test set, "critic_in" -> the share of it, of what an arm answered at one seed in one view."""
+    found = {}
+    for name, (kind, what, truth) in MEASURES.items():
+        asked = [one for one in probed if one["kind"] == kind and truth in (None, one["truth"])]
+        for of_set in dict.fromkeys(one["set"] for one in asked):
+            ones = [one[what] for one in asked if one["set"] == of_set]
+            found[f"{name}_{of_set}"] = sum(ones) / len(ones)
+    return found
+
+
+def tell_scores(result: Mapping[str, Any]) -> str:
+    """What an arm has right at one seed, in words.
+
+    Example:
+        >>> asked = {"kind": "critic", "set": "gsm8k", "truth": "wrong", "hit": True, "form": True}
+        >>> tell_scores({"views": {view: {"probed": [asked, asked | {"hit": False}]} for view in VIEWS}})
+        'right at equal tokens: critic (gsm8k 50.0%); at equal rows: critic (gsm8k 50.0%)'
+    """
+    told = []
+    for view in VIEWS:
+        shares = _measured(result["views"][view]["probed"])
+        kinds = []
+        for kind in TESTED:
+            prefix = f"{kind}_"
+            sets = [f"{name.removeprefix(prefix)} {percent(one)}%" for name, one in shares.items()
+                    if name.startswith(prefix)]  # fmt: skip
+            if sets:
+                kinds.append(f"{kind} ({', '.join(sets)})")
+        told.append(f"at equal {view}: {', '.join(kinds)}")
+    return f"right {'; '.join(told)}"
 
 
 def write_parquet(rows: Sequence[Line], path: Path) -> None:
