@@ -279,6 +279,7 @@ def test_incomplete_checkpoints_are_passed_over(tmp_path):
     assert damaged == [f"{tmp_path / 'checkpoint-10'} is damaged (trainer_state.json is cut short)"]
 
 
+@pytest.mark.slow
 def test_killed_run_started_again_ends_with_the_same_weights(base_flags, tmp_path, model_folder):
     flags = [sys.executable, str(REPOSITORY / "recipes/cft.py"), *base_flags, "--dataset_name", "arithmetic"]
     flags += ["--dataset_limit", "300", "--max_steps", "60", "--save_steps", "5", "--logging_steps", "1"]

@@ -177,6 +177,7 @@ def read(folder: Path, name: str = "mine") -> list[dict]:
     return pq.read_table(folder / "generations" / f"{name}.parquet").to_pylist()
 
 
+@pytest.mark.slow
 def test_a_run_on_a_faulty_endpoint_is_that_on_a_sound_one(rows_file, tmp_path):
     results = {}
     for faults in (0.0, 0.4):

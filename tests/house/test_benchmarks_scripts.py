@@ -107,6 +107,7 @@ def test_planned_memory_is_within_fifteen_percent_of_the_measured():
     assert float(re.search(r"Largest difference of memory ([\d.]+)%", done.stdout)[1]) < 15
 
 
+@pytest.mark.slow
 def test_readers_compares_with_what_was_saved(script, tmp_path, monkeypatch):
     readers = script("readers")
     monkeypatch.setattr(readers, "FAMILIES", {"llama": readers.FAMILIES["llama"]})

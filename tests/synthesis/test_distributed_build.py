@@ -77,6 +77,7 @@ def test_what_several_tasks_leave_is_what_one_process_leaves(tmp_path):
     assert what_is_left(tmp_path / "three") == expected
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_fails_in_every_way_makes_no_difference(tmp_path):
     with FaultyServer(faults=0.2, retry_after="0.01") as server:
         ours = recipe(to_server(server), refine={"answers": "teacher", "teachers": [to_server(server)]})
@@ -234,6 +235,7 @@ def kill_and_go_on(tmp_path: Path, executor: str, whom: str) -> None:
         assert what_is_left(tmp_path / "out") == in_one_process(ours, tmp_path / "one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["task", "lead"])
 def test_what_is_killed_goes_on_and_asks_nothing_again(tmp_path, whom):
     kill_and_go_on(tmp_path, "local", whom)
