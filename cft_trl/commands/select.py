@@ -93,8 +93,9 @@ def run(argv: list[str]) -> int:
     from cft_trl.models.trained_prompt import trained_preset
     from cft_trl.training.choice import tell
     from cft_trl.training.race import select, tell_round
-    from cft_trl.training.selection import SELECTION_FILE, Selection
+    from cft_trl.training.selection import SELECTION_FILE, Selection, check_checkpoints
 
+    check_checkpoints(options.run)  # before the problems: they may have to come from the Hub
     check_writable(options.run)
     validation = load_validation(
         options.benchmark, options.limit, max_new_tokens=options.max_new_tokens, force=options.force

@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cft_trl.errors import CFTError
 from cft_trl.evaluation.racing import Standing, deal, leader_of, leaving
 from cft_trl.generation.types import Generation
 from cft_trl.training.kept_models import check_weights
-from cft_trl.training.selection import Selection
+from cft_trl.training.selection import Selection, check_checkpoints
 
 
 def select(
@@ -50,11 +49,7 @@ def select(
 
     process = PartialState()
     process.wait_for_everyone()  # the first process may still be writing the checkpoint
-    if not selection.checkpoints():
-        raise CFTError(
-            f"'{selection.run}' holds no complete checkpoint-N folder; train with save_strategy steps, and with "
-            "save_total_limit high enough to keep those to choose from"
-        )
+    check_checkpoints(selection.run)
     if process.is_main_process:
         selection.grade_anew()
     problems = len(selection.validation.rows)

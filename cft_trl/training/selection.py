@@ -28,6 +28,7 @@ from cft_trl.data.digests import content_digest
 from cft_trl.data.folders import write_text
 from cft_trl.data.prompts import Wording, told_wording
 from cft_trl.data.records import reading_digest
+from cft_trl.errors import CFTError
 from cft_trl.evaluation.backends import not_answered
 from cft_trl.evaluation.racing import LeavingRule, race_of
 from cft_trl.evaluation.validation import ValidationSet, joined
@@ -40,6 +41,30 @@ from cft_trl.training.kept_models import fingerprint, link_model, point_best, re
 
 SELECTION_FILE = "selection.json"
 _KEPT = "_selected"  # what begins with "_" or "checkpoint-" is not pushed to the Hub
+
+
+def checkpoints_of(run: Path) -> dict[int, Path]:
+    """Step -> folder with a model: a run's checkpoints, and those kept in `_selected` of checkpoints that are gone."""
+    found, mine = {}, read_record(run).get("run")
+    for pattern in (f"{_KEPT}/step-*", "checkpoint-*"):
+        for path in run.glob(pattern):
+            number = path.name.rpartition("-")[2]
+            whole = number.isdigit() and (path / "trainer_state.json").is_file()
+            if whole and (mine is None or run_of(path) in (None, mine)):
+                found[int(number)] = path
+    return dict(sorted(found.items()))
+
+
+def check_checkpoints(run: Path) -> None:
+    """
+    Raises:
+        CFTError: The run has no checkpoint to choose from.
+    """
+    if not checkpoints_of(run):
+        raise CFTError(
+            f"'{run}' holds no complete checkpoint-N folder; train with save_strategy steps, and with "
+            "save_total_limit high enough to keep those to choose from"
+        )
 
 
 @dataclass(frozen=True)
@@ -92,15 +117,8 @@ class Selection:
         return self.run / _KEPT / f"{Path(self.validation.name).name}-{told}"
 
     def checkpoints(self) -> dict[int, Path]:
-        """Step -> folder with a model: this run's checkpoints, and those kept here of checkpoints that are gone."""
-        found, mine = {}, self.run_id
-        for pattern in (f"{_KEPT}/step-*", "checkpoint-*"):
-            for path in self.run.glob(pattern):
-                number = path.name.rpartition("-")[2]
-                whole = number.isdigit() and (path / "trainer_state.json").is_file()
-                if whole and (mine is None or run_of(path) in (None, mine)):
-                    found[int(number)] = path
-        return dict(sorted(found.items()))
+        """As `checkpoints_of`, of this run."""
+        return checkpoints_of(self.run)
 
     def curve(self) -> list[dict[str, Any]]:
         """This run's points, by step: of a checkpoint that is still there only if its model is the one scored."""

@@ -311,6 +311,7 @@ def other_weights(path):
         (["{run}", "--benchmark", "nonsense"], "neither known"),
         (["{run}", "--backend", "endpoint"], "belong together"),
         (["{run}/checkpoint-2", "--benchmark", "arithmetic-critic"], "no complete checkpoint-N"),
+        (["{run}/checkpoint-2", "--benchmark", "nowhere.jsonl"], "no complete checkpoint-N"),  # asked before problems
     ],
 )
 def test_a_mistake_is_one_line(run, words, said, capsys):
