@@ -58,8 +58,9 @@ def select(
     for number, end in enumerate(selection.rule.rounds(problems)):
         if process.is_main_process and not selection.may_leave():
             end = problems  # no comparison is left to make: one large round is faster than several small ones
-        told = (end, selection.lacking(order[:end])) if process.is_main_process else None
-        [(end, todo)] = broadcast_object_list([told])
+        [(end, todo)] = broadcast_object_list(
+            [(end, selection.lacking(order[:end])) if process.is_main_process else None]
+        )
         for step, (checkpoint, rows) in sorted(todo.items(), reverse=bool(number % 2)):
             check_weights(checkpoint)
             mine = rows[process.process_index :: process.num_processes]
