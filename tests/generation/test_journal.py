@@ -62,6 +62,7 @@ def test_what_was_given_up_is_known_in_this_run_and_asked_again_in_the_next(tmp_
         assert journal.get(KEYS[0]) == {"text": "at last"}
 
 
+@pytest.mark.slow
 def test_many_keys_are_found_each_and_take_little_memory(tmp_path):
     places = Places()
     for number in range(5000):

@@ -119,6 +119,7 @@ def run_through_faults(tmp_path: Path, recipe_file: Path, rows: int) -> None:
     print(f"\n{rows} rows, {KILLS} kills: {took:.0f} s, {told}")
 
 
+@pytest.mark.slow
 def test_a_build_that_was_killed_three_times_is_the_same(tmp_path, recipe_file):
     run_through_faults(tmp_path, recipe_file, 200)
 

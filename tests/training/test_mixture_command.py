@@ -68,6 +68,7 @@ def part(settings, number, **change):
 # ---- a run -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_counts_its_parts_and_goes_on_as_itself_only(run, settings, tmp_path):
     settings |= {"eval_rows": 4, "eval_strategy": "steps", "eval_steps": 1, "generated_rows": 2}
     code, out, errors = run("train", settings)
