@@ -207,7 +207,7 @@ def test_sampling_asks_every_copy_of_a_question_and_greedy_search_once():
 def test_what_is_wrong_with_an_endpoint_is_one_line(monkeypatch):
     for ask in (lambda e: e.generate(turns("a")), lambda e: list(e.stream(turns("a")[0]))):
         with pytest.raises(CFTError, match=r"^m at http://127.0.0.1:9/v1: ") as error:
-            ask(Endpoint("m", "http://127.0.0.1:9/v1", backoff=0.01))
+            ask(Endpoint("m", "http://127.0.0.1:9/v1"))
         assert "\n" not in str(error.value)
     with FaultyServer() as server:
         monkeypatch.setenv("OPENAI_API_KEY", "planted-wrong")
