@@ -18,6 +18,7 @@ a text is torn, or speaks about the tokens, and no rule can tell which.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _NAMES = "think|thinking|thoughts?|longcat_think|antthinking|scratchpad|inner_monologue"
 # name of the pair -> (opening, closing), as patterns
@@ -33,11 +34,8 @@ _THINKING = {
     "gemma": [r"<\|channel>thought\b", r"<channel\|>"],
     "apertus": [r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"],
 }
-# What every one of them begins with is looked at first: most of a text's characters are none of these.
 _TAG = re.compile(
-    r"(?=[<\[H◁])(?:"
-    + "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
-    + ")"
+    "|".join(f"(?P<{name}>{opening})|(?P<{name}_end>{closing})" for name, (opening, closing) in _THINKING.items())
 )
 # Thinking whose end alone says nothing: Open WebUI's fold, Granite 3.2's two headings.
 _BLOCK = re.compile(
@@ -45,6 +43,7 @@ _BLOCK = re.compile(
     r"|\A\s*Here is my thought process:.*?\n[ \t]*Here is my response:",
     re.DOTALL | re.MULTILINE,
 )
+_BLOCK_SIGNS = ("<details", "Here is my thought")
 _SIGNS = ("<", "think", "thought", "THINK", "assistantfinal", "analysis", "[BEGIN FINAL", "Here is my thought")
 _WINDOW = 20  # characters before a tag in which its line must begin
 
@@ -81,6 +80,10 @@ _CONTROL = re.compile(
 )
 _END = re.compile(rf"(?:{_ENDS})(?=\s*(?:\Z|{_CONTROL.pattern}|</?s>))")
 
+# What each tag, end and token begins with. Most of a text's characters are none of these, and `re` is quick to pass
+# over them where it looks for nothing else.
+_BEGINS = re.compile(r"[<\[H◁]")
+
 # Tags around the whole of an answer.
 _WRAPPER = re.compile(
     r"\A<(?P<name>answer|response|output|critique|review|final|final_answer|result)>\s*(?P<inside>.*?)"
@@ -89,6 +92,16 @@ _WRAPPER = re.compile(
 _FENCE = re.compile(r"\A(?P<ticks>`{3,}|~{3,})[ \t]*(?P<language>\w*)[ \t]*\r?\n")
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _PROSE = {"", "markdown", "md", "text", "txt", "plaintext", "latex", "tex"}
+
+
+def _found(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """As `pattern.finditer(text)`, of `_TAG`, `_END` or `_CONTROL`."""
+    at = 0
+    while begin := _BEGINS.search(text, at):
+        found = pattern.match(text, begin.start())
+        at = found.end() if found else begin.end()
+        if found:
+            yield found
 
 
 def plain_answer(text: str) -> str:
@@ -111,7 +124,7 @@ def plain_answer(text: str) -> str:
     """
     text = _final_channel(_without_opening(text))
     text = _without_opening(_without_thinking(text))
-    end = _END.search(text)
+    end = next(_found(_END, text), None)
     # "<s>x</s>" is struck out, not a turn's end.
     if end and text[: end.start()].strip() and not (end[0] == "</s>" and "<s>" in text):
         text = text[: end.start()]
@@ -129,7 +142,7 @@ def control_token(text: str) -> str | None:
         >>> control_token("It is 42.<|im_start|>user"), control_token("if |x|<|y|, then |x|<|y|+1")
         ('<|im_start|>', None)
     """
-    found = _CONTROL.search(text)
+    found = next(_found(_CONTROL, text), None)
     return found[0] if found else None
 
 
@@ -147,7 +160,7 @@ def spoken(text: str) -> tuple[int, int]:
     start, end, opened = 0, len(text), None
     if not any(sign in text for sign in _SIGNS):  # training reads every critique three times
         return start, end
-    for tag in _TAG.finditer(text):
+    for tag in _found(_TAG, text):
         if (tag.lastgroup or "").endswith("_end"):
             start, opened = tag.end(), None
         elif opened is None and _begins_line(text, start, tag.start()):
@@ -196,10 +209,11 @@ def _without_thinking(text: str) -> str:
     block that the prompt opened. An opening one that is never closed broke off: it leaves "", or, after other text,
     stays for `control_token` to find.
     """
-    text = _BLOCK.sub("", text)
+    if any(sign in text for sign in _BLOCK_SIGNS):
+        text = _BLOCK.sub("", text)
     kept: list[str] = []
     at, block = 0, None
-    for number, tag in enumerate(_TAG.finditer(text)):
+    for number, tag in enumerate(_found(_TAG, text)):
         name = tag.lastgroup or ""
         if block is not None:
             if name == f"{block.lastgroup}_end":

@@ -59,7 +59,8 @@ _REFINE = (
 
 _HEADING = re.compile(r"\A[#*_ \t]*Critique:?[*_]*:?[*_ \t]*\r?\n")
 _NUMBERED = ("per_step",)
-_VERDICT_LINE = re.compile(r"^Conclusion: (?:right|wrong) \[END\]", re.MULTILINE)
+# Its first letter stands before the line's beginning, because `re` runs through a text for a letter quickly.
+_VERDICT_LINE = re.compile(r"C(?<=^C)onclusion: (?:right|wrong) \[END\]", re.MULTILINE)
 
 
 def critique_messages(

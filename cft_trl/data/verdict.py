@@ -43,7 +43,10 @@ VERDICT_LINE = "Conclusion: {verdict} [END]"
 _MAX_CLAUSE = 600
 
 _FLAGS = re.IGNORECASE | re.ASCII
-_OPENER = re.compile(r"(?<![a-z])(?:conclusions?|(verdicts?)|judge?ments?)(?![a-z])", _FLAGS)
+# A set of letters stands first, in both cases, because `re` runs through a text for that alone, and tries nothing else.
+_OPENER = re.compile(
+    r"(?-i:[CcVvJj])(?<![a-z].)(?:(?<=c)onclusions?|(?<=v)(erdicts?)|(?<=j)udge?ments?)(?![a-z])", _FLAGS
+)
 _DECO = r"[ \t*_`~\"'\u201c\u201d\u2018\u2019)\]}]{0,12}"
 _ABOUT = (
     r"(?:[ \t]{1,3}(?:of|on|about|for|regarding)[ \t]{1,3}(?:(?:the|this|my|given|proposed|student'?s?)[ \t]){0,3}"
@@ -347,6 +350,8 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
 
 def _not_its_own(before: str) -> bool:
     """Whether a conclusion after these words is quoted, or another's."""
+    if before.endswith("\n\n"):  # as most do; what follows looks for words in the same line or the one before
+        return False
     quoted = before.rstrip(" *_")[-1:] in "\"'`\u201c\u2018" and _QUOTED_BEFORE.search(before)
     return bool(quoted) or bool(_ANOTHERS.search(before)) or bool(_REPORTED.search(before))
 
