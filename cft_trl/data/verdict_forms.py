@@ -65,7 +65,7 @@ def json_verdict(text: str, start: int, end: int) -> Said | None:
         >>> json_verdict(text, 0, len(text)).verdict
         'wrong'
     """
-    if end - start > _MAX_JSON or not text[start:end].rstrip("` \t\r\n").endswith(("}", "]")):
+    if "{" not in text or end - start > _MAX_JSON or not text[start:end].rstrip("` \t\r\n").endswith(("}", "]")):
         return None
     for number, line in enumerate(_JSON_LINE.finditer(text, start, end)):
         if number == 3:

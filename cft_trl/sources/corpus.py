@@ -378,9 +378,7 @@ def _made(settings: SourceSettings) -> Iterator[Row]:
         return
     given = {"levels": settings.levels, "right_ratio": settings.right_ratio, "kinds": settings.kinds}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    # The generator's refinement would be the answer to what the refine stage asks; its steps are the reference
-    # teacher's to read.
-    for row in arithmetic_records(
-        settings.limit, seed=settings.seed, split=settings.split, with_critiques=False, **options
-    ):
-        yield {**row, "refinement": None}
+    # Its refinement would be the answer to what the refine stage asks; its steps are the reference teacher's.
+    options |= {"with_critiques": False, "with_refinements": False}
+    for row in arithmetic_records(settings.limit, seed=settings.seed, split=settings.split, **options):
+        yield cast(Row, row)

@@ -101,6 +101,12 @@ def test_critiques_can_be_left_to_another_teacher():
     assert [{**row, "critique": None, "teacher": None} for row in with_them] == without
 
 
+def test_refinements_can_be_left_out():
+    with_them, without = (list(arithmetic_records(30, with_refinements=flag)) for flag in (True, False))
+    assert all(row["refinement"] for row in with_them)
+    assert [{**row, "refinement": None} for row in with_them] == without
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

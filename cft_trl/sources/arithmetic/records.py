@@ -84,6 +84,7 @@ def arithmetic_records(
     with_critiques: bool = True,
     pairs: bool = False,
     brief: bool = False,
+    with_refinements: bool = True,
 ) -> Iterator[dict]:
     """Rows of critique data with a known truth; the same arguments give the same rows on every machine.
 
@@ -101,6 +102,7 @@ def arithmetic_records(
             order; `share_prefixes` computes what the two begin with once. Needs an even `count`; the ratio is a half.
         brief: critiques in the form of `reference_brief`, short enough to learn in minutes, where results alone decide;
             the others (a wrong unit, a missing step, an answer right by luck) as without it.
+        with_refinements: False leaves `refinement` None.
 
     Yields:
         Rows with the house's columns; `verdict` is "right" or "wrong", and "wrong" for every response with a wrong step
@@ -126,7 +128,7 @@ def arithmetic_records(
     prefix = f"arithmetic-{split}-s{seed}"
     rng = random.Random(f"{prefix}/responses")
     made = _paired(stream, count, rng, kinds) if pairs else _mixed(stream, count, rng, right_ratio, kinds)
-    return _records(made, prefix, with_critiques, brief)
+    return _records(made, prefix, with_critiques, brief, with_refinements)
 
 
 _Made = tuple[Problem, Solution, str]  # a problem, a solution of it, and the style to write it in
@@ -166,20 +168,20 @@ def _paired(stream: Iterator[Problem], count: int, rng: random.Random, kinds: li
         number += 2
 
 
-def _records(made: Iterator[_Made], prefix: str, critiques: bool, brief: bool) -> Iterator[dict]:
+def _records(made: Iterator[_Made], prefix: str, critiques: bool, brief: bool, refined: bool) -> Iterator[dict]:
     # a later room: imported only to finish the rows
     from cft_trl.sources.reference import critique_from_reference
     from cft_trl.sources.reference_brief import brief_or_full
 
     for number, (problem, solution, style) in enumerate(made):
-        row = as_record(problem, solution, style, f"{prefix}-{number:06d}")
+        row = as_record(problem, solution, style, f"{prefix}-{number:06d}", refined)
         if critiques:
             row["critique"] = brief_or_full(row) if brief else critique_from_reference(row)
             row["teacher"] = "reference"
         yield row
 
 
-def as_record(problem: Problem, solution: Solution, style: str, name: str) -> dict:
+def as_record(problem: Problem, solution: Solution, style: str, name: str, refined: bool = True) -> dict:
     """A solution of a problem as a row without a critique.
 
     Args:
@@ -187,6 +189,7 @@ def as_record(problem: Problem, solution: Solution, style: str, name: str) -> di
         solution: Right, or of one of the kinds of error.
         style: One of `STYLES`, of the response and its refinement.
         name: The row's `id`.
+        refined: Whether it has a `refinement`.
     """
     return {
         "id": name,
@@ -194,7 +197,7 @@ def as_record(problem: Problem, solution: Solution, style: str, name: str) -> di
         "response": write(solution, style),
         "critique": None,
         "verdict": "wrong" if solution.error_kind else "right",
-        "refinement": write(right_solution(problem), style),
+        "refinement": write(right_solution(problem), style) if refined else None,
         "reference_answer": plain(problem.answer),
         "response_source": f"arithmetic:{solution.error_kind or 'right'}",
         "teacher": None,
