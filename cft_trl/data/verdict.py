@@ -43,10 +43,8 @@ VERDICT_LINE = "Conclusion: {verdict} [END]"
 _MAX_CLAUSE = 600
 
 _FLAGS = re.IGNORECASE | re.ASCII
-# A set of letters stands first, in both cases, because `re` runs through a text for that alone, and tries nothing else.
-_OPENER = re.compile(
-    r"(?-i:[CcVvJj])(?<![a-z].)(?:(?<=c)onclusions?|(?<=v)(erdicts?)|(?<=j)udge?ments?)(?![a-z])", _FLAGS
-)
+# First a set of letters: `re` runs through a text for that alone, and tries nothing else.
+_OPENER = re.compile(r"(?ai)(?-i:[CVJcvj])(?<![a-z].)(?:(?<=c)onclusions?|(?<=v)(erdicts?)|(?<=j)udge?ments?)(?![a-z])")
 _DECO = r"[ \t*_`~\"'\u201c\u201d\u2018\u2019)\]}]{0,12}"
 _ABOUT = (
     r"(?:[ \t]{1,3}(?:of|on|about|for|regarding)[ \t]{1,3}(?:(?:the|this|my|given|proposed|student'?s?)[ \t]){0,3}"
@@ -65,8 +63,7 @@ _COMMA = re.compile(r"[ \t]{0,3}[,\uff0c]")
 _LINE_END = re.compile(rf"{_ABOUT}{_DECO}(?:\r?\n|\r)", _FLAGS)
 _IN_BEFORE = re.compile(r"(?<![a-z])in\s{1,3}$", _FLAGS)
 _HEADING_BEFORE = re.compile(
-    r"(?:^|[\r\n])[ \t]*[#>*_`~\d.() \t\-]*(?:(?:my|the|final|overall|critique)[ \t_]+){0,3}$",
-    _FLAGS,
+    r"(?:^|[\r\n])[ \t]*[#>*_`~\d.() \t\-]*(?:(?:my|the|final|overall|critique)[ \t_]+){0,3}$", _FLAGS
 )
 # 'end with "Conclusion: right" or "Conclusion: wrong"' offers an alternative; it draws no conclusion.
 _OR_BEFORE = re.compile(r"(?<![a-z])or[ \t\"'`\u201c\u2018*_(\[<]*$", _FLAGS)
@@ -333,7 +330,7 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
     """Where the conclusion's text begins and how it was opened ("colon", "heading", "prose"); None if it is not one."""
     end = word.end()
     before = text[max(0, word.start() - 60) : word.start()]
-    if _not_its_own(before):
+    if not before.endswith("\n\n") and _not_its_own(before):  # nothing before a blank line makes it another's
         return None
     if match := _IS_THAT.match(text, end):
         return match.end(), "prose"
@@ -350,8 +347,6 @@ def _opening(text: str, word: re.Match[str]) -> tuple[int, str] | None:
 
 def _not_its_own(before: str) -> bool:
     """Whether a conclusion after these words is quoted, or another's."""
-    if before.endswith("\n\n"):  # as most do; what follows looks for words in the same line or the one before
-        return False
     quoted = before.rstrip(" *_")[-1:] in "\"'`\u201c\u2018" and _QUOTED_BEFORE.search(before)
     return bool(quoted) or bool(_ANOTHERS.search(before)) or bool(_REPORTED.search(before))
 
