@@ -39,6 +39,7 @@ from measure import alternate, ratio, record, table
 
 from cft_trl import CFTConfig, CFTTrainer
 from cft_trl.planning.model_shape import PUBLISHED
+from cft_trl.training.heap import freed_memory_kept
 
 # name -> (trainer, settings); "padded" batches the critiques of one response. "head": TRL, its head on targets only.
 # "whole": ours as it was under bf16, the gradients of short stretches in bf16 too; only --bf16 tells them apart.
@@ -90,7 +91,9 @@ def main() -> None:
             options.label = f"{options.model}'s shape, random weights, 1/{options.slice} of its layers and vocabulary"
             save_slice(options.model, options.slice, folder)
             options.model = folder
-        (memory if options.memory else speed)(options)
+        # As `CFTTrainer.train` has it; steps of TRL's gain by it here too.
+        with freed_memory_kept("cuda" if torch.cuda.is_available() else "cpu"):
+            (memory if options.memory else speed)(options)
 
 
 def save_slice(name: str, parts: int, folder: str) -> None:
@@ -231,12 +234,14 @@ def line(name: str, critiques: int, rows, seconds: dict[str, list[float]], steps
     best_peer, best_head, best_own = best("trl"), best("head"), best("cft")
     before = next((seconds[n] for n in seconds if CONTESTANTS[n][0] == "whole" and n != name), None)
     shared = steps[name].trainer.sharing["train"] if "share" in name else None
+    padded = seconds.get("cft-trl padded") if name.startswith("cft-trl packing") else None
     return {
         "critiques": critiques,
         "contestant": name,
         "s/step": f"{sorted(seconds[name])[len(seconds[name]) // 2]:.2f}",
         "over TRL's best": ratio(seconds[best_peer], seconds[name]) if best_peer and name != best_peer else "",
         "over TRL, targets only": ratio(seconds[best_head], seconds[name]) if best_head and "cft" in name else "",
+        "over our padded": ratio(padded, seconds[name]) if padded else "",
         "over our best unshared": ratio(seconds[best_own], seconds[name]) if shared and best_own else "",
         "over gradients in bf16": ratio(before, seconds[name]) if shared and before else "",
         "ideal": f"{shared.ratio:.2f}x" if shared else "",

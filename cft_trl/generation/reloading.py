@@ -25,6 +25,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,17 +123,22 @@ class _Server:
         self.loaded: str | None = None
         self.first = ""
         self.told: dict[str, list[float]] = {}  # what the server says of the probe, by model
+        self.known: dict[str, Future[list[float]]] = {}  # what transformers says of it, of the two to check with
         self.rounding: float | None = None  # between server and transformers; None until it is known
 
     def switch(self, name: str) -> Endpoint:
         if self.loaded is None:
             self._start(name)
         elif self.loaded != name:
-            if self.rounding is None:  # the one most unlike the first is the one to check with
-                names = list(self.sources)
-                self._read(names[0] if names.index(self.first) >= len(names) / 2 else names[-1])
+            if self.rounding is None:
+                self._read(self._most_unlike_first())
             self._read(name)
         return self.endpoint
+
+    def _most_unlike_first(self) -> str:
+        """The model to check with."""
+        names = list(self.sources)
+        return names[0] if names.index(self.first) >= len(names) / 2 else names[-1]
 
     def _read(self, name: str) -> None:
         if self.loaded != name:
@@ -144,20 +150,29 @@ class _Server:
             self._check(name)
 
     def _start(self, name: str) -> None:
-        source = self.sources[name]
-        tokenizer = load_tokenizer(source)
-        self.probe = tokenizer(_PROBE)["input_ids"]
+        source, self.loaded, self.first = self.sources[name], name, name
+        # The start takes a server a minute, of one core mostly; this process has things to do that long.
+        beside = self.opened.enter_context(_one_by_one())
+        preparing = beside.submit(load_tokenizer, source)
+        for which in (name, self._most_unlike_first()):
+            self.known[which] = beside.submit(self._by_transformers, which, preparing)
         self.untied = is_tied(Path(source)) and not _on_gpu()
         options = ["--dtype", self.dtype] if self.dtype else []
         folder = self.opened.enter_context(_staged(Path(source), self.untied))
         started = vllm_server(
             str(folder), served_name="checkpoint", options=options, environment={"VLLM_SERVER_DEV_MODE": "1"}
         )
-        url = self.opened.enter_context(started)
+        try:
+            url = self.opened.enter_context(started)
+        finally:
+            tokenizer = preparing.result()  # what ails a folder is told better by us than by a server that ended
         self.root = url.removesuffix("/v1")
+        self.probe = tokenizer(_PROBE)["input_ids"]
         self.endpoint = Endpoint("checkpoint", url, **asking_of(source, tokenizer), **self.asking)
-        self.loaded = self.first = name
         self.told[name] = self._log_probs()
+
+    def _by_transformers(self, name: str, tokenizer: Future[Any]) -> list[float]:
+        return log_probs(self.sources[name], tokenizer.result()(_PROBE)["input_ids"], self.dtype)
 
     def _check(self, name: str) -> None:
         """
@@ -166,7 +181,7 @@ class _Server:
         """
         said = self._log_probs()
         if self.rounding is None:
-            first, this = (log_probs(self.sources[which], self.probe, self.dtype) for which in (self.first, name))
+            first, this = (self.known[which].result() for which in (self.first, name))
             self.rounding = _apart(self.told[self.first], first)
             most = max(_LEAST, _TIMES * self.rounding)
             alike = _Cannot("they are too alike to tell whether it reads all weights of another in its run")
@@ -202,6 +217,16 @@ class _Server:
         except (HTTPError, URLError, OSError) as error:
             raise _Cannot(f"this vLLM reads no other weights in its run ({path}: {error})") from None
         return json.loads(text) if text else {}
+
+
+@contextmanager
+def _one_by_one() -> Iterator[ThreadPoolExecutor]:
+    """A thread beside this one; what it has not begun by the end is not done."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def log_probs(source: str, tokens: list[int], dtype: str | None) -> list[float]:

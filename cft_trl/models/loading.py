@@ -11,6 +11,8 @@ it. Code that comes with a model runs only where `trust_remote_code` asks for it
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cft_trl.errors import CFTError
@@ -19,6 +21,9 @@ from cft_trl.models.names import adapter_config, has_tokenizer, hub_commit, name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# transformers 5.23 changes its own classes while it loads: of two models loaded at once one gets a head by chance.
+_LOADING = threading.RLock()
 
 
 def load_tokenizer(
@@ -65,7 +70,7 @@ def load_model(
     adapter_base: str | None = None,
     **kwargs,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a causal language model and its tokenizer.
+    """Loads a causal language model and its tokenizer. Threads that load at once wait for each other.
 
     Args:
         name: folder, Hub id or `"smollm2-135m"`; a PEFT adapter is put on its base model by PEFT, and a base that is
@@ -78,35 +83,61 @@ def load_model(
         kwargs: passed on to `AutoModelForCausalLM.from_pretrained`.
 
     Raises:
-        CFTError: the model cannot be found or loaded.
+        CFTError: the model cannot be found or loaded, or some of its weights are not there.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    source = resolve_model(name, revision=revision)
-    revision = hub_commit(source, revision)  # weights and tokenizer of one commit, though the branch moves meanwhile
-    base = base_of(source, revision, adapter_base)  # first: an adapter whose base is not there is told as that
-    tokenizer = load_tokenizer(
-        source, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base
-    )
-    tell_changed(name, base)
-    try:
-        # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
-        model = AutoModelForCausalLM.from_pretrained(
-            base.name if base else source,
-            dtype=torch_dtype(dtype),
-            revision=base.revision if base else revision,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            **kwargs,
+    with _LOADING:
+        source = resolve_model(name, revision=revision)
+        # Weights and tokenizer of one commit, though the branch moves meanwhile.
+        revision = hub_commit(source, revision)
+        base = base_of(source, revision, adapter_base)  # first: an adapter whose base is not there is told as that
+        tokenizer = load_tokenizer(
+            source, revision=revision, trust_remote_code=trust_remote_code, adapter_base=adapter_base
         )
-        if base:
-            model = put_on(model, source, revision)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        if isinstance(error, CFTError):
-            raise
-        raise CFTError(f"model '{name}' could not be loaded: {_told(error)}") from error
+        tell_changed(name, base)
+        try:
+            # Given the adapter, transformers would look for the adapter's revision in the base's repository too.
+            model, told = AutoModelForCausalLM.from_pretrained(
+                base.name if base else source,
+                dtype=torch_dtype(dtype),
+                revision=base.revision if base else revision,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **kwargs,
+            )
+            check_whole(base.name if base else name, told["missing_keys"])
+            if base:
+                model = put_on(model, source, revision)
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            if isinstance(error, CFTError):
+                raise
+            raise CFTError(f"model '{name}' could not be loaded: {_told(error)}") from error
     return model, tokenizer
+
+
+def check_whole(name: str, missing: Collection[str]) -> None:
+    """Sees to it that a model has all its weights; transformers draws random numbers for those that it does not find.
+
+    Args:
+        name: What the model is called.
+        missing: Names of the weights that were not found.
+
+    Raises:
+        CFTError: There are some.
+    """
+    if not missing:
+        return
+    more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    told = f"model '{name}' has no weights for {min(missing)}{more}, which would be random numbers"
+    if list(missing) == ["lm_head.weight"]:
+        raise CFTError(
+            f"{told}; save it as a causal language model. If its head is its embedding, another thread was loading a "
+            "model too, which transformers does not stand: start this process anew"
+        )
+    raise CFTError(f"{told}; copy or save it again")
 
 
 def _told(error: Exception) -> str:

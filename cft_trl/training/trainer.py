@@ -44,7 +44,7 @@ from cft_trl.training.preparation import FEATURE_COLUMNS, RowEncoder
 from cft_trl.training.rows_once import all_rows, deal_out, map_kwargs, told_repeats, whole_stream, without_repeats
 from cft_trl.training.runs import check_prepared, prepared_identities
 from cft_trl.training.starting import base_name, for_trl, open_named, settings_of, take_back
-from cft_trl.training.trl_internals import fused_head
+from cft_trl.training.trl_internals import fused_head, whole_models
 from cft_trl.training.turns import (
     add_end_tokens,
     ends_of_labels,
@@ -115,15 +115,16 @@ class CFTTrainer(SFTTrainer):
         self._label_ends: list[int] = []
         self._row_limit = args.max_length
         self._finite = FiniteWatch()
-        super().__init__(
-            model=model,
-            args=for_trl(args),
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+        with whole_models():
+            super().__init__(
+                model=model,
+                args=for_trl(args),
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                **kwargs,
+            )
         self.args: CFTConfig = take_back(args, self.args)
         self._settle_model()
         self._settle_batches(data_collator)

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import trl.kernels.chunked_logprob as trl_head
+import trl.trainer.sft_trainer as trl_sft
 import trl.trainer.utils as trl_utils
+from accelerate import PartialState
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from cft_trl.models.loading import check_whole
 from cft_trl.training.fsdp2 import averaged_gradients
 from cft_trl.training.head_tiles import backward_tile, forward_tile
 
-__all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head"]
+__all__ = ["CPU_TILE", "DataCollatorForLanguageModeling", "fused_head", "whole_models"]
 
 # Tokens and words of a tile on a CPU: 4 MiB. TRL's, 4,096 x 32,768, make temporary tensors of 512 MiB, which glibc asks
 # the system for and gives back each time: 7.4 s for the head of SmolLM2 on 4,300 targets where these take 4.9
@@ -59,3 +63,27 @@ def fused_head(device: torch.device) -> Iterator[None]:
     finally:
         for (module, name, _), value in zip(_ON_A_CPU, before, strict=True):
             setattr(module, name, value)
+
+
+@contextmanager
+def whole_models() -> Iterator[None]:
+    """A trainer that is made meanwhile loads no model with weights missing.
+
+    Only the first process of a machine looks: under FSDP the others are given their weights by it, and miss all.
+
+    Raises:
+        CFTError: As `check_whole`.
+    """
+    create = trl_sft.create_model_from_path
+
+    def create_whole(model_id: str, *args: Any, **kwargs: Any) -> Any:
+        model, told = create(model_id, *args, output_loading_info=True, **kwargs)
+        if PartialState().is_local_main_process:
+            check_whole(model_id, told["missing_keys"])
+        return model
+
+    trl_sft.create_model_from_path = create_whole
+    try:
+        yield
+    finally:
+        trl_sft.create_model_from_path = create

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -164,13 +165,13 @@ def test_models_too_alike_to_tell_are_not_trusted_to_one_server(checkpoints, mon
         (0.035, 0.0, "too alike to tell"),
     ],
 )
-def test_what_was_read_is_far_nearer_than_the_models_are_to_each_other(monkeypatch, between, off, told):
+def test_what_was_read_is_far_nearer_than_the_models_are_to_each_other(between, off, told):
     rounding = 0.01
-    by_transformers = {"runs/first": [0.0, 0.0], "runs/second": [-between, between]}
-    monkeypatch.setattr(reloading, "log_probs", lambda source, *others: by_transformers[source])
     server = object.__new__(reloading._Server)
     server.sources, server.first, server.rounding = {"a": "runs/first", "b": "runs/second"}, "a", None
-    server.probe, server.dtype, server.told = [1, 2, 3], "bfloat16", {"a": [rounding, -rounding]}
+    server.told, server.known = {"a": [rounding, -rounding]}, {"a": Future(), "b": Future()}
+    server.known["a"].set_result([0.0, 0.0])
+    server.known["b"].set_result([-between, between])
     server._log_probs = lambda: [off - between, between - off]
     if told is None:
         server._check("b")
@@ -178,6 +179,22 @@ def test_what_was_read_is_far_nearer_than_the_models_are_to_each_other(monkeypat
     else:
         with pytest.raises(reloading._Cannot, match=told):
             server._check("b")
+
+
+def test_a_folder_without_a_tokenizer_is_told_as_such_when_the_server_ends(checkpoints, monkeypatch):
+    sources = checkpoints()
+    for folder in sources.values():
+        for file in Path(folder).glob("tokenizer*"):
+            file.unlink()
+
+    @contextmanager
+    def vllm_server(model, **options):
+        raise CFTError("vLLM ended at its start: a traceback's last line")
+        yield
+
+    monkeypatch.setattr(reloading, "vllm_server", vllm_server)
+    with pytest.raises(CFTError, match=r"checkpoint-0.*tokenizer"), serve_in_turn(sources, dtype="float32") as model:
+        model("step-0")
 
 
 def test_a_tied_model_is_served_with_a_head_of_its_own(checkpoints):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from conftest import make_model
+from datasets import Dataset
+from safetensors.torch import load_file, save_file
 
+from cft_trl import CFTTrainer
 from cft_trl.errors import CFTError
 from cft_trl.models.loading import load_model, load_tokenizer, torch_dtype
 from cft_trl.models.names import SMALL_MODEL, resolve_model
@@ -68,6 +72,31 @@ def test_folder_with_broken_weights(tmp_path, tokenizer, tiny_model):
         load_model(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        ("layers.0.mlp", r"no weights for model.layers.0.mlp.down_proj.weight and 2 more.*copy or save it again"),
+        ("lm_head", r"no weights for lm_head.weight, .*save it as a causal language model"),
+    ],
+)
+@pytest.mark.parametrize("by", ["load_model", "trainer"])
+def test_a_model_that_lacks_weights_is_not_filled_up_with_random_numbers(
+    tmp_path, tokenizers, rows, make_config, gone, told, by
+):
+    tokenizer = tokenizers("chatml")
+    make_model(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if gone not in name}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    ways = {
+        "load_model": lambda: load_model(str(tmp_path)),
+        "trainer": lambda: CFTTrainer(str(tmp_path), make_config(), train_dataset=Dataset.from_list(rows)),
+    }
+    with pytest.raises(CFTError, match=told):
+        ways[by]()
+
+
 def test_a_tokenizer_that_loses_every_space_is_refused(tmp_path, tokenizer):
     """As DeepSeek-V3's, under transformers 5.19 to 5.21."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -92,6 +121,15 @@ def test_pickled_weights_are_not_loaded(tmp_path, tokenizer, tiny_model):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CFTError, match=r"only as a pickle \(pytorch_model\.bin\), which is never loaded"):
         load_model(str(tmp_path))
+
+
+def test_models_that_threads_load_at_once_are_each_what_is_in_its_folder(tmp_path, tokenizers):
+    """By itself transformers 5.23 gives nearly all of them a head of random numbers."""
+    make_model(tokenizers("chatml"), tie_word_embeddings=True).save_pretrained(tmp_path)
+    tokenizers("chatml").save_pretrained(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        models = [model for model, _ in pool.map(load_model, [str(tmp_path)] * 12)]
+    assert all(model.lm_head.weight is model.model.embed_tokens.weight for model in models)
 
 
 def test_dtypes():

@@ -65,7 +65,7 @@ def test_qlora_settings_reach_the_model(tokenizers, tmp_path, rows, monkeypatch)
 
     def load(path, **kwargs):
         seen.update(kwargs)
-        return make_model(tokenizer)
+        return make_model(tokenizer), {"missing_keys": set()}
 
     monkeypatch.setattr(sft, "create_model_from_path", load)
     monkeypatch.setattr(training_script, "load_rows", lambda *_: (Dataset.from_list(rows), None))
