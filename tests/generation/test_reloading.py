@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
+from transformers import AutoModelForCausalLM
 
 from cft_trl.errors import CFTError
 from cft_trl.generation import reloading
@@ -26,11 +27,12 @@ def checkpoints(tokenizers, tmp_path):
     """`checkpoints(tied)` -> name -> folder of three models of one shape."""
 
     def make(tied: bool = False) -> dict[str, str]:
+        config = make_model(tokenizers("chatml"), tie_word_embeddings=tied).config
+        # vLLM knows no smaller head on some CPUs; large weights, or a tied model repeats the last token.
+        config.head_dim, config.initializer_range = 32, 0.3
         for number in range(3):
-            model = make_model(tokenizers("chatml"), tie_word_embeddings=tied)
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.mul_(1 + 0.2 * number)
+            torch.manual_seed(number)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             model.save_pretrained(tmp_path / f"checkpoint-{number}")
             tokenizers("chatml").save_pretrained(tmp_path / f"checkpoint-{number}")
         return {f"step-{number}": str(tmp_path / f"checkpoint-{number}") for number in range(3)}
@@ -236,15 +238,14 @@ def test_vllm_writes_the_texts_of_the_checkpoint_that_it_has_read(checkpoints, m
     sources, said = checkpoints(tied), []
     # Long and alike at the beginning, so that the cache of prefixes holds it; asked twice for the same reason.
     asked = [[{"role": "user", "content": "How many apples are left in the basket? " * 12 + end}] for end in "abc"]
-    expected = {
-        name: [
-            made.text for made in LocalModel(*load_model(source, dtype="float32")).generate(asked, max_new_tokens=12)
-        ]
-        for name, source in sources.items()
-    }
+    expected = {}
+    for name, source in sources.items():
+        made = LocalModel(*load_model(source, dtype="float32")).generate(asked, max_new_tokens=12)
+        expected[name] = [one.text.rstrip("\ufffd") for one in made]  # half a character: vLLM leaves it out
     assert len({tuple(texts) for texts in expected.values()}) == 3
     with serve_in_turn(sources, dtype="float32", tell=said.append) as model:
         for name in ("step-0", "step-1", "step-2", "step-0"):
             for _ in range(2):
-                assert [made.text for made in model(name).generate(asked, max_new_tokens=12)] == expected[name]
+                texts = [made.text for made in model(name).generate(asked, max_new_tokens=12)]
+                assert [text.rstrip("\ufffd") for text in texts] == expected[name]
     assert said == []
