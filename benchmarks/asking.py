@@ -59,10 +59,13 @@ async def run():
 
 work = lambda: asyncio.run(run())
 """
+# It counts tokens by tiktoken, whose table LiteLLM brings; without it tiktoken asks the network.
 _CURATOR = """
 import os
+from importlib.util import find_spec
+tables = find_spec("litellm").submodule_search_locations[0] + "/litellm_core_utils/tokenizers"
 os.environ |= {"CURATOR_CACHE_DIR": folder, "TELEMETRY_ENABLED": "false", "CURATOR_DISABLE_RICH_DISPLAY": "1",
-               "OPENAI_API_KEY": "none", "HF_HUB_OFFLINE": "1"}
+               "OPENAI_API_KEY": "none", "HF_HUB_OFFLINE": "1", "TIKTOKEN_CACHE_DIR": tables}
 from bespokelabs import curator
 
 llm = curator.LLM(model_name="m", backend="openai", generation_params=sampling, backend_params={
