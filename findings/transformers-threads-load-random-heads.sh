@@ -2,7 +2,7 @@
 # transformers, two threads that load a model at once: of a model whose head is its embedding, the head comes out random.
 # Date: 2026-12-01
 # Seen: transformers 5.23.0, torch 2.13.0, CPU: two threads load one folder, a tiny Llama with tie_word_embeddings, 60 times
-#       with AutoModelForCausalLM.from_pretrained. Of the 60 models 57 to 59 answer otherwise than the saved one: their
+#       with AutoModelForCausalLM.from_pretrained. Of the 60 models 57 to 60 answer otherwise than the saved one: their
 #       lm_head is a tensor of its own, newly drawn. So do all 60 that one thread alone loads afterwards: for as long as a
 #       model loads, the tying is taken out of a class that all models share, and of two loads at once the second puts
 #       back what the first had put there. No error is raised; the load report, a warning, names the head as missing.

@@ -150,7 +150,7 @@ class _Server:
             self._check(name)
 
     def _start(self, name: str) -> None:
-        source, self.loaded, self.first = self.sources[name], name, name
+        source, self.first = self.sources[name], name
         # The start takes a server a minute, of one core mostly; this process has things to do that long.
         beside = self.opened.enter_context(_one_by_one())
         preparing = beside.submit(load_tokenizer, source)
@@ -169,6 +169,7 @@ class _Server:
         self.root = url.removesuffix("/v1")
         self.probe = tokenizer(_PROBE)["input_ids"]
         self.endpoint = Endpoint("checkpoint", url, **asking_of(source, tokenizer), **self.asking)
+        self.loaded = name
         self.told[name] = self._log_probs()
 
     def _by_transformers(self, name: str, tokenizer: Future[Any]) -> list[float]:

@@ -11,19 +11,15 @@ it. Code that comes with a model runs only where `trust_remote_code` asks for it
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cft_trl.errors import CFTError
 from cft_trl.models.adapters import base_of, put_on, tell_changed
-from cft_trl.models.names import adapter_config, has_tokenizer, hub_commit, named_base, resolve_model
+from cft_trl.models.names import LOADING, adapter_config, has_tokenizer, hub_commit, named_base, resolve_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-# transformers 5.23 changes its own classes while it loads: of two models loaded at once one gets a head by chance.
-_LOADING = threading.RLock()
 
 
 def load_tokenizer(
@@ -88,7 +84,7 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    with _LOADING:
+    with LOADING:
         source = resolve_model(name, revision=revision)
         # Weights and tokenizer of one commit, though the branch moves meanwhile.
         revision = hub_commit(source, revision)

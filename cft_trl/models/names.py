@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ from cft_trl.data.hub_commits import commit_now
 from cft_trl.errors import CFTError
 from cft_trl.models.portable import make_portable, new_file_mode
 from cft_trl.models.run_record import read_record, run_of
+
+# Held while transformers loads a model. Version 5.23 changes a class of its own that long, and of two threads that load
+# at once the second puts the change back for good: from then on every tied head of the process is random numbers.
+LOADING = threading.RLock()
 
 ADAPTER_BASE = "--adapter-base"
 
@@ -313,7 +318,8 @@ def _convert_bundled(target: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = next(iter(spec.submodule_search_locations))
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
+    with LOADING:
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF)
     # save_pretrained refuses a model that still says it is quantised, though its weights are dense by now.
     model.hf_quantizer, model.is_quantized = None, False

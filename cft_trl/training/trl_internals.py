@@ -17,6 +17,7 @@ from accelerate import PartialState
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from cft_trl.models.loading import check_whole
+from cft_trl.models.names import LOADING
 from cft_trl.training.fsdp2 import averaged_gradients
 from cft_trl.training.head_tiles import backward_tile, forward_tile
 
@@ -67,14 +68,13 @@ def fused_head(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def whole_models() -> Iterator[None]:
-    """A trainer that is made meanwhile loads no model with weights missing.
+    """A trainer that is made meanwhile loads no model with weights missing, and none beside another thread's.
 
     Only the first process of a machine looks: under FSDP the others are given their weights by it, and miss all.
 
     Raises:
         CFTError: As `check_whole`.
     """
-    create = trl_sft.create_model_from_path
 
     def create_whole(model_id: str, *args: Any, **kwargs: Any) -> Any:
         model, told = create(model_id, *args, output_loading_info=True, **kwargs)
@@ -82,8 +82,10 @@ def whole_models() -> Iterator[None]:
             check_whole(model_id, told["missing_keys"])
         return model
 
-    trl_sft.create_model_from_path = create_whole
-    try:
-        yield
-    finally:
-        trl_sft.create_model_from_path = create
+    with LOADING:  # what is set, here and by transformers, is set for the whole process
+        create = trl_sft.create_model_from_path
+        trl_sft.create_model_from_path = create_whole
+        try:
+            yield
+        finally:
+            trl_sft.create_model_from_path = create

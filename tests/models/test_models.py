@@ -11,6 +11,7 @@ import torch
 from conftest import make_model
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
+from trl.trainer import sft_trainer
 
 from cft_trl import CFTTrainer
 from cft_trl.errors import CFTError
@@ -123,13 +124,22 @@ def test_pickled_weights_are_not_loaded(tmp_path, tokenizer, tiny_model):
         load_model(str(tmp_path))
 
 
-def test_models_that_threads_load_at_once_are_each_what_is_in_its_folder(tmp_path, tokenizers):
+def test_models_that_threads_load_at_once_are_each_what_is_in_its_folder(tmp_path, tokenizers, rows, make_config):
     """By itself transformers 5.23 gives nearly all of them a head of random numbers."""
-    make_model(tokenizers("chatml"), tie_word_embeddings=True).save_pretrained(tmp_path)
-    tokenizers("chatml").save_pretrained(tmp_path)
+    make_model(tokenizers("chatml"), tie_word_embeddings=True).save_pretrained(tmp_path / "model")
+    tokenizers("chatml").save_pretrained(tmp_path / "model")
+    create = sft_trainer.create_model_from_path
+
+    def load(number):
+        if number % 4 == 0:
+            dataset = Dataset.from_list(rows)
+            return CFTTrainer(str(tmp_path / "model"), make_config(), train_dataset=dataset).model
+        return load_model(str(tmp_path / "model"))[0]
+
     with ThreadPoolExecutor(4) as pool:
-        models = [model for model, _ in pool.map(load_model, [str(tmp_path)] * 12)]
+        models = list(pool.map(load, range(12)))
     assert all(model.lm_head.weight is model.model.embed_tokens.weight for model in models)
+    assert sft_trainer.create_model_from_path is create
 
 
 def test_dtypes():
